@@ -16,7 +16,7 @@ typedef enum {
 } error_class;
 
 #define ERROR_CODE_SIZE 32
-#define ERROR_TEXT_SIZE 256
+#define ERROR_TEXT_SIZE 512
 
 typedef struct {
     char code[ERROR_CODE_SIZE];    /* stable identifier, such as "timeout"; "" = no error */

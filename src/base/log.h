@@ -20,9 +20,11 @@ typedef enum {
 } log_format;
 
 #define LOG_QUEUE_BYTES (1024 * 1024)
-#define LOG_LINE_MAX 8192 /* longer lines are cut, and end in "..." */
+/* Longer lines are cut, and end in "..." (within the quotes and the brace that are open there, so
+ * that a cut line can still be parsed). */
+#define LOG_LINE_MAX 8192
 
-typedef struct log log;
+typedef struct logger logger; /* not "log": math.h has that */
 
 typedef enum { LOG_FIELD_STRING, LOG_FIELD_INTEGER, LOG_FIELD_NUMBER, LOG_FIELD_BOOLEAN } log_type;
 
@@ -44,25 +46,26 @@ log_field log_num(const char *key, double value);
 log_field log_bool(const char *key, bool value);
 
 /* A log that writes to fd (not closed by it). NULL when there is no memory or no thread. */
-log *log_new(int fd, log_format format, log_level level);
+logger *log_new(int fd, log_format format, log_level level);
 
 /* A log that hands each finished line (without newline) to `write`, in the log's own thread. */
 typedef void (*log_write_fn)(void *closure, log_level level, const char *line, size_t length);
-log *log_new_hook(log_write_fn write, void *closure, log_format format, log_level level);
+logger *log_new_hook(log_write_fn write, void *closure, log_format format, log_level level);
 
-/* Writes what is queued, for at most `flush_ms`, then stops the thread (a thread that hangs in
- * write is left alone) and frees. NULL is harmless. */
-void log_free(log *l, unsigned flush_ms);
+/* Writes what is queued, for at most `flush_ms`, then stops the thread and frees. A thread that hangs
+ * in write is left alone, and frees when it comes back, writing nothing more: then the descriptor
+ * or the hook's closure must stay valid. Nobody may log any more. NULL is harmless. */
+void log_free(logger *l, unsigned flush_ms);
 
-void log_set_level(log *l, log_level level);
-log_level log_get_level(const log *l);
-static inline bool log_wants(const log *l, log_level level)
+void log_set_level(logger *l, log_level level);
+log_level log_get_level(const logger *l);
+static inline bool log_wants(const logger *l, log_level level)
 {
     return l != NULL && level >= log_get_level(l);
 }
 
 /* One line. `l` may be NULL: nothing happens. Never blocks but for a short lock. */
-void log_write(log *l, log_level level, const char *message, const log_field *fields, int count);
+void log_write(logger *l, log_level level, const char *message, const log_field *fields, int count);
 
 /* log_emit(l, LOG_INFO, "text", log_str("key", value), ...): at least one field. */
 #define log_emit(l, level, message, ...)                                                          \
@@ -75,7 +78,7 @@ void log_write(log *l, log_level level, const char *message, const log_field *fi
     } while (0)
 
 /* Lines dropped so far because the queue was full. */
-uint64_t log_dropped(const log *l);
+uint64_t log_dropped(const logger *l);
 
 /* "debug", "info", "warn", "error", "off" to the enum; -1 when it is none of them. */
 int log_level_parse(const char *name);

@@ -63,7 +63,7 @@ typedef enum {
     WATCHDOG_EVENT_DIAL_FAILED,    /* link: it could not be made (it still has to be destroyed) */
     WATCHDOG_EVENT_DISCONNECTED,   /* link: the library lost it and reconnects by itself */
     WATCHDOG_EVENT_RECONNECTED,    /* link: the library has it back */
-    WATCHDOG_EVENT_CLOSED,         /* link: the library gave up */
+    WATCHDOG_EVENT_CLOSED,         /* link: the library gave up (while dialing: the dial failed) */
     WATCHDOG_EVENT_PROBE_ANSWERED, /* link */
     WATCHDOG_EVENT_AUDITED,        /* link, status: the real status, from the library */
     WATCHDOG_EVENT_GONE,           /* link: its worker has destroyed it */
@@ -88,7 +88,8 @@ typedef struct {
 typedef enum {
     WATCHDOG_ACTION_DIAL,         /* make link number `link` */
     WATCHDOG_ACTION_DESTROY,      /* close and destroy `link`; say GONE when done */
-    WATCHDOG_ACTION_ABANDON,      /* `link` hangs: leave it to itself, count it */
+    WATCHDOG_ACTION_ABANDON,      /* `link` hangs: leave it to itself (it cleans up should it ever
+                                     come back), count it */
     WATCHDOG_ACTION_PROBE,        /* send a probe through `link` */
     WATCHDOG_ACTION_AUDIT,        /* ask for the real status of `link` */
     WATCHDOG_ACTION_PLAN,         /* ask the policy for the delay before the next dial and answer
@@ -129,8 +130,10 @@ typedef struct {
                                  probe was answered (without probes: its first audit). So a link
                                  that is closed as soon as it is up cannot make a hot loop. */
     uint32_t probes_missed;   /* in a row */
-    uint64_t outage_since;    /* WATCHDOG_NEVER while up */
-    watchdog_reason reason;   /* of the outage, or of the last one: why the last link ended */
+    uint64_t outage_since;    /* WATCHDOG_NEVER while up, idle or stopped */
+    watchdog_reason reason;   /* why the last link ended or could not be made */
+    watchdog_reason cause;    /* why the last link that was up ended: what UP reports */
+    bool planning;            /* CLOSED: PLANNED is awaited; it counts once for each PLAN */
     uint64_t dial_at;         /* CLOSED: when to dial */
     uint64_t dial_deadline;   /* DIALING */
     uint64_t reconnecting_deadline;

@@ -1,0 +1,99 @@
+-- Runs first in every generation: takes away what could take the runtime down, and makes what loads code
+-- load it so that it can be interrupted. Called with the scheduler's wait token.
+local wait_token, log = ...
+
+local jit_off = jit.off
+local debug_traceback, debug_getinfo, debug_getlocal = debug.traceback, debug.getinfo, debug.getlocal
+local loaded, preload = package.loaded, package.preload
+
+-- Compiled traces do not look at the hook that ends a time budget, so what a script loads is interpreted.
+-- It can mark functions that are to be compiled with jit.on(f); those it vouches for.
+local function interpreted(chunk, err)
+    if chunk then jit_off(chunk, true) end
+    return chunk, err
+end
+
+local function text_only(mode)
+    if mode ~= nil and mode ~= "t" then
+        return nil, "bytecode cannot be loaded: mode \"" .. tostring(mode) .. "\" is refused, use \"t\""
+    end
+    return true
+end
+
+local raw_load, raw_loadfile = load, loadfile
+
+function load(chunk, name, mode, env, ...)
+    local ok, err = text_only(mode)
+    if not ok then return nil, err end
+    if env == nil and select("#", ...) == 0 then
+        return interpreted(raw_load(chunk, name, "t"))
+    end
+    return interpreted(raw_load(chunk, name, "t", env))
+end
+
+loadstring = load
+
+function loadfile(name, mode, env)
+    local ok, err = text_only(mode)
+    if not ok then return nil, err end
+    if env == nil then return interpreted(raw_loadfile(name, "t")) end
+    return interpreted(raw_loadfile(name, "t", env))
+end
+
+function dofile(name)
+    return assert(loadfile(name))()
+end
+
+-- Lua modules: like the stock searcher, but text only and interpreted.
+local function search_lua(name)
+    local path, err = package.searchpath(name, package.path)
+    if not path then return err end
+    local chunk, problem = loadfile(path)
+    if not chunk then
+        error("error loading module '" .. name .. "' from file '" .. path .. "':\n\t" .. problem, 0)
+    end
+    return chunk
+end
+package.loaders[2] = search_lua
+
+local function print_to_log(...)
+    local parts = {}
+    for i = 1, select("#", ...) do parts[i] = tostring((select(i, ...))) end
+    log("info", table.concat(parts, "\t"))
+end
+print = print_to_log
+
+-- A coroutine of the script's own may wait, too: what waits inside it yields the token, which is passed
+-- on until it reaches the scheduler, and the answer is passed back.
+local resume, yield, create = coroutine.resume, coroutine.yield, coroutine.create
+
+local function pass(co, ok, first, ...)
+    if ok and first == wait_token then
+        return pass(co, resume(co, yield(wait_token)))
+    end
+    return ok, first, ...
+end
+
+function coroutine.resume(co, ...)
+    return pass(co, resume(co, ...))
+end
+
+local function unwrap(ok, ...)
+    if ok then return ... end
+    error((...), 0)
+end
+
+function coroutine.wrap(f)
+    local co = create(f)
+    return function(...)
+        return unwrap(pass(co, resume(co, ...)))
+    end
+end
+
+os.exit = nil
+newproxy = nil -- its finalizers run with hooks off
+package.loadlib = nil
+loaded.ffi, preload.ffi = nil, nil
+debug = { traceback = debug_traceback, getinfo = debug_getinfo, getlocal = debug_getlocal }
+loaded.debug = debug
+string.dump = nil

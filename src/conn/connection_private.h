@@ -1,0 +1,153 @@
+/* The inside of a connection, shared by connection.c (life, watchdog), traffic.c (what is sent),
+ * receive.c (what arrives), subscription.c and notices.c (what is told). Loop thread. */
+#ifndef MD_CONN_CONNECTION_PRIVATE_H
+#define MD_CONN_CONNECTION_PRIVATE_H
+
+#include "conn/connection.h"
+#include "conn/hub.h"
+#include "conn/request.h"
+#include "conn/subscription.h"
+
+/* A link that has not been joined yet: the current one, or one that is ending or hanging. */
+struct link_slot {
+    struct link_slot *next;
+    struct link *link;
+    mailbox_chunk *messages; /* taken out of the mailbox, not handled yet */
+    bool hanging, gone;
+};
+
+struct flush_waiter {
+    struct flush_waiter *next;
+    uint64_t token;
+    connection_flushed done;
+    void *closure;
+};
+
+struct subscription {
+    struct connection *connection;
+    struct subscription *next, **back; /* in connection->subscriptions */
+    char *subject, *queue;
+    subscription_options limits; /* its strings are not used */
+    subscription_handler handler;
+    subscription_ended ended;
+    void *closure;
+    struct link_sub *wire;  /* on the current link; NULL: has to be sent */
+    unsigned link_subs;     /* that name this as their owner and had no last word yet */
+    uint64_t handled;
+    uint64_t dropped_before; /* by links that are gone */
+    bool active, draining, over;
+};
+
+enum { READY_TOKEN = 1, DRAIN_TOKEN = 2, FIRST_FLUSH_TOKEN = 3 };
+
+/* The one subscription that all answers to requests come to: conn/request.c. */
+struct request_slot {
+    uint32_t serial;
+    uint32_t next_free; /* index + 1; 0: none. While free */
+    request_done done;  /* NULL: free */
+    void *closure;
+};
+
+struct inbox {
+    struct subscription *subscription;
+    char prefix[LINK_INBOX_PREFIX_MAX + 24]; /* "_INBOX.xyz." */
+    size_t prefix_length;
+    struct request_slot *slots;
+    uint32_t count, capacity, free;
+    uint32_t waiting;
+};
+
+struct connection {
+    struct hub *hub;
+    struct connection *next, **back;
+    char *name;
+    connection_options options;
+    const connection_observer *observer;
+    void *closure;
+
+    watchdog dog;
+    uv_timer_t timer;
+    bool want_start, want_stop, want_replace; /* by the script; done at the next turn */
+    bool closing;                             /* the script closed it: nothing is taken any more */
+    /* What came up while the watchdog's actions were being carried out. */
+    bool stepping, has_plan, has_dial_failed, has_gone;
+    uint32_t plan_ms;
+    uint64_t dial_failed_link, gone_link;
+
+    struct link *link; /* the current one, or NULL */
+    bool up;           /* records may be handed to it */
+    bool deaf;         /* it missed a probe */
+    struct link_slot *slots;
+    unsigned next_server;
+    char server[LINK_URL_SIZE];
+    int64_t max_payload;
+    error error;       /* the last one */
+    uint64_t error_at; /* ms */
+    double previous_delay;
+    uint64_t down_since; /* ms; of the outage that the last notice ended */
+
+    record_queue queue; /* what the link has not got yet */
+    struct subscription *subscriptions;
+    unsigned subscription_count;    /* active */
+    struct subscription *sync_next; /* the next one to look at while all are sent again */
+    bool syncing;
+    struct inbox inbox;
+    struct flush_waiter *flushes;
+    uint64_t flush_token;
+
+    bool draining, drain_flushed;
+    uint64_t drain_deadline;
+
+    /* Counters for the whole life. */
+    uint64_t links, dials, dials_failed, reconnects, abandoned;
+    uint64_t in_messages, in_bytes, out_messages, out_bytes; /* out: of links that are gone */
+    uint64_t pending_dropped, dropped, publish_lost;
+    uint64_t quiet_dials, quiet_since; /* failures that were not logged one by one */
+};
+
+/* connection.c */
+void connection_feed(struct connection *c, const watchdog_event *event);
+void connection_feed_link(struct connection *c, watchdog_event_type type, uint64_t link);
+uint64_t connection_now(const struct connection *c); /* ms */
+void connection_set_error(struct connection *c, const error *e);
+double connection_outage(const struct connection *c); /* seconds, negative: none */
+double connection_ask_delay(struct connection *c, uint32_t attempt, bool library);
+void connection_check_drain(struct connection *c);
+void connection_carry_out_wants(struct connection *c);
+bool connection_reap(struct connection *c); /* joins links that are gone; whether any was */
+
+/* traffic.c */
+void connection_sync_start(struct connection *c);    /* a fresh link: every subscription is sent */
+void connection_sync_continue(struct connection *c); /* a step of it, or of what has become dirty */
+void connection_send_queue(struct connection *c);
+void connection_send_subscription(struct connection *c, struct subscription *s);
+void connection_fail_waiters(struct connection *c, const error *e); /* flushes and requests */
+void connection_flushed_event(struct connection *c, const link_event *event);
+void connection_bury(struct connection *c, struct link_sub *s); /* unsubscribe on the wire */
+
+/* request.c */
+void connection_fail_requests(struct connection *c, const error *e);
+
+/* receive.c */
+void connection_receive_events(struct connection *c);
+/* Handles messages until `until` (uv_hrtime); whether there are more. */
+bool connection_receive_messages(struct connection *c, uint64_t until);
+
+/* subscription.c */
+void subscription_last_word(struct connection *c, struct link_sub *s);
+void subscription_message(struct connection *c, struct link_sub *s, natsMsg *msg);
+void subscription_end(struct subscription *s);
+void subscriptions_end_all(struct connection *c);
+
+/* notices.c: logs and tells the observer. */
+void connection_tell(struct connection *c, connection_info *info);
+void connection_tell_up(struct connection *c, watchdog_reason reason);
+void connection_tell_reconnected(struct connection *c);
+void connection_tell_disconnected(struct connection *c);
+void connection_tell_closed(struct connection *c, watchdog_reason reason);
+void connection_tell_error(struct connection *c, const error *e);
+void connection_tell_probe(struct connection *c, bool deaf);
+void connection_tell_dial_failed(struct connection *c, watchdog_reason reason);
+void connection_tell_plan(struct connection *c, double delay);
+
+#endif

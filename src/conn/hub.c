@@ -1,0 +1,118 @@
+/* What the connections of one runtime share. See hub.h. Loop thread. */
+#include "conn/hub.h"
+
+#include <stddef.h>
+
+#include "conn/connection_private.h"
+
+static void on_wake(uv_async_t *wake)
+{
+    struct hub *h = wake->data;
+    uint64_t until = uv_hrtime() + HUB_BATCH_NS;
+    bool more = false;
+    for (struct connection *c = h->connections; c != NULL; c = c->next) {
+        connection_receive_events(c);
+        connection_carry_out_wants(c);
+    }
+    for (struct connection *c = h->connections; c != NULL; c = c->next)
+        more |= connection_receive_messages(c, until);
+    for (struct connection *c = h->connections; c != NULL; c = c->next)
+        connection_reap(c);
+    hub_flush(h);
+    if (more)
+        hub_again(h);
+}
+
+void hub_flush(struct hub *h)
+{
+    for (struct connection *c = h->connections; c != NULL; c = c->next) {
+        connection_check_drain(c);
+        connection_send_queue(c);
+    }
+}
+
+static void turn(struct hub *h)
+{
+    hub_flush(h);
+    if (h->turn_done != NULL)
+        h->turn_done(h->closure);
+}
+
+static void on_before_poll(uv_prepare_t *handle)
+{
+    turn(handle->data);
+}
+
+static void on_after_poll(uv_check_t *handle)
+{
+    turn(handle->data);
+}
+
+void hub_again(struct hub *h)
+{
+    uv_async_send(&h->wake);
+}
+
+int hub_init(struct hub *h, uv_loop_t *loop, struct logger *log)
+{
+    *h = (struct hub){.loop = loop, .log = log};
+    h->random = uv_hrtime();
+    uv_random(NULL, NULL, &h->random, sizeof h->random, 0, NULL);
+    h->random |= 1;
+    h->dial_tokens = HUB_DIALS_PER_SECOND;
+    h->dial_tokens_at = uv_hrtime();
+    int failed = uv_async_init(loop, &h->wake, on_wake);
+    if (failed != 0)
+        return failed;
+    h->wake.data = h;
+    uv_prepare_init(loop, &h->before_poll);
+    h->before_poll.data = h;
+    uv_prepare_start(&h->before_poll, on_before_poll);
+    uv_check_init(loop, &h->after_poll);
+    h->after_poll.data = h;
+    uv_check_start(&h->after_poll, on_after_poll);
+    uv_unref((uv_handle_t *)&h->before_poll);
+    uv_unref((uv_handle_t *)&h->after_poll);
+    h->handles += 3;
+    return 0;
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct hub *h = handle->data;
+    h->handles--;
+}
+
+void hub_close(struct hub *h)
+{
+    uv_close((uv_handle_t *)&h->wake, on_handle_closed);
+    uv_close((uv_handle_t *)&h->before_poll, on_handle_closed);
+    uv_close((uv_handle_t *)&h->after_poll, on_handle_closed);
+}
+
+bool hub_closed(const struct hub *h)
+{
+    return h->handles == 0;
+}
+
+/* xorshift64*: jitter needs no better. */
+double hub_random(struct hub *h)
+{
+    h->random ^= h->random >> 12;
+    h->random ^= h->random << 25;
+    h->random ^= h->random >> 27;
+    return (double)((h->random * 0x2545f4914f6cdd1dULL) >> 11) / 9007199254740992.0;
+}
+
+uint32_t hub_dial_wait(struct hub *h)
+{
+    uint64_t now = uv_hrtime();
+    h->dial_tokens += (double)(now - h->dial_tokens_at) / 1e9 * HUB_DIALS_PER_SECOND;
+    h->dial_tokens_at = now;
+    if (h->dial_tokens > HUB_DIALS_PER_SECOND)
+        h->dial_tokens = HUB_DIALS_PER_SECOND;
+    h->dial_tokens -= 1.0;
+    if (h->dial_tokens >= 0)
+        return 0;
+    return (uint32_t)(-h->dial_tokens / HUB_DIALS_PER_SECOND * 1000.0);
+}

@@ -1,0 +1,53 @@
+/* The hub: what the connections of one runtime share. The loop, the one handle that links wake it
+ * with, the log, the budget of dials, and the turn: after each batch of events every connection that has
+ * records to send hands them to its worker, in one go. Loop thread. */
+#ifndef MD_CONN_HUB_H
+#define MD_CONN_HUB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/log.h"
+
+struct connection;
+
+#define HUB_HANGING_MAX 32       /* links that were given up and have not come back; no dials at the cap */
+#define HUB_DIALS_PER_SECOND 50  /* of all connections together: a storm is not answered with one */
+#define HUB_BATCH_NS 2000000u    /* so long at most are messages handled before timers have their turn */
+
+struct hub {
+    uv_loop_t *loop;
+    struct logger *log;
+    uv_async_t wake;
+    uv_prepare_t before_poll;
+    uv_check_t after_poll;
+    struct connection *connections; /* a list through connection.next */
+    unsigned hanging;
+    double dial_tokens;
+    uint64_t dial_tokens_at; /* ns */
+    uint64_t random;
+    uint64_t inbox_id;       /* makes inboxes of this process unique */
+    unsigned handles;        /* open libuv handles */
+    /* Told once or twice per turn of the loop: the runtime tidies up. Never from within Lua. */
+    void (*turn_done)(void *closure);
+    void *closure;
+};
+
+/* 0, or a libuv error. */
+int hub_init(struct hub *h, uv_loop_t *loop, struct logger *log);
+/* Starts to close the handles; hub_closed() says when they are. */
+void hub_close(struct hub *h);
+bool hub_closed(const struct hub *h);
+
+/* Sends what the connections have collected. Called by itself once per turn. */
+void hub_flush(struct hub *h);
+/* Makes the loop look into the mailboxes again. */
+void hub_again(struct hub *h);
+
+/* Uniform in [0, 1). */
+double hub_random(struct hub *h);
+/* How many ms a dial has to wait for the budget of dials; takes one. */
+uint32_t hub_dial_wait(struct hub *h);
+
+#endif

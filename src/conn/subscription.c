@@ -1,0 +1,240 @@
+/* Subscriptions of a connection. See subscription.h. Loop thread. */
+#include "conn/subscription.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "conn/connection_private.h"
+
+static int bad_subject(error *e, const char *subject, size_t length, const char *why)
+{
+    return error_set(e, "invalid_subject", ERROR_CLASS_NONE, "bad subject \"%.*s\": %s",
+                     (int)(length > 100 ? 100 : length), subject, why);
+}
+
+static const char *token_problem(const char *token, size_t length, bool last, bool wildcards)
+{
+    if (length == 0)
+        return "it has an empty token (a dot too many)";
+    for (size_t i = 0; i < length; i++) {
+        unsigned char b = (unsigned char)token[i];
+        if (b <= ' ' || b == 0x7f)
+            return "it has white space or a control byte";
+    }
+    bool wild = length == 1 && (token[0] == '*' || token[0] == '>');
+    if (wild && !wildcards)
+        return "nothing can be published to a wildcard";
+    if (wild && token[0] == '>' && !last)
+        return "> can only be its last token";
+    return NULL;
+}
+
+int subject_check(const char *subject, size_t length, bool wildcards, error *e)
+{
+    if (length == 0)
+        return bad_subject(e, subject, length, "it is empty");
+    if (length > SUBJECT_MAX)
+        return bad_subject(e, subject, length, "it is longer than 1024 bytes");
+    const char *end = subject + length;
+    for (const char *token = subject;;) {
+        const char *dot = memchr(token, '.', (size_t)(end - token));
+        const char *stop = dot != NULL ? dot : end;
+        const char *why = token_problem(token, (size_t)(stop - token), dot == NULL, wildcards);
+        if (why != NULL)
+            return bad_subject(e, subject, length, why);
+        if (dot == NULL)
+            return 0;
+        token = dot + 1;
+    }
+}
+
+static void subscription_free(struct subscription *s)
+{
+    struct connection *c = s->connection;
+    if (c->sync_next == s)
+        c->sync_next = s->next;
+    *s->back = s->next;
+    if (s->next != NULL)
+        s->next->back = s->back;
+    free(s->subject);
+    free(s->queue);
+    free(s);
+}
+
+struct subscription *subscription_new(struct connection *c, const subscription_options *options,
+                                      error *e)
+{
+    if (c->closing || c->draining) {
+        error_set(e, "closed", ERROR_CLASS_NONE, "connection %s is %s", c->name,
+                  c->draining ? "draining" : "closed");
+        return NULL;
+    }
+    if (subject_check(options->subject, strlen(options->subject), true, e) != 0 ||
+        (options->queue != NULL && subject_check(options->queue, strlen(options->queue), false, e) != 0))
+        return NULL;
+    if (c->subscription_count >= SUBSCRIPTIONS_MAX) {
+        error_set(e, "too_many", ERROR_CLASS_LIMIT, "connection %s has %u subscriptions: no more",
+                  c->name, SUBSCRIPTIONS_MAX);
+        return NULL;
+    }
+    struct subscription *s = calloc(1, sizeof *s);
+    if (s != NULL) {
+        s->subject = strdup(options->subject);
+        s->queue = options->queue == NULL ? NULL : strdup(options->queue);
+    }
+    if (s == NULL || s->subject == NULL || (options->queue != NULL && s->queue == NULL)) {
+        if (s != NULL) {
+            free(s->subject);
+            free(s->queue);
+        }
+        free(s);
+        error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a subscription");
+        return NULL;
+    }
+    s->connection = c;
+    s->limits = *options;
+    s->active = true;
+    s->next = c->subscriptions;
+    if (s->next != NULL)
+        s->next->back = &s->next;
+    s->back = &c->subscriptions;
+    c->subscriptions = s;
+    c->subscription_count++;
+    connection_send_subscription(c, s);
+    return s;
+}
+
+void subscription_handle(struct subscription *s, subscription_handler handler,
+                         subscription_ended ended, void *closure)
+{
+    s->handler = handler;
+    s->ended = ended;
+    s->closure = closure;
+}
+
+/* Not active any more, and told so; freed when no link names it. */
+void subscription_end(struct subscription *s)
+{
+    if (s->active) {
+        s->active = false;
+        s->connection->subscription_count--;
+    }
+    if (s->wire != NULL) {
+        connection_bury(s->connection, s->wire);
+        s->wire = NULL;
+    }
+    if (!s->over) {
+        s->over = true;
+        s->connection->dropped += s->dropped_before;
+        subscription_ended ended = s->ended;
+        if (ended != NULL)
+            ended(s->closure, s);
+    }
+    if (s->link_subs == 0)
+        subscription_free(s);
+}
+
+void subscriptions_end_all(struct connection *c)
+{
+    for (struct subscription *s = c->subscriptions, *next; s != NULL; s = next) {
+        next = s->next;
+        if (s->active)
+            subscription_end(s);
+    }
+}
+
+void subscription_unsubscribe(struct subscription *s)
+{
+    if (s->active)
+        subscription_end(s);
+}
+
+void subscription_drain(struct subscription *s)
+{
+    if (!s->active || s->draining)
+        return;
+    s->draining = true;
+    struct connection *c = s->connection;
+    if (s->wire == NULL || c->link == NULL) {
+        subscription_end(s);
+        return;
+    }
+    if (record_push_command(&c->queue, RECORD_DRAIN, link_sub_retain(s->wire), 0, 0) != 0) {
+        link_sub_release(s->wire);
+        subscription_end(s);
+    }
+}
+
+void subscription_message(struct connection *c, struct link_sub *wire, natsMsg *msg)
+{
+    uint64_t bytes = (uint64_t)natsMsg_GetDataLength(msg);
+    atomic_store_explicit(&wire->taken_messages,
+                          atomic_load_explicit(&wire->taken_messages, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    atomic_store_explicit(&wire->taken_bytes,
+                          atomic_load_explicit(&wire->taken_bytes, memory_order_relaxed) + bytes,
+                          memory_order_relaxed);
+    struct subscription *s = wire->owner;
+    if (!s->active || s->handler == NULL) {
+        natsMsg_Destroy(msg);
+        return;
+    }
+    c->in_messages++;
+    c->in_bytes += bytes;
+    s->handled++;
+    bool last = s->limits.max > 0 && s->handled >= s->limits.max;
+    s->handler(s->closure, s, msg);
+    if (last && s->active)
+        subscription_end(s);
+}
+
+void subscription_last_word(struct connection *c, struct link_sub *wire)
+{
+    struct subscription *s = wire->owner;
+    s->link_subs--;
+    s->dropped_before += atomic_load(&wire->dropped);
+    if (s->over)
+        c->dropped += atomic_load(&wire->dropped);
+    if (s->wire == wire) {
+        s->wire = NULL;
+        connection_bury(c, wire); /* the worker still has it, when it was drained */
+        if (s->draining || (s->limits.max > 0 && s->handled >= s->limits.max)) {
+            subscription_end(s); /* frees it, when this was the last link */
+            s = NULL;
+        }
+    }
+    if (s != NULL && s->over && s->link_subs == 0)
+        subscription_free(s);
+    link_sub_release(wire);
+}
+
+const char *subscription_subject(const struct subscription *s)
+{
+    return s->subject;
+}
+
+const char *subscription_queue(const struct subscription *s)
+{
+    return s->queue;
+}
+
+struct connection *subscription_connection(const struct subscription *s)
+{
+    return s->connection;
+}
+
+struct subscription *subscription_next(const struct connection *c, const struct subscription *after)
+{
+    return after == NULL ? c->subscriptions : after->next;
+}
+
+void subscription_get_state(const struct subscription *s, subscription_state *out)
+{
+    *out = (subscription_state){
+        .handled = s->handled, .dropped = s->dropped_before, .active = s->active};
+    if (s->wire != NULL) {
+        out->dropped += atomic_load_explicit(&s->wire->dropped, memory_order_relaxed);
+        out->queued = atomic_load_explicit(&s->wire->put_messages, memory_order_relaxed) -
+                      atomic_load_explicit(&s->wire->taken_messages, memory_order_relaxed);
+    }
+}

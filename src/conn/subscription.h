@@ -1,0 +1,59 @@
+/* Subscriptions of a connection: what shall be subscribed, whatever link there is. On the wire each
+ * is a link_sub of the current link; with a fresh link all of them are sent again. Loop thread. */
+#ifndef MD_CONN_SUBSCRIPTION_H
+#define MD_CONN_SUBSCRIPTION_H
+
+#include <nats/nats.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct connection;
+struct subscription;
+
+#define SUBSCRIPTIONS_MAX 1000000u
+#define SUBJECT_MAX 1024u
+#define PENDING_MESSAGES 524288u
+#define PENDING_BYTES (64u * 1024 * 1024)
+
+typedef struct {
+    const char *subject, *queue; /* queue NULL: none */
+    uint64_t max;                /* unsubscribed after so many messages; 0: never */
+    uint64_t pending_messages, pending_bytes; /* 0: no limit */
+} subscription_options;
+
+/* Takes the message (natsMsg_Destroy). */
+typedef void (*subscription_handler)(void *closure, struct subscription *s, natsMsg *msg);
+/* No message comes any more: unsubscribed, drained, max reached, connection closed. The subscription
+ * is freed after this. */
+typedef void (*subscription_ended)(void *closure, struct subscription *s);
+
+/* NULL and *e ("invalid_subject", "closed", "no_memory", "too_many"). The strings are copied. */
+struct subscription *subscription_new(struct connection *c, const subscription_options *options,
+                                      error *e);
+/* Who handles the messages, from the next one on. NULL handlers: dropped and ignored. */
+void subscription_handle(struct subscription *s, subscription_handler handler,
+                         subscription_ended ended, void *closure);
+/* No message is handled after this. */
+void subscription_unsubscribe(struct subscription *s);
+/* What has arrived, or is on its way, is still handled. */
+void subscription_drain(struct subscription *s);
+
+const char *subscription_subject(const struct subscription *s);
+const char *subscription_queue(const struct subscription *s);
+struct connection *subscription_connection(const struct subscription *s);
+/* The next one of its connection, after NULL the first; NULL at the end. */
+struct subscription *subscription_next(const struct connection *c, const struct subscription *after);
+
+typedef struct {
+    uint64_t handled, dropped, queued;
+    bool active;
+} subscription_state;
+void subscription_get_state(const struct subscription *s, subscription_state *out);
+
+/* 0, or -1 and *e: empty tokens, white space, control bytes, misplaced or (for publishing)
+ * any wildcards, too long. A server closes the whole connection over some of these. */
+int subject_check(const char *subject, size_t length, bool wildcards, error *e);
+
+#endif

@@ -1,0 +1,201 @@
+/* What a connection sends: subscriptions to a fresh link, publishes, flushes. Everything goes through one
+ * queue of records, so that the order in which the script did things is the order on the wire. Loop
+ * thread. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "conn/connection_private.h"
+
+#define SYNC_STEP 2000u             /* subscriptions sent per turn: the loop's timers go on */
+#define SEND_AT_BYTES (64u * 1024u) /* do not wait for the turn's end with more than this */
+
+/* ---- subscriptions on the wire ---- */
+
+/* 0, or -1 when out of memory: the link cannot carry what it should. */
+static int sync_one(struct connection *c, struct subscription *s)
+{
+    struct link_sub *wire = link_sub_new(c->link, s, s->subject, s->queue);
+    if (wire == NULL)
+        return -1;
+    wire->max_messages = s->limits.pending_messages;
+    wire->max_bytes = s->limits.pending_bytes;
+    wire->deliver_max = s->limits.max > 0 ? s->limits.max - s->handled : 0;
+    if (record_push_command(&c->queue, RECORD_SUBSCRIBE, link_sub_retain(wire), 0, 0) != 0) {
+        link_sub_release(wire);
+        link_sub_release(wire);
+        return -1;
+    }
+    s->wire = wire;
+    s->link_subs++;
+    return 0;
+}
+
+static void sync_done(struct connection *c)
+{
+    if (!c->syncing)
+        return;
+    c->syncing = false;
+    /* The server's answer to this is the proof that all of it is in place. */
+    record_push_command(&c->queue, RECORD_FLUSH, NULL, READY_TOKEN,
+                        c->options.link->dial_timeout_ms);
+    link_send(c->link, &c->queue);
+}
+
+void connection_sync_start(struct connection *c)
+{
+    /* The publishes that wait come after the subscriptions, when the link is up. */
+    c->syncing = true;
+    c->sync_next = c->subscriptions;
+    connection_sync_continue(c);
+}
+
+static bool has_unsent_head(const struct connection *c)
+{
+    const struct subscription *head = c->subscriptions;
+    return head != NULL && head->active && head->wire == NULL;
+}
+
+void connection_sync_continue(struct connection *c)
+{
+    if (c->link == NULL || (!c->syncing && !c->up))
+        return;
+    if (!c->syncing && c->sync_next == NULL)
+        c->sync_next = c->subscriptions;
+    record_queue waiting = c->queue;
+    c->queue = (record_queue){0};
+    unsigned count = 0;
+    while (c->sync_next != NULL && count < SYNC_STEP) {
+        struct subscription *s = c->sync_next;
+        c->sync_next = s->next;
+        if (s->wire != NULL || !s->active)
+            continue;
+        if (s->draining) { /* what was on its way went with the old link */
+            subscription_end(s);
+            continue;
+        }
+        if (sync_one(c, s) != 0)
+            break;
+        count++;
+    }
+    if (c->sync_next == NULL && c->syncing && has_unsent_head(c))
+        c->sync_next = c->subscriptions; /* subscribed while the others were sent */
+    if (c->sync_next == NULL)
+        sync_done(c);
+    else
+        hub_again(c->hub);
+    link_send(c->link, &c->queue);
+    c->queue = waiting;
+}
+
+/* A new one while the link is up. Otherwise the next sync takes it: all of them, or from the head,
+ * where the new ones are. */
+void connection_send_subscription(struct connection *c, struct subscription *s)
+{
+    if (c->up && sync_one(c, s) != 0)
+        c->sync_next = s;
+}
+
+void connection_bury(struct connection *c, struct link_sub *s)
+{
+    if (c->link != s->link)
+        return; /* it goes with its link */
+    if (record_push_command(&c->queue, RECORD_UNSUBSCRIBE, link_sub_retain(s), 0, 0) != 0)
+        link_sub_release(s); /* it stays until the link goes; its messages are dropped */
+}
+
+/* ---- publishes ---- */
+
+static int refuse(struct connection *c, error *e, const char *code, const char *text, size_t value)
+{
+    c->pending_dropped++;
+    return error_set(e, code, ERROR_CLASS_LIMIT, "connection %s: %s (%zu bytes)", c->name, text,
+                     value);
+}
+
+int connection_publish(struct connection *c, const record_message *m, error *e)
+{
+    if (c->closing)
+        return error_set(e, "closed", ERROR_CLASS_NONE, "connection %s is closed", c->name);
+    if (subject_check(m->subject, m->subject_length, false, e) != 0 ||
+        (m->reply_length > 0 && subject_check(m->reply, m->reply_length, false, e) != 0))
+        return -1;
+    size_t payload = m->data_length + m->header_length;
+    if ((c->max_payload > 0 && payload > (size_t)c->max_payload) || payload > INT32_MAX)
+        return refuse(c, e, "too_large", "the message is larger than the server takes", payload);
+    size_t pending = c->queue.bytes + (c->link != NULL ? link_unsent_bytes(c->link) : 0);
+    size_t size = record_message_size(m);
+    if (pending + size > c->options.pending_bytes)
+        return refuse(c, e, "pending_full",
+                      "the buffer for messages that cannot be sent yet is full; raise pending.bytes "
+                      "or publish less",
+                      pending);
+    if (record_push_message(&c->queue, m) != 0)
+        return refuse(c, e, "no_memory", "no memory for a message", size);
+    if (c->up && c->queue.bytes >= SEND_AT_BYTES)
+        link_send(c->link, &c->queue);
+    return 0;
+}
+
+void connection_send_queue(struct connection *c)
+{
+    if (c->up && c->link != NULL && c->queue.head != NULL)
+        link_send(c->link, &c->queue);
+}
+
+/* ---- flushes ---- */
+
+uint64_t connection_flush(struct connection *c, uint32_t timeout_ms, connection_flushed done,
+                          void *closure, error *e)
+{
+    if (!c->up) {
+        error_set(e, "disconnected", ERROR_CLASS_NETWORK, "connection %s is %s", c->name,
+                  watchdog_state_name(c->dog.state));
+        return 0;
+    }
+    struct flush_waiter *w = calloc(1, sizeof *w);
+    if (w == NULL || record_push_command(&c->queue, RECORD_FLUSH, NULL, c->flush_token,
+                                         timeout_ms) != 0) {
+        free(w);
+        error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a flush");
+        return 0;
+    }
+    *w = (struct flush_waiter){c->flushes, c->flush_token++, done, closure};
+    c->flushes = w;
+    return w->token;
+}
+
+static struct flush_waiter *take_waiter(struct connection *c, uint64_t token)
+{
+    for (struct flush_waiter **at = &c->flushes; *at != NULL; at = &(*at)->next) {
+        struct flush_waiter *w = *at;
+        if (w->token != token)
+            continue;
+        *at = w->next;
+        return w;
+    }
+    return NULL;
+}
+
+void connection_flush_cancel(struct connection *c, uint64_t token)
+{
+    free(take_waiter(c, token));
+}
+
+void connection_fail_waiters(struct connection *c, const error *e)
+{
+    connection_fail_requests(c, e);
+    while (c->flushes != NULL) {
+        struct flush_waiter *w = take_waiter(c, c->flushes->token);
+        w->done(w->closure, e);
+        free(w);
+    }
+}
+
+void connection_flushed_event(struct connection *c, const link_event *event)
+{
+    struct flush_waiter *w = take_waiter(c, event->number);
+    if (w == NULL)
+        return;
+    w->done(w->closure, &event->error);
+    free(w);
+}

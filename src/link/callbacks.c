@@ -1,0 +1,211 @@
+/* What nats.c calls: messages on its delivery thread, lifecycle on its callback thread, the token and
+ * the delay on the thread that connects. The first two are shared by every link of the process, so
+ * nothing here waits: it is noted in the mailbox or in an atomic, and that is all. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "link/link_private.h"
+
+static void post(struct link *l, link_event_type type)
+{
+    link_event event = {.type = type};
+    mailbox_post(&l->mailbox, &event);
+}
+
+/* The pending limit of a subscription: the newest is dropped, a burst is reported once. */
+static bool over_limit(struct link_sub *s, uint64_t bytes)
+{
+    uint64_t messages =
+        atomic_load_explicit(&s->put_messages, memory_order_relaxed) -
+        atomic_load_explicit(&s->taken_messages, memory_order_relaxed);
+    uint64_t held = atomic_load_explicit(&s->put_bytes, memory_order_relaxed) -
+                    atomic_load_explicit(&s->taken_bytes, memory_order_relaxed);
+    return (s->max_messages > 0 && messages >= s->max_messages) ||
+           (s->max_bytes > 0 && held + bytes > s->max_bytes);
+}
+
+static void drop(struct link_sub *s, natsMsg *msg)
+{
+    atomic_fetch_add_explicit(&s->dropped, 1, memory_order_relaxed);
+    natsMsg_Destroy(msg);
+    if (s->slow)
+        return;
+    s->slow = true;
+    link_event event = {.type = LINK_EVENT_SLOW, .sub = s};
+    mailbox_post(&s->link->mailbox, &event);
+}
+
+void link_on_message(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *link_sub)
+{
+    (void)nc;
+    (void)sub;
+    struct link_sub *s = link_sub;
+    if (msg == NULL)
+        return;
+    if (atomic_load_explicit(&s->link->closing, memory_order_relaxed)) {
+        /* A fresh link has this subscription now: what still comes here would come twice. */
+        natsMsg_Destroy(msg);
+        return;
+    }
+    uint64_t bytes = (uint64_t)natsMsg_GetDataLength(msg);
+    if (over_limit(s, bytes) || mailbox_put(&s->link->mailbox, s, msg) != 0) {
+        drop(s, msg);
+        return;
+    }
+    s->slow = false;
+    atomic_store_explicit(&s->put_messages,
+                          atomic_load_explicit(&s->put_messages, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    atomic_store_explicit(&s->put_bytes,
+                          atomic_load_explicit(&s->put_bytes, memory_order_relaxed) + bytes,
+                          memory_order_relaxed);
+}
+
+void link_on_sub_complete(void *link_sub)
+{
+    struct link_sub *s = link_sub;
+    struct link *l = s->link;
+    link_retain(l); /* once its last word is out, the loop may free the sub */
+    uv_mutex_lock(&l->lock);
+    if (s->draining) {
+        s->draining = false;
+        l->drains_running--;
+        uv_cond_broadcast(&l->changed);
+    }
+    uv_mutex_unlock(&l->lock);
+    mailbox_put(&l->mailbox, s, NULL);
+    link_release(l);
+}
+
+void link_on_probe(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *link)
+{
+    (void)nc;
+    (void)sub;
+    struct link *l = link;
+    if (msg == NULL)
+        return;
+    natsMsg_Destroy(msg);
+    if (!atomic_load(&l->closing))
+        post(l, LINK_EVENT_PROBE_ANSWERED);
+}
+
+void link_on_probe_complete(void *link)
+{
+    link_release(link);
+}
+
+static void on_disconnected(natsConnection *nc, void *link)
+{
+    (void)nc; /* asking it anything could wait for its lock, which a reconnect holds for seconds */
+    post(link, LINK_EVENT_DISCONNECTED);
+}
+
+static void on_reconnected(natsConnection *nc, void *link)
+{
+    (void)nc;
+    post(link, LINK_EVENT_RECONNECTED);
+    link_ask(link, LINK_ASK_RESUME);
+}
+
+static void on_closed(natsConnection *nc, void *link)
+{
+    struct link *l = link;
+    if (!atomic_load(&l->closing)) {
+        link_event event = {.type = LINK_EVENT_CLOSED};
+        const char *text = NULL;
+        /* Closed: nobody holds its lock for long any more. */
+        natsStatus status = natsConnection_GetLastError(nc, &text);
+        error_from_nats(&event.error, status == NATS_OK ? NATS_CONNECTION_CLOSED : (int)status,
+                        text);
+        mailbox_post(&l->mailbox, &event);
+    }
+    link_release(l); /* the library's reference: this is its last word */
+}
+
+static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus status, void *link)
+{
+    (void)nc;
+    (void)sub;
+    struct link *l = link;
+    if (status == NATS_SLOW_CONSUMER)
+        return; /* the library's own queue; our limits count and report */
+    const char *text = nats_GetLastError(NULL);
+    if (text != NULL && strstr(text, l->probe_subject) != NULL) {
+        atomic_store(&l->probe_by_ping, true);
+        link_ask(l, LINK_ASK_PROBE);
+        return;
+    }
+    link_event event = {.type = LINK_EVENT_ERROR};
+    error_from_nats(&event.error, (int)status, text);
+    mailbox_post(&l->mailbox, &event);
+}
+
+static void on_discovered(natsConnection *nc, void *link)
+{
+    (void)nc;
+    post(link, LINK_EVENT_DISCOVERED);
+}
+
+static void on_lame_duck(natsConnection *nc, void *link)
+{
+    (void)nc;
+    post(link, LINK_EVENT_LAME_DUCK);
+}
+
+/* Under nats.c's own lock, on the thread that connects. The text must live until the next call. */
+static const char *on_token(void *link)
+{
+    struct link *l = link;
+    uv_mutex_lock(&l->lock);
+    const char *now = l->token != NULL ? l->token : l->options->token;
+    char *copy = now == NULL ? NULL : strdup(now);
+    uv_mutex_unlock(&l->lock);
+    if (copy != NULL) {
+        free(l->token_in_use);
+        l->token_in_use = copy;
+    }
+    return l->token_in_use;
+}
+
+#define DELAY_ANSWER_NS 250000000u
+
+/* On the link's reconnect thread, without locks: this one may wait for the policy, but not for
+ * long; a loop that is stuck must not stop the reconnecting. */
+static int64_t on_delay(natsConnection *nc, int attempt, void *link)
+{
+    (void)nc;
+    struct link *l = link;
+    uv_mutex_lock(&l->lock);
+    l->delay_answered = false;
+    uv_mutex_unlock(&l->lock);
+    link_event event = {.type = LINK_EVENT_DELAY_WANTED, .number = (uint64_t)attempt};
+    mailbox_post(&l->mailbox, &event);
+
+    uint64_t until = uv_hrtime() + DELAY_ANSWER_NS;
+    uv_mutex_lock(&l->lock);
+    while (!l->delay_answered && !atomic_load(&l->closing) && uv_hrtime() < until)
+        uv_cond_timedwait(&l->changed, &l->lock, until - uv_hrtime());
+    bool answered = l->delay_answered;
+    uint32_t delay = l->delay_ms;
+    uv_mutex_unlock(&l->lock);
+    if (atomic_load(&l->closing))
+        return 0;
+    if (answered)
+        return delay;
+    double random = (double)(uv_hrtime() % 1009) / 1009.0;
+    return (int64_t)(1000.0 * backoff_delay(&l->options->fallback, (uint32_t)attempt,
+                                            ERROR_CLASS_NETWORK, 0, 0, random));
+}
+
+void link_set_callbacks(struct link *l, natsOptions *o)
+{
+    natsOptions_SetDisconnectedCB(o, on_disconnected, l);
+    natsOptions_SetReconnectedCB(o, on_reconnected, l);
+    natsOptions_SetClosedCB(o, on_closed, l);
+    natsOptions_SetErrorHandler(o, on_error, l);
+    natsOptions_SetDiscoveredServersCB(o, on_discovered, l);
+    natsOptions_SetLameDuckModeCB(o, on_lame_duck, l);
+    natsOptions_SetCustomReconnectDelay(o, on_delay, l);
+    if (l->token != NULL || l->options->token != NULL)
+        natsOptions_SetTokenHandler(o, on_token, l);
+}

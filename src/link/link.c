@@ -1,0 +1,256 @@
+/* The loop's side of a link. See link.h. Loop thread, but for the reference count. */
+#include "link/link.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "link/link_private.h"
+
+static atomic_uint links_alive;
+
+unsigned link_count(void)
+{
+    return atomic_load(&links_alive);
+}
+
+void link_retain(struct link *l)
+{
+    atomic_fetch_add(&l->references, 1);
+}
+
+void link_release(struct link *l)
+{
+    if (atomic_fetch_sub(&l->references, 1) != 1)
+        return;
+    record_queue_clear(&l->queue);
+    free(l->active);
+    free(l->token);
+    free(l->token_in_use);
+    free(l->nkey_public);
+    mailbox_destroy(&l->mailbox);
+    link_options_release(l->options);
+    uv_cond_destroy(&l->changed);
+    uv_mutex_destroy(&l->lock);
+    free(l);
+    atomic_fetch_sub(&links_alive, 1);
+}
+
+static struct link *link_new(link_options *options, uv_async_t *wake)
+{
+    struct link *l = calloc(1, sizeof *l);
+    if (l == NULL)
+        return NULL;
+    if (mailbox_init(&l->mailbox, wake) != 0)
+        goto no_mailbox;
+    if (uv_mutex_init(&l->lock) != 0)
+        goto no_lock;
+    if (uv_cond_init(&l->changed) != 0)
+        goto no_cond;
+    l->options = link_options_retain(options);
+    atomic_store(&l->references, 1);
+    atomic_fetch_add(&links_alive, 1);
+    return l;
+
+no_cond:
+    uv_mutex_destroy(&l->lock);
+no_lock:
+    mailbox_destroy(&l->mailbox);
+no_mailbox:
+    free(l);
+    return NULL;
+}
+
+struct link *link_start(link_options *options, uint64_t number, unsigned first_server,
+                        const char *token, uv_async_t *wake, error *e)
+{
+    struct link *l = link_new(options, wake);
+    if (l == NULL) {
+        error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a link");
+        return NULL;
+    }
+    l->number = number;
+    l->first_server = first_server;
+    if (token != NULL && (l->token = strdup(token)) == NULL) {
+        error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a link's token");
+        link_release(l);
+        return NULL;
+    }
+    link_retain(l); /* the worker's */
+    int failed = uv_thread_create(&l->thread, link_worker, l);
+    if (failed != 0) {
+        error_set(e, "no_thread", ERROR_CLASS_LIMIT,
+                  "cannot start a link's thread: %s; look at the limit of tasks (ulimit -u)",
+                  uv_strerror(failed));
+        link_release(l);
+        link_release(l);
+        return NULL;
+    }
+    return l;
+}
+
+uint64_t link_number(const struct link *l)
+{
+    return l->number;
+}
+
+mailbox *link_mailbox(struct link *l)
+{
+    return &l->mailbox;
+}
+
+void link_send(struct link *l, record_queue *q)
+{
+    if (q->head == NULL)
+        return;
+    atomic_fetch_add_explicit(&l->given_bytes, q->bytes, memory_order_relaxed);
+    uv_mutex_lock(&l->lock);
+    record_queue_append(&l->queue, q);
+    uv_cond_signal(&l->changed);
+    uv_mutex_unlock(&l->lock);
+}
+
+size_t link_unsent_bytes(const struct link *l)
+{
+    return atomic_load_explicit(&l->given_bytes, memory_order_relaxed) -
+           atomic_load_explicit(&l->done_bytes, memory_order_relaxed);
+}
+
+void link_sent(const struct link *l, uint64_t *messages, uint64_t *bytes)
+{
+    *messages = atomic_load_explicit(&l->sent_messages, memory_order_relaxed);
+    *bytes = atomic_load_explicit(&l->sent_bytes, memory_order_relaxed);
+}
+
+void link_ask(struct link *l, unsigned bits)
+{
+    uv_mutex_lock(&l->lock);
+    l->asks |= bits;
+    uv_cond_broadcast(&l->changed);
+    uv_mutex_unlock(&l->lock);
+}
+
+void link_set_token(struct link *l, const char *token)
+{
+    char *copy = token == NULL ? NULL : strdup(token);
+    uv_mutex_lock(&l->lock);
+    char *old = l->token;
+    l->token = copy;
+    uv_mutex_unlock(&l->lock);
+    free(old);
+}
+
+void link_answer_delay(struct link *l, uint32_t delay_ms)
+{
+    uv_mutex_lock(&l->lock);
+    l->delay_answered = true;
+    l->delay_ms = delay_ms;
+    uv_cond_broadcast(&l->changed);
+    uv_mutex_unlock(&l->lock);
+}
+
+/* A subscription that never reached the library has its last word now; each record that names one
+ * holds a reference. */
+static void end_unsent_subs(struct link *l, const record_chunk *c, size_t read)
+{
+    for (size_t at = read; at < c->used;) {
+        const record *r = (const record *)(const void *)(c->bytes + at);
+        at += r->size;
+        if (r->pointer == NULL)
+            continue;
+        if (r->type == RECORD_SUBSCRIBE)
+            mailbox_put(&l->mailbox, r->pointer, NULL);
+        link_sub_release(r->pointer);
+    }
+}
+
+static uint64_t salvage_chunk(struct link *l, record_queue *rest, const record_chunk *c,
+                              size_t read)
+{
+    end_unsent_subs(l, c, read);
+    return record_queue_salvage(rest, c, read);
+}
+
+uint64_t link_close(struct link *l, record_queue *salvage)
+{
+    uint64_t lost = 0;
+    if (!atomic_exchange(&l->closing, true)) {
+        uv_mutex_lock(&l->lock);
+        record_queue rest = {0};
+        if (l->active != NULL)
+            lost += salvage_chunk(l, &rest, l->active, atomic_load(&l->active_read));
+        for (record_chunk *c; (c = record_queue_take(&l->queue)) != NULL; free(c))
+            lost += salvage_chunk(l, &rest, c, 0);
+        uv_mutex_unlock(&l->lock);
+        /* They were accepted before whatever waits in the connection. */
+        record_queue_append(&rest, salvage);
+        *salvage = rest;
+    }
+    link_ask(l, LINK_ASK_CLOSE);
+    return lost;
+}
+
+void link_join(struct link *l)
+{
+    uv_thread_join(&l->thread);
+    mailbox_detach(&l->mailbox);
+    link_release(l);
+}
+
+void link_leave(struct link *l)
+{
+    mailbox_detach(&l->mailbox);
+    link_release(l);
+}
+
+struct link_sub *link_sub_new(struct link *l, void *owner, const char *subject, const char *queue)
+{
+    struct link_sub *s = aligned_alloc(64, (sizeof *s + 63) & ~(size_t)63);
+    if (s == NULL)
+        return NULL;
+    memset(s, 0, sizeof *s);
+    s->subject = strdup(subject);
+    s->queue = queue == NULL ? NULL : strdup(queue);
+    if (s->subject == NULL || (queue != NULL && s->queue == NULL)) {
+        free(s->subject);
+        free(s->queue);
+        free(s);
+        return NULL;
+    }
+    atomic_init(&s->references, 1);
+    s->owner = owner;
+    s->link = l;
+    link_retain(l);
+    return s;
+}
+
+struct link_sub *link_sub_retain(struct link_sub *s)
+{
+    atomic_fetch_add(&s->references, 1);
+    return s;
+}
+
+void link_sub_release(struct link_sub *s)
+{
+    if (atomic_fetch_sub(&s->references, 1) != 1)
+        return;
+    struct link *l = s->link;
+    free(s->subject);
+    free(s->queue);
+    free(s);
+    link_release(l);
+}
+
+watchdog_link_status link_status_of(natsConnStatus status)
+{
+    switch (status) {
+    case NATS_CONN_STATUS_CONNECTED:
+        return WATCHDOG_LINK_CONNECTED;
+    case NATS_CONN_STATUS_RECONNECTING:
+        return WATCHDOG_LINK_RECONNECTING;
+    case NATS_CONN_STATUS_CLOSED:
+    case NATS_CONN_STATUS_DISCONNECTED:
+        return WATCHDOG_LINK_CLOSED;
+    default:
+        return WATCHDOG_LINK_OTHER;
+    }
+}

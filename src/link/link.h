@@ -1,0 +1,95 @@
+/* A link: one natsConnection, with a worker thread that alone makes the calls into nats.c that can
+ * block. This is the bulkhead: whatever nats.c does (hold its lock for seconds, block in send(), spin on
+ * a silent peer), the loop thread goes on. A link lives from link_start() until its worker has destroyed
+ * the natsConnection; it is dialled once and never used again after it failed: the next one is fresh.
+ *
+ * The functions here run on the loop thread and never block, but where it says otherwise. What
+ * happens in the link arrives through its mailbox. */
+#ifndef MD_LINK_LINK_H
+#define MD_LINK_LINK_H
+
+#include <nats/nats.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "link/mailbox.h"
+#include "link/options.h"
+#include "link/records.h"
+
+struct link;
+
+/* A subscription on one link: the closure of nats.c's message callback. Counted: the loop has it
+ * until its last word (a mailbox item without message), the worker until it has destroyed the
+ * library's subscription, and each record that names it. */
+struct link_sub {
+    atomic_int references;
+    struct link *link;     /* counted */
+    void *owner;           /* the loop's; not touched by other threads */
+    char *subject, *queue; /* queue NULL: none */
+    uint64_t max_messages, max_bytes; /* pending limits; 0: none */
+    uint64_t deliver_max;  /* unsubscribe by itself after so many; 0: never */
+    /* The delivery thread's half. */
+    _Atomic uint64_t put_messages, put_bytes, dropped;
+    bool slow; /* a burst of drops is going on */
+    /* The loop's half, on a cache line of its own. */
+    _Alignas(64) _Atomic uint64_t taken_messages, taken_bytes;
+    /* The worker's. */
+    natsSubscription *nats;
+    struct link_sub *next, **back; /* in one of the worker's lists; back NULL: in none */
+    bool draining;                 /* under the link's lock */
+};
+
+typedef enum {
+    LINK_ASK_PROBE = 1,
+    LINK_ASK_AUDIT = 2,
+    LINK_ASK_RESUME = 4, /* records that could not be sent can be tried again */
+    LINK_ASK_CLOSE = 8,  /* destroy everything and end */
+} link_ask_bits;
+
+/* Starts the worker, which dials at once: the servers of the list in turn, from number
+ * `first_server` on. `token` (NULL: the options' own) is copied. NULL and *e when there is no memory
+ * or no thread. */
+struct link *link_start(link_options *options, uint64_t number, unsigned first_server,
+                        const char *token, uv_async_t *wake, error *e);
+
+uint64_t link_number(const struct link *l);
+mailbox *link_mailbox(struct link *l);
+
+/* Hands all records over to the worker; q is empty afterwards. */
+void link_send(struct link *l, record_queue *q);
+/* Bytes handed over and not yet processed. */
+size_t link_unsent_bytes(const struct link *l);
+/* What the worker has handed to the library so far. */
+void link_sent(const struct link *l, uint64_t *messages, uint64_t *bytes);
+
+void link_ask(struct link *l, unsigned bits);
+/* The token that the library's own reconnect attempts use from now on. */
+void link_set_token(struct link *l, const char *token);
+/* The answer to LINK_EVENT_DELAY_WANTED. */
+void link_answer_delay(struct link *l, uint32_t delay_ms);
+
+/* The link is given up: it delivers nothing any more, publishes nothing that it has not begun,
+ * and destroys itself as soon as it can. The publishes that it has not begun are moved to `salvage`.
+ * Returns how many could not be saved because there was no memory. Idempotent. A message that the
+ * library had taken already, but not sent, is lost with the link: NATS delivers at most once. */
+uint64_t link_close(struct link *l, record_queue *salvage);
+
+/* After LINK_EVENT_GONE, and when the mailbox is empty: joins the worker and drops the loop's
+ * reference. Blocks for the instant between the worker's last word and its end. */
+void link_join(struct link *l);
+/* Without GONE: the runtime ends and the worker hangs. Leaves worker and link to themselves. */
+void link_leave(struct link *l);
+
+/* A subscription for this link. NULL when out of memory. The strings are copied. */
+struct link_sub *link_sub_new(struct link *l, void *owner, const char *subject, const char *queue);
+struct link_sub *link_sub_retain(struct link_sub *s);
+/* The loop's reference: after its last word, or when it was never sent. Any thread. */
+void link_sub_release(struct link_sub *s);
+
+/* How many links exist in the process: living, ending or hanging. For tests and metrics.
+ * Any thread. */
+unsigned link_count(void);
+
+#endif

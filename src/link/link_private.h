@@ -1,0 +1,73 @@
+/* The inside of a link, shared by link.c (loop thread), worker.c (its worker) and callbacks.c
+ * (nats.c's threads). Who may touch what is said at each group of fields. */
+#ifndef MD_LINK_LINK_PRIVATE_H
+#define MD_LINK_LINK_PRIVATE_H
+
+#include "link/link.h"
+
+#define LINK_DRAINS_AT_ONCE 32 /* nats.c starts a thread for each draining subscription */
+
+struct link {
+    atomic_int references; /* the loop, the worker, the library's callbacks, each link_sub */
+    uint64_t number;
+    link_options *options;
+    unsigned first_server;
+    mailbox mailbox;
+    uv_thread_t thread;
+
+    /* Under the lock. */
+    uv_mutex_t lock;
+    uv_cond_t changed;
+    record_queue queue;
+    unsigned asks;
+    char *token;         /* NULL: the options' own */
+    bool delay_answered;
+    uint32_t delay_ms;
+    unsigned drains_running;
+    record_chunk *active; /* the worker reads it without the lock; only it moves active_read */
+
+    /* The claim on the next record: the worker stores active_read first and then looks at closing,
+     * link_close() stores closing first and then looks at active_read. So a record is processed or
+     * salvaged, never both. */
+    _Atomic size_t active_read;
+    atomic_bool closing; /* from here on nothing is delivered or published */
+
+    /* Counters: written by the worker (the first by the loop), read by anyone. */
+    _Atomic uint64_t given_bytes, done_bytes, sent_messages, sent_bytes;
+
+    /* The worker's own. */
+    natsConnection *nats;
+    natsOptions *nats_options;
+    natsSubscription *probe_sub;
+    char probe_subject[LINK_INBOX_PREFIX_MAX + 48];
+    atomic_bool probe_by_ping; /* the server does not let us publish to our own inbox */
+    char *nkey_public;
+    struct link_sub *subs;      /* subscribed */
+    struct link_sub *dead_subs; /* unsubscribed; nats.c <= 3.6.0 may still look at them */
+    struct link_sub *drains;    /* to be drained, a few at a time */
+    unsigned dead_count;
+    uint64_t publish_failures;  /* since the last LINK_EVENT_PUBLISH_FAILED */
+    error publish_error;
+    bool stalled; /* the library reconnects: no publish until LINK_ASK_RESUME */
+
+    /* What the token callback last gave out: used under nats.c's own lock. */
+    char *token_in_use;
+};
+
+void link_retain(struct link *l);
+void link_release(struct link *l);
+void link_worker(void *link); /* worker.c: the thread */
+
+/* dial.c: builds l->nats_options, to be destroyed by the caller. Reads files: worker thread. */
+int link_build_options(struct link *l, error *e);
+/* callbacks.c: the library's threads. */
+void link_on_message(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *link_sub);
+void link_on_sub_complete(void *link_sub);
+void link_on_probe(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *link);
+void link_on_probe_complete(void *link);
+void link_set_callbacks(struct link *l, natsOptions *o);
+
+/* The status of the connection as the watchdog names it. */
+watchdog_link_status link_status_of(natsConnStatus status);
+
+#endif

@@ -1,0 +1,120 @@
+/* The mailbox between a link's threads and the loop. See mailbox.h for the threads. */
+#include "link/mailbox.h"
+
+#include <stdlib.h>
+
+int mailbox_init(mailbox *m, uv_async_t *wake)
+{
+    *m = (mailbox){.wake = wake};
+    m->events_end = &m->events;
+    return uv_mutex_init(&m->lock);
+}
+
+static void free_chunks(mailbox_chunk *c)
+{
+    while (c != NULL) {
+        mailbox_chunk *next = c->next;
+        for (uint32_t i = c->read; i < c->count; i++)
+            natsMsg_Destroy(c->items[i].msg);
+        free(c);
+        c = next;
+    }
+}
+
+void mailbox_destroy(mailbox *m)
+{
+    for (link_event *e = m->events; e != NULL;) {
+        link_event *next = e->next;
+        free(e);
+        e = next;
+    }
+    free_chunks(m->messages);
+    free(m->spare);
+    uv_mutex_destroy(&m->lock);
+}
+
+void mailbox_detach(mailbox *m)
+{
+    uv_mutex_lock(&m->lock);
+    m->wake = NULL;
+    uv_mutex_unlock(&m->lock);
+}
+
+/* With the lock held, so that the handle cannot be closed in between. */
+static void wake(mailbox *m)
+{
+    if (m->wake != NULL)
+        uv_async_send(m->wake);
+}
+
+void mailbox_post(mailbox *m, const link_event *event)
+{
+    link_event *copy = malloc(sizeof *copy);
+    if (copy == NULL)
+        return;
+    *copy = *event;
+    copy->next = NULL;
+    uv_mutex_lock(&m->lock);
+    *m->events_end = copy;
+    m->events_end = &copy->next;
+    wake(m);
+    uv_mutex_unlock(&m->lock);
+}
+
+int mailbox_put(mailbox *m, struct link_sub *sub, natsMsg *msg)
+{
+    uv_mutex_lock(&m->lock);
+    mailbox_chunk *c = m->last;
+    if (c == NULL || c->count == MAILBOX_CHUNK) {
+        mailbox_chunk *fresh = m->spare;
+        m->spare = NULL;
+        if (fresh == NULL)
+            fresh = malloc(sizeof *fresh);
+        if (fresh == NULL) {
+            uv_mutex_unlock(&m->lock);
+            return -1;
+        }
+        fresh->next = NULL;
+        fresh->count = fresh->read = 0;
+        if (c != NULL)
+            c->next = fresh;
+        else
+            m->messages = fresh;
+        m->last = c = fresh;
+        if (m->messages == fresh)
+            wake(m);
+    }
+    c->items[c->count++] = (mailbox_item){sub, msg};
+    uv_mutex_unlock(&m->lock);
+    return 0;
+}
+
+link_event *mailbox_take_events(mailbox *m)
+{
+    uv_mutex_lock(&m->lock);
+    link_event *events = m->events;
+    m->events = NULL;
+    m->events_end = &m->events;
+    uv_mutex_unlock(&m->lock);
+    return events;
+}
+
+mailbox_chunk *mailbox_take_messages(mailbox *m)
+{
+    uv_mutex_lock(&m->lock);
+    mailbox_chunk *messages = m->messages;
+    m->messages = m->last = NULL;
+    uv_mutex_unlock(&m->lock);
+    return messages;
+}
+
+void mailbox_recycle(mailbox *m, mailbox_chunk *chunk)
+{
+    uv_mutex_lock(&m->lock);
+    if (m->spare == NULL) {
+        m->spare = chunk;
+        chunk = NULL;
+    }
+    uv_mutex_unlock(&m->lock);
+    free(chunk);
+}

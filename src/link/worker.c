@@ -1,0 +1,455 @@
+/* The worker of a link: the one thread that makes the nats.c calls that can block. It dials, carries
+ * out records in order, answers what it is asked, and at the end destroys everything. It may hang in any
+ * of these calls for as long as nats.c likes: the watchdog then gives the link up. */
+#include <nats/nats.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "link/link_private.h"
+
+#define DEAD_SUBS_MAX 128 /* so many unsubscribed ones are destroyed at a time */
+#define DEAD_SUBS_WAIT_NS 1000000000u
+#define FENCE_TIMEOUT_MS 1000
+#define DRAIN_TIMEOUT_MS 5000
+#define INBOX_ID_SIZE 40
+
+/* ---- events ---- */
+
+static void post_server(struct link *l, link_event_type type)
+{
+    link_event event = {.type = type};
+    char url[LINK_URL_SIZE] = "";
+    if (natsConnection_GetConnectedUrl(l->nats, url, sizeof url) == NATS_OK)
+        link_redact_url(url, event.url, sizeof event.url);
+    event.max_payload = natsConnection_GetMaxPayload(l->nats);
+    mailbox_post(&l->mailbox, &event);
+}
+
+/* The error of this thread's last library call. */
+static void fill_error(error *e, natsStatus status)
+{
+    natsStatus last = NATS_OK;
+    const char *text = nats_GetLastError(&last);
+    error_from_nats(e, (int)status, last == status ? text : NULL);
+}
+
+static void post_publish_failures(struct link *l)
+{
+    if (l->publish_failures == 0)
+        return;
+    link_event event = {.type = LINK_EVENT_PUBLISH_FAILED,
+                        .number = l->publish_failures,
+                        .error = l->publish_error};
+    l->publish_failures = 0;
+    mailbox_post(&l->mailbox, &event);
+}
+
+/* ---- the worker's lists of subscriptions ---- */
+
+static void list_put(struct link_sub **list, struct link_sub *s)
+{
+    s->next = *list;
+    s->back = list;
+    if (s->next != NULL)
+        s->next->back = &s->next;
+    *list = s;
+}
+
+static void list_remove(struct link_sub *s)
+{
+    if (s->back == NULL)
+        return;
+    *s->back = s->next;
+    if (s->next != NULL)
+        s->next->back = s->back;
+    s->next = NULL;
+    s->back = NULL;
+}
+
+static void destroy_list(struct link_sub **list)
+{
+    while (*list != NULL) {
+        struct link_sub *s = *list;
+        list_remove(s);
+        natsSubscription_Destroy(s->nats);
+        s->nats = NULL;
+        link_sub_release(s);
+    }
+}
+
+/* nats.c before 3.6.1 looks a subscription up and then uses it without holding a reference, so
+ * destroying an unsubscribed one can crash its reader. A round trip started after the unsubscribe is
+ * the proof that the reader is past it. */
+static void destroy_dead_subs(struct link *l)
+{
+    if (l->dead_count == 0 || natsConnection_FlushTimeout(l->nats, FENCE_TIMEOUT_MS) != NATS_OK)
+        return;
+    destroy_list(&l->dead_subs);
+    l->dead_count = 0;
+}
+
+/* ---- dialling ---- */
+
+static void make_probe_subject(struct link *l)
+{
+    char id[INBOX_ID_SIZE] = "probe";
+    natsInbox *inbox = NULL;
+    if (natsInbox_Create(&inbox) == NATS_OK) {
+        const char *dot = strrchr(inbox, '.');
+        snprintf(id, sizeof id, "%s", dot != NULL ? dot + 1 : inbox);
+        natsInbox_Destroy(inbox);
+    }
+    snprintf(l->probe_subject, sizeof l->probe_subject, "%s%s", l->options->inbox_prefix, id);
+}
+
+static void subscribe_probe(struct link *l)
+{
+    make_probe_subject(l);
+    natsStatus status =
+        natsConnection_Subscribe(&l->probe_sub, l->nats, l->probe_subject, link_on_probe, l);
+    if (status != NATS_OK) {
+        atomic_store(&l->probe_by_ping, true);
+        return;
+    }
+    link_retain(l); /* until the delivery thread is done with it */
+    if (natsSubscription_SetOnCompleteCB(l->probe_sub, link_on_probe_complete, l) != NATS_OK)
+        link_release(l);
+}
+
+static void dial(struct link *l)
+{
+    link_event event = {.type = LINK_EVENT_DIAL_FAILED};
+    l->stalled = true;
+    if (link_build_options(l, &event.error) != 0) {
+        mailbox_post(&l->mailbox, &event);
+        return;
+    }
+    link_retain(l); /* for the library's callbacks: on_closed() gives it back */
+    natsStatus status = natsConnection_Connect(&l->nats, l->nats_options);
+    if (status != NATS_OK) {
+        l->nats = NULL;
+        fill_error(&event.error, status);
+        link_release(l);
+        mailbox_post(&l->mailbox, &event);
+        return;
+    }
+    l->stalled = false;
+    subscribe_probe(l);
+    post_server(l, LINK_EVENT_DIALED);
+}
+
+/* ---- records ---- */
+
+/* It was not sent, because there is no connection now: it can be sent later. */
+static bool is_not_now(natsStatus status)
+{
+    return status == NATS_INSUFFICIENT_BUFFER || status == NATS_CONNECTION_CLOSED;
+}
+
+static natsStatus publish_with_headers(struct link *l, const record *r)
+{
+    natsMsg *msg = NULL;
+    const char *reply = r->reply_length > 0 ? record_reply(r) : NULL;
+    natsStatus status =
+        natsMsg_Create(&msg, record_subject(r), reply, record_data(r), (int)r->data_length);
+    const char *at = record_headers(r);
+    for (uint32_t i = 0; status == NATS_OK && i < r->header_count; i++) {
+        const char *key = at;
+        const char *value = key + strlen(key) + 1;
+        at = value + strlen(value) + 1;
+        status = natsMsgHeader_Add(msg, key, value);
+    }
+    if (status == NATS_OK)
+        status = natsConnection_PublishMsg(l->nats, msg);
+    natsMsg_Destroy(msg);
+    return status;
+}
+
+static natsStatus publish(struct link *l, const record *r)
+{
+    if (r->header_count > 0)
+        return publish_with_headers(l, r);
+    if (r->reply_length > 0)
+        return natsConnection_PublishRequest(l->nats, record_subject(r), record_reply(r),
+                                             record_data(r), (int)r->data_length);
+    return natsConnection_Publish(l->nats, record_subject(r), record_data(r),
+                                  (int)r->data_length);
+}
+
+/* False: not now. */
+static bool do_publish(struct link *l, const record *r)
+{
+    natsStatus status = publish(l, r);
+    if (is_not_now(status))
+        return false;
+    if (status != NATS_OK) {
+        fill_error(&l->publish_error, status);
+        l->publish_failures++;
+        return true;
+    }
+    atomic_store_explicit(&l->sent_messages,
+                          atomic_load_explicit(&l->sent_messages, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    atomic_store_explicit(
+        &l->sent_bytes,
+        atomic_load_explicit(&l->sent_bytes, memory_order_relaxed) + r->data_length,
+        memory_order_relaxed);
+    return true;
+}
+
+static void do_subscribe(struct link *l, struct link_sub *s)
+{
+    natsStatus status =
+        s->queue == NULL
+            ? natsConnection_Subscribe(&s->nats, l->nats, s->subject, link_on_message, s)
+            : natsConnection_QueueSubscribe(&s->nats, l->nats, s->subject, s->queue,
+                                            link_on_message, s);
+    if (status != NATS_OK) {
+        link_event event = {.type = LINK_EVENT_SUB_FAILED, .sub = s};
+        fill_error(&event.error, status);
+        mailbox_post(&l->mailbox, &event);
+        mailbox_put(&l->mailbox, s, NULL);
+        link_sub_release(s);
+        return;
+    }
+    list_put(&l->subs, s); /* the record's reference is the worker's now */
+    /* Our own limit, at the mailbox, is the one that counts; the library's queue before it is
+     * as long at most. */
+    natsSubscription_SetPendingLimits(
+        s->nats, s->max_messages > 0 && s->max_messages < INT32_MAX ? (int)s->max_messages : -1,
+        s->max_bytes > 0 && s->max_bytes < INT32_MAX ? (int)s->max_bytes : -1);
+    natsSubscription_SetOnCompleteCB(s->nats, link_on_sub_complete, s);
+    if (s->deliver_max > 0 && s->deliver_max < INT32_MAX)
+        natsSubscription_AutoUnsubscribe(s->nats, (int)s->deliver_max);
+}
+
+static void bury(struct link *l, struct link_sub *s)
+{
+    list_remove(s);
+    list_put(&l->dead_subs, s);
+    l->dead_count++;
+}
+
+static void do_unsubscribe(struct link *l, struct link_sub *s)
+{
+    if (s->nats != NULL && s->back != NULL) {
+        natsSubscription_Unsubscribe(s->nats);
+        bury(l, s);
+    }
+    link_sub_release(s); /* the record's */
+}
+
+static void do_drain(struct link *l, struct link_sub *s)
+{
+    if (s->nats != NULL && s->back != NULL) {
+        list_remove(s);
+        list_put(&l->drains, s);
+    }
+    link_sub_release(s);
+}
+
+static void start_drains(struct link *l)
+{
+    while (l->drains != NULL) {
+        struct link_sub *s = l->drains;
+        uv_mutex_lock(&l->lock);
+        bool room = l->drains_running < LINK_DRAINS_AT_ONCE;
+        if (room) {
+            s->draining = true;
+            l->drains_running++;
+        }
+        uv_mutex_unlock(&l->lock);
+        if (!room)
+            return;
+        list_remove(s);
+        list_put(&l->subs, s); /* until its last word: the loop unsubscribes it then */
+        if (natsSubscription_DrainTimeout(s->nats, DRAIN_TIMEOUT_MS) == NATS_OK)
+            continue;
+        uv_mutex_lock(&l->lock);
+        if (s->draining) {
+            s->draining = false;
+            l->drains_running--;
+        }
+        uv_mutex_unlock(&l->lock);
+        natsSubscription_Unsubscribe(s->nats);
+    }
+}
+
+static void do_flush(struct link *l, const record *r)
+{
+    link_event event = {.type = LINK_EVENT_FLUSHED, .number = r->number};
+    post_publish_failures(l);
+    natsStatus status =
+        natsConnection_FlushTimeout(l->nats, r->value > 0 ? (int64_t)r->value : 1);
+    if (status != NATS_OK)
+        fill_error(&event.error, status);
+    mailbox_post(&l->mailbox, &event);
+}
+
+/* False: the record was a publish that cannot be sent now. */
+static bool process(struct link *l, const record *r)
+{
+    switch ((record_type)r->type) {
+    case RECORD_PUBLISH:
+        return do_publish(l, r);
+    case RECORD_SUBSCRIBE:
+        do_subscribe(l, r->pointer);
+        return true;
+    case RECORD_UNSUBSCRIBE:
+        do_unsubscribe(l, r->pointer);
+        return true;
+    case RECORD_DRAIN:
+        do_drain(l, r->pointer);
+        return true;
+    case RECORD_FLUSH:
+        do_flush(l, r);
+        return true;
+    }
+    return true;
+}
+
+/* A record that was claimed, but not processed, because the link is being closed. */
+static void give_up(struct link *l, const record *r)
+{
+    if (r->pointer == NULL)
+        return;
+    if (r->type == RECORD_SUBSCRIBE)
+        mailbox_put(&l->mailbox, r->pointer, NULL);
+    link_sub_release(r->pointer);
+}
+
+/* Works through the active chunk. The order of the two atomics is explained in link_private.h. */
+static void process_chunk(struct link *l, record_chunk *c)
+{
+    size_t at = atomic_load(&l->active_read);
+    while (at < c->used) {
+        const record *r = (const record *)(const void *)(c->bytes + at);
+        atomic_store(&l->active_read, at + r->size);
+        if (atomic_load(&l->closing)) {
+            give_up(l, r);
+            return;
+        }
+        if (!process(l, r)) {
+            atomic_store(&l->active_read, at);
+            l->stalled = true;
+            return;
+        }
+        atomic_store_explicit(
+            &l->done_bytes,
+            atomic_load_explicit(&l->done_bytes, memory_order_relaxed) + r->size,
+            memory_order_relaxed);
+        at += r->size;
+    }
+}
+
+/* ---- questions ---- */
+
+static void probe(struct link *l)
+{
+    if (atomic_load(&l->probe_by_ping)) {
+        if (natsConnection_FlushTimeout(l->nats, l->options->probe_timeout_ms) == NATS_OK) {
+            link_event event = {.type = LINK_EVENT_PROBE_ANSWERED};
+            mailbox_post(&l->mailbox, &event);
+        }
+        return;
+    }
+    natsConnection_PublishString(l->nats, l->probe_subject, "");
+}
+
+static void audit(struct link *l)
+{
+    link_event event = {.type = LINK_EVENT_AUDITED};
+    event.status = link_status_of(natsConnection_Status(l->nats));
+    mailbox_post(&l->mailbox, &event);
+}
+
+static void answer(struct link *l, unsigned asks)
+{
+    if (asks & LINK_ASK_RESUME) {
+        l->stalled = false;
+        post_server(l, LINK_EVENT_SERVER);
+    }
+    if (asks & LINK_ASK_AUDIT)
+        audit(l);
+    if (asks & LINK_ASK_PROBE)
+        probe(l);
+}
+
+/* ---- the thread ---- */
+
+/* Waits for work. Returns what is asked; makes the next chunk the active one. */
+static unsigned wait_for_work(struct link *l)
+{
+    uv_mutex_lock(&l->lock);
+    if (l->active != NULL && atomic_load(&l->active_read) >= l->active->used) {
+        free(l->active);
+        l->active = NULL;
+    }
+    while (l->asks == 0) {
+        bool more = l->active != NULL || l->queue.head != NULL;
+        if (more && !l->stalled)
+            break;
+        if (l->drains != NULL && l->drains_running < LINK_DRAINS_AT_ONCE)
+            break;
+        if (l->dead_count == 0) {
+            uv_cond_wait(&l->changed, &l->lock);
+        } else if (uv_cond_timedwait(&l->changed, &l->lock, DEAD_SUBS_WAIT_NS) != 0) {
+            uv_mutex_unlock(&l->lock);
+            destroy_dead_subs(l);
+            uv_mutex_lock(&l->lock);
+        }
+    }
+    if (l->active == NULL && !l->stalled && (l->active = record_queue_take(&l->queue)) != NULL)
+        atomic_store(&l->active_read, 0);
+    unsigned asks = l->asks;
+    l->asks = 0;
+    uv_mutex_unlock(&l->lock);
+    return asks;
+}
+
+static void work(struct link *l)
+{
+    for (;;) {
+        unsigned asks = wait_for_work(l);
+        if (asks & LINK_ASK_CLOSE)
+            return;
+        if (l->nats == NULL)
+            continue; /* the dial failed: there is only the end to wait for */
+        answer(l, asks);
+        if (l->active != NULL && !l->stalled)
+            process_chunk(l, l->active);
+        post_publish_failures(l);
+        start_drains(l);
+        if (l->dead_count >= DEAD_SUBS_MAX)
+            destroy_dead_subs(l);
+    }
+}
+
+static void tear_down(struct link *l)
+{
+    if (l->nats != NULL)
+        natsConnection_Close(l->nats); /* joins the reader: nothing looks at the subs any more */
+    natsSubscription_Destroy(l->probe_sub);
+    destroy_list(&l->subs);
+    destroy_list(&l->drains);
+    destroy_list(&l->dead_subs);
+    natsConnection_Destroy(l->nats);
+    natsOptions_Destroy(l->nats_options);
+    nats_ReleaseThreadMemory();
+}
+
+void link_worker(void *link)
+{
+    struct link *l = link;
+    char name[16];
+    snprintf(name, sizeof name, "md-link-%u", (unsigned)(l->number % 1000000u));
+    pthread_setname_np(pthread_self(), name);
+    dial(l);
+    work(l);
+    tear_down(l);
+    link_event gone = {.type = LINK_EVENT_GONE};
+    mailbox_post(&l->mailbox, &gone);
+    link_release(l);
+}

@@ -1,0 +1,332 @@
+/* The runtime: one loop thread, one generation, the connections. Implements moondog.h. Loop thread. */
+#include <nats/nats.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "base/log.h"
+#include "conn/connection.h"
+#include "conn/hub.h"
+#include "moondog.h"
+#include "report.h"
+#include "script/api.h"
+#include "script/binding.h"
+#include "script/generation.h"
+#include "script/task.h"
+
+#define STOP_TICK_MS 20u
+#define END_GRACE_MS 2000u /* for links to end, once the drain is over */
+#define LOG_FLUSH_MS 1000u
+
+struct md_runtime {
+    uv_loop_t own_loop, *loop;
+    struct hub hub;
+    sentinel sentinel;
+    struct logger *log;
+    generation_limits limits;
+    uint32_t drain_ms;
+    uint32_t generations; /* numbers given out */
+    struct generation *generation;
+    uv_timer_t stop_timer;
+    bool stopping, stopped;
+    uint64_t stop_deadline; /* ms, of the whole stop */
+};
+
+const char *md_version(void)
+{
+    return MOONDOG_VERSION;
+}
+
+void md_options_init(md_options *options)
+{
+    *options = (md_options){
+        .size = sizeof *options,
+        .name = "moondog",
+        .log_fd = 2,
+        .log_format = "auto",
+        .log_level = "info",
+        .handler_budget_ms = 100,
+        .load_budget_ms = 1000,
+        .memory_cap = 256u * 1024 * 1024,
+        .drain_ms = 10000,
+    };
+}
+
+static int fail(md_error *out, const char *code, const char *message)
+{
+    if (out == NULL)
+        return -1;
+    *out = (md_error){0};
+    snprintf(out->code, sizeof out->code, "%s", code);
+    snprintf(out->message, sizeof out->message, "%s", message);
+    return -1;
+}
+
+static uint64_t now_ms(void)
+{
+    return uv_hrtime() / 1000000u;
+}
+
+/* ---- making ---- */
+
+static struct logger *open_log(const md_options *o, md_error *e)
+{
+    int format = log_format_parse(o->log_format);
+    int level = log_level_parse(o->log_level);
+    if (format < 0) {
+        fail(e, "usage", "unknown log format: there are auto, logfmt, short and json");
+        return NULL;
+    }
+    if (level < 0) {
+        fail(e, "usage", "unknown log level: there are debug, info, warn, error and off");
+        return NULL;
+    }
+    struct logger *log;
+    if (o->log_write != NULL)
+        log = log_new_hook((log_write_fn)o->log_write, o->log_closure, (log_format)format,
+                           (log_level)level);
+    else
+        log = log_new(o->log_fd, (log_format)format, (log_level)level);
+    if (log == NULL)
+        fail(e, "no_memory", "cannot start the log: no memory or no thread");
+    return log;
+}
+
+static void turn_done(void *closure);
+
+static int open_loop(md_runtime *rt, const md_options *o)
+{
+    rt->loop = o->loop != NULL ? o->loop : &rt->own_loop;
+    if (o->loop == NULL && uv_loop_init(&rt->own_loop) != 0)
+        return -1;
+    if (hub_init(&rt->hub, rt->loop, rt->log) != 0)
+        return -1;
+    rt->hub.turn_done = turn_done;
+    rt->hub.closure = rt;
+    uv_timer_init(rt->loop, &rt->stop_timer);
+    rt->stop_timer.data = rt;
+    return 0;
+}
+
+md_runtime *md_create(const md_options *options, md_error *error_out)
+{
+    md_options o;
+    md_options_init(&o);
+    if (options != NULL)
+        memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
+    md_runtime *rt = calloc(1, sizeof *rt);
+    if (rt == NULL) {
+        fail(error_out, "no_memory", "no memory for a runtime");
+        return NULL;
+    }
+    rt->log = open_log(&o, error_out);
+    if (rt->log == NULL) {
+        free(rt);
+        return NULL;
+    }
+    if (nats_Open(-1) != NATS_OK || sentinel_start(&rt->sentinel) != 0 || open_loop(rt, &o) != 0) {
+        fail(error_out, "no_runtime", "cannot start: the NATS library, a thread or the loop failed");
+        sentinel_stop(&rt->sentinel);
+        log_free(rt->log, 0);
+        free(rt);
+        return NULL;
+    }
+    rt->drain_ms = o.drain_ms;
+    rt->limits = (generation_limits){.hub = &rt->hub,
+                                     .sentinel = &rt->sentinel,
+                                     .handler_budget_ms = o.handler_budget_ms,
+                                     .load_budget_ms = o.load_budget_ms,
+                                     .memory_cap = o.memory_cap};
+    return rt;
+}
+
+/* ---- scripts ---- */
+
+static int script_error(md_error *out, const error *e, const char *traceback)
+{
+    fail(out, e->code, e->message);
+    if (out != NULL)
+        snprintf(out->traceback, sizeof out->traceback, "%s", traceback);
+    return -1;
+}
+
+static void end_generation(md_runtime *rt, struct generation *g)
+{
+    generation_close(g);
+    while (!generation_is_closed(g))
+        uv_run(rt->loop, UV_RUN_NOWAIT);
+    generation_free(g);
+}
+
+/* A generation that was loaded, and not put to work. NULL and *out. */
+static struct generation *load(md_runtime *rt, const char *path, md_error *out)
+{
+    char traceback[sizeof out->traceback];
+    error e = {0};
+    struct generation *g = generation_new(&rt->limits, rt->generations + 1);
+    if (g == NULL) {
+        fail(out, "no_memory", "cannot make a lua_State: no memory; raise --memory");
+        return NULL;
+    }
+    if (generation_load(g, path, &e, traceback, sizeof traceback) != 0) {
+        script_error(out, &e, traceback);
+        end_generation(rt, g);
+        return NULL;
+    }
+    return g;
+}
+
+int md_load(md_runtime *rt, const char *path, md_error *out)
+{
+    if (rt->generation != NULL)
+        return fail(out, "loaded", "this runtime has a script already");
+    struct generation *g = load(rt, path, out);
+    if (g == NULL)
+        return -1;
+    error e = {0};
+    rt->generations++;
+    rt->generation = g;
+    log_emit(rt->log, LOG_INFO, "script loaded", log_str("path", path),
+             log_int("generation", g->number), log_int("memory", (int64_t)g->memory));
+    if (generation_commit(g, &e) != 0)
+        return script_error(out, &e, "");
+    return 0;
+}
+
+int md_check(md_runtime *rt, const char *path, int json, char **report, md_error *out)
+{
+    struct generation *g = load(rt, path, out);
+    if (g == NULL)
+        return -1;
+    *report = report_declarations(g, json != 0);
+    end_generation(rt, g);
+    return *report != NULL ? 0 : fail(out, "no_memory", "no memory for the report");
+}
+
+/* ---- running ---- */
+
+static void forget_connection(md_runtime *rt, struct connection *c)
+{
+    if (rt->generation == NULL)
+        return;
+    for (struct binding *b = rt->generation->bindings; b != NULL; b = b->next)
+        if (b->connection == c)
+            binding_detach(b);
+}
+
+static bool all_over(const md_runtime *rt)
+{
+    for (const struct connection *c = rt->hub.connections; c != NULL; c = connection_after(c))
+        if (!connection_is_over(c))
+            return false;
+    return true;
+}
+
+static void stop_now(md_runtime *rt)
+{
+    if (rt->stopped)
+        return;
+    rt->stopped = true;
+    uv_timer_stop(&rt->stop_timer);
+    uv_stop(rt->loop);
+}
+
+/* Between two turns of the loop. */
+static void turn_done(void *closure)
+{
+    md_runtime *rt = closure;
+    if (rt->generation != NULL && !rt->generation->closing) {
+        task_run_spawned(rt->generation);
+        generation_sweep(rt->generation);
+    }
+    for (struct connection *c = rt->hub.connections, *next; c != NULL; c = next) {
+        next = connection_after(c);
+        if (!connection_is_over(c))
+            continue;
+        forget_connection(rt, c);
+        connection_free(c);
+    }
+    if (rt->stopping && all_over(rt))
+        stop_now(rt);
+}
+
+static void on_stop_tick(uv_timer_t *timer)
+{
+    md_runtime *rt = timer->data;
+    if (now_ms() < rt->stop_deadline)
+        return;
+    log_emit(rt->log, LOG_WARN, "stopped at the deadline",
+             log_int("hanging_links", rt->hub.hanging));
+    stop_now(rt);
+}
+
+int md_run(md_runtime *rt)
+{
+    if (!rt->stopped)
+        uv_run(rt->loop, UV_RUN_DEFAULT);
+    return 0;
+}
+
+void md_stop(md_runtime *rt)
+{
+    if (rt->stopping) {
+        stop_now(rt);
+        return;
+    }
+    rt->stopping = true;
+    rt->stop_deadline = now_ms() + rt->drain_ms + END_GRACE_MS;
+    log_emit(rt->log, LOG_INFO, "stopping", log_int("drain_ms", rt->drain_ms));
+    if (rt->generation != NULL) {
+        api_close_timers(rt->generation);
+        generation_unload(rt->generation);
+    }
+    for (struct connection *c = rt->hub.connections; c != NULL; c = connection_after(c))
+        connection_drain(c, rt->drain_ms);
+    uv_timer_start(&rt->stop_timer, on_stop_tick, STOP_TICK_MS, STOP_TICK_MS);
+    hub_again(&rt->hub);
+}
+
+/* ---- the end ---- */
+
+static void on_closed(uv_handle_t *handle)
+{
+    *(bool *)handle->data = true;
+}
+
+static void end_connections(md_runtime *rt)
+{
+    uint64_t deadline = now_ms() + END_GRACE_MS;
+    for (struct connection *c = rt->hub.connections; c != NULL; c = connection_after(c))
+        connection_close(c);
+    uv_timer_start(&rt->stop_timer, on_stop_tick, STOP_TICK_MS, STOP_TICK_MS); /* so that it turns */
+    while (rt->hub.connections != NULL && now_ms() < deadline)
+        uv_run(rt->loop, UV_RUN_ONCE);
+    while (rt->hub.connections != NULL) {
+        forget_connection(rt, rt->hub.connections);
+        connection_free(rt->hub.connections);
+    }
+}
+
+void md_free(md_runtime *rt)
+{
+    if (rt == NULL)
+        return;
+    rt->stopped = true;
+    rt->stop_deadline = UINT64_MAX;
+    end_connections(rt);
+    if (rt->generation != NULL)
+        end_generation(rt, rt->generation);
+    rt->generation = NULL;
+    bool timer_closed = false;
+    rt->stop_timer.data = &timer_closed;
+    uv_close((uv_handle_t *)&rt->stop_timer, on_closed);
+    hub_close(&rt->hub);
+    while (!timer_closed || !hub_closed(&rt->hub))
+        uv_run(rt->loop, UV_RUN_NOWAIT);
+    sentinel_stop(&rt->sentinel);
+    if (rt->loop == &rt->own_loop)
+        uv_loop_close(&rt->own_loop);
+    log_free(rt->log, LOG_FLUSH_MS);
+    free(rt);
+}

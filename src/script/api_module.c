@@ -1,0 +1,191 @@
+/* The module `moondog`: what is not of a connection. See api.h. Loop thread, or the loading one. */
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "moondog.h"
+#include "script/api.h"
+#include "script/message.h"
+#include "script/task.h"
+
+#define SLEEP_MAX_S 4000000.0
+#define LOG_FIELDS_MAX 32
+
+/* ---- callbacks of the script's life ---- */
+
+static int add_callback(lua_State *L, struct callback_node **list, const char *kind)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    struct callback_node *node = calloc(1, sizeof *node);
+    if (node == NULL)
+        return luaL_error(L, "no memory for a callback");
+    callback_init(&node->callback, kind, "");
+    while (*list != NULL)
+        list = &(*list)->next;
+    *list = node;
+    callback_name_by_place(&node->callback, L, 1);
+    callback_set(&node->callback, L, 1);
+    return 0;
+}
+
+static int on_start(lua_State *L)
+{
+    struct generation *g = generation_of(L);
+    if (!g->loading)
+        return luaL_error(L, "moondog.on_start() belongs to the script's top level");
+    return add_callback(L, &g->on_start, "on_start");
+}
+
+static int on_unload(lua_State *L)
+{
+    return add_callback(L, &generation_of(L)->on_unload, "on_unload");
+}
+
+/* ---- spawn, sleep, now ---- */
+
+struct spawned {
+    struct generation *generation;
+    struct callback callback;
+};
+
+static void on_spawned_finished(void *closure)
+{
+    struct spawned *s = closure;
+    free(s);
+}
+
+/* spawn(f, ...): a task of its own, begun at the next turn of the loop. */
+static int spawn(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    struct spawned *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return luaL_error(L, "no memory for a task");
+    s->generation = generation_of(L);
+    callback_init(&s->callback, "task", "");
+    callback_name_by_place(&s->callback, L, 1);
+    task_spawn(L, &s->callback, on_spawned_finished, s);
+    return 0;
+}
+
+static void on_slept(struct task *t)
+{
+    task_resume(t, 0);
+}
+
+static int sleep_(lua_State *L)
+{
+    struct task *t = task_current(L, "moondog.sleep");
+    task_set_timer(t, api_seconds(L, 1, 0, SLEEP_MAX_S), on_slept);
+    return task_park(t, L, NULL, NULL);
+}
+
+static int now(lua_State *L)
+{
+    lua_pushnumber(L, (double)uv_hrtime() / 1e9);
+    return 1;
+}
+
+/* ---- log ---- */
+
+/* A field from the key at -2 and the value at -1; its text stays on the stack. */
+static log_field read_field(lua_State *L)
+{
+    const char *key = lua_tostring(L, -2);
+    size_t length;
+    switch (lua_type(L, -1)) {
+    case LUA_TNUMBER: {
+        double number = lua_tonumber(L, -1);
+        if (number == (double)(int64_t)number)
+            return log_int(key, (int64_t)number);
+        return log_num(key, number);
+    }
+    case LUA_TBOOLEAN:
+        return log_bool(key, lua_toboolean(L, -1));
+    default:
+        lua_getglobal(L, "tostring");
+        lua_pushvalue(L, -2);
+        lua_call(L, 1, 1);
+        lua_replace(L, -2);
+        const char *text = lua_tolstring(L, -1, &length);
+        return log_bytes(key, text != NULL ? text : "", text != NULL ? length : 0);
+    }
+}
+
+static int write_log(lua_State *L, log_level level)
+{
+    struct generation *g = generation_of(L);
+    struct logger *log = g->limits.hub->log;
+    if (!log_wants(log, level))
+        return 0;
+    lua_settop(L, 2);
+    lua_getglobal(L, "tostring");
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 1);
+    lua_replace(L, 1);
+    const char *text = luaL_checkstring(L, 1);
+    log_field fields[LOG_FIELDS_MAX];
+    int count = 0;
+    if (!lua_isnil(L, 2)) {
+        luaL_checktype(L, 2, LUA_TTABLE);
+        luaL_checkstack(L, LOG_FIELDS_MAX * 2 + 8, "log fields");
+        lua_pushnil(L);
+        while (count < LOG_FIELDS_MAX && lua_next(L, 2) != 0) {
+            if (lua_type(L, -2) != LUA_TSTRING)
+                return luaL_error(L, "a log field's name is a %s: a string is expected",
+                                  luaL_typename(L, -2));
+            fields[count++] = read_field(L);
+            lua_pushvalue(L, -2); /* the key again, for lua_next; the text stays below it */
+        }
+    }
+    log_write(log, level, text, fields, count);
+    return 0;
+}
+
+static int log_debug(lua_State *L)
+{
+    return write_log(L, LOG_DEBUG);
+}
+
+static int log_info(lua_State *L)
+{
+    return write_log(L, LOG_INFO);
+}
+
+static int log_warn(lua_State *L)
+{
+    return write_log(L, LOG_WARN);
+}
+
+static int log_error(lua_State *L)
+{
+    return write_log(L, LOG_ERROR);
+}
+
+/* ---- the module ---- */
+
+void api_open(lua_State *L)
+{
+    static const luaL_Reg functions[] = {
+        {"connect", api_connect}, {"backoff", api_backoff},   {"spawn", spawn},
+        {"sleep", sleep_},        {"every", api_every},       {"after", api_after},
+        {"now", now},             {"on_start", on_start},     {"on_unload", on_unload},
+        {NULL, NULL}};
+    static const luaL_Reg levels[] = {
+        {"debug", log_debug}, {"info", log_info}, {"warn", log_warn}, {"error", log_error},
+        {NULL, NULL}};
+    message_register(L);
+    api_register_connection(L);
+    api_register_timer(L);
+    api_register_backoff(L);
+    lua_newtable(L);
+    luaL_register(L, NULL, functions);
+    lua_newtable(L);
+    luaL_register(L, NULL, levels);
+    lua_setfield(L, -2, "log");
+    lua_newtable(L);
+    lua_setfield(L, -2, "state");
+    lua_pushstring(L, md_version());
+    lua_setfield(L, -2, "version");
+}

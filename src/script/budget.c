@@ -1,0 +1,169 @@
+/* Time budgets and the sentinel thread. See budget.h. The entry is made by the thread that runs Lua, the
+ * looking by the sentinel, the arming by a signal handler on the former. */
+#include "script/budget.h"
+
+#include <dlfcn.h>
+#include <lauxlib.h>
+#include <string.h>
+
+#define TICK_BUSY_NS 20000000u  /* while something is being run */
+#define TICK_IDLE_NS 100000000u /* nothing was entered since the last look */
+
+/* What the thread is inside. In the static TLS block: a signal handler reads it. */
+static _Thread_local budget *current __attribute__((tls_model("initial-exec")));
+
+static void stop_hook(lua_State *L, lua_Debug *ar)
+{
+    (void)ar;
+    budget *b = current;
+    luaL_where(L, 0);
+    lua_pushfstring(L, "time budget of %d ms exceeded",
+                    b != NULL ? (int)atomic_load(&b->limit_ms) : 0);
+    lua_concat(L, 2);
+    lua_error(L);
+}
+
+/* lua_sethook() is made for this: LuaJIT allows it in a signal handler of the thread that runs the
+ * state. A signal that comes late finds another entry, or none, and does nothing. */
+static void on_signal(int number)
+{
+    (void)number;
+    budget *b = current;
+    if (b == NULL || atomic_load(&b->entry) != atomic_load(&b->stop_entry))
+        return;
+    b->armed = 1;
+    lua_sethook(b->L, stop_hook, LUA_MASKCOUNT, 1);
+}
+
+void budget_enter(budget *b, uint32_t limit_ms)
+{
+    if (b->depth++ > 0)
+        return;
+    b->thread = pthread_self();
+    b->outer = current;
+    atomic_store_explicit(&b->limit_ms, limit_ms, memory_order_relaxed);
+    current = b;
+    atomic_store_explicit(&b->entry, atomic_load_explicit(&b->entry, memory_order_relaxed) + 1,
+                          memory_order_release);
+}
+
+bool budget_leave(budget *b)
+{
+    if (--b->depth > 0)
+        return false;
+    atomic_store_explicit(&b->entry, atomic_load_explicit(&b->entry, memory_order_relaxed) + 1,
+                          memory_order_release);
+    atomic_signal_fence(memory_order_seq_cst);
+    current = b->outer;
+    if (!b->armed)
+        return false;
+    b->armed = 0;
+    lua_sethook(b->L, NULL, 0, 0);
+    atomic_fetch_add(&b->overruns, 1);
+    return true;
+}
+
+/* ---- the sentinel ---- */
+
+/* Whether it is inside an entry. */
+static bool look(budget *b, uint64_t now)
+{
+    uint64_t entry = atomic_load_explicit(&b->entry, memory_order_acquire);
+    if (entry != b->seen_entry) {
+        b->seen_entry = entry;
+        b->seen_since = now;
+        return true;
+    }
+    if (entry % 2 == 0)
+        return false;
+    uint32_t limit = atomic_load_explicit(&b->limit_ms, memory_order_relaxed);
+    if (limit > 0 && now - b->seen_since >= (uint64_t)limit * 1000000u) {
+        atomic_store(&b->stop_entry, entry);
+        pthread_kill(b->thread, BUDGET_SIGNAL);
+    }
+    return true;
+}
+
+static void sentinel_main(void *closure)
+{
+    sentinel *s = closure;
+    pthread_setname_np(pthread_self(), "md-sentinel");
+    uv_mutex_lock(&s->lock);
+    while (!s->stopping) {
+        bool busy = false;
+        uint64_t now = uv_hrtime();
+        for (budget *b = s->budgets; b != NULL; b = b->next)
+            busy |= look(b, now);
+        uv_cond_timedwait(&s->changed, &s->lock, busy ? TICK_BUSY_NS : TICK_IDLE_NS);
+    }
+    uv_mutex_unlock(&s->lock);
+}
+
+/* The thread sanitizer puts off signals until the next call that it knows, which a loop in Lua never
+ * makes: go round it. */
+static int take_signal(void)
+{
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    action.sa_flags = SA_RESTART;
+    sigemptyset(&action.sa_mask);
+#if defined(__SANITIZE_THREAD__)
+    void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    int (*real)(int, const struct sigaction *, struct sigaction *) = NULL;
+    if (libc != NULL)
+        *(void **)&real = dlsym(libc, "sigaction");
+    if (real != NULL)
+        return real(BUDGET_SIGNAL, &action, NULL);
+#endif
+    return sigaction(BUDGET_SIGNAL, &action, NULL);
+}
+
+int sentinel_start(sentinel *s)
+{
+    *s = (sentinel){0};
+    if (take_signal() != 0)
+        return UV_EINVAL;
+    int failed = uv_mutex_init(&s->lock);
+    if (failed != 0)
+        return failed;
+    failed = uv_cond_init(&s->changed);
+    if (failed == 0)
+        failed = uv_thread_create(&s->thread, sentinel_main, s);
+    s->has_thread = failed == 0;
+    return failed;
+}
+
+void sentinel_stop(sentinel *s)
+{
+    if (!s->has_thread)
+        return;
+    uv_mutex_lock(&s->lock);
+    s->stopping = true;
+    uv_cond_signal(&s->changed);
+    uv_mutex_unlock(&s->lock);
+    uv_thread_join(&s->thread);
+    uv_cond_destroy(&s->changed);
+    uv_mutex_destroy(&s->lock);
+    s->has_thread = false;
+}
+
+void budget_watch(sentinel *s, budget *b, lua_State *L)
+{
+    *b = (budget){.L = L};
+    uv_mutex_lock(&s->lock);
+    b->next = s->budgets;
+    s->budgets = b;
+    uv_mutex_unlock(&s->lock);
+}
+
+void budget_forget(sentinel *s, budget *b)
+{
+    uv_mutex_lock(&s->lock);
+    for (budget **at = &s->budgets; *at != NULL; at = &(*at)->next)
+        if (*at == b) {
+            *at = b->next;
+            break;
+        }
+    uv_mutex_unlock(&s->lock);
+}

@@ -1,0 +1,409 @@
+/* Generations: making, loading, putting to work, ending. See generation.h for the threads. */
+#include "script/generation.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <luajit.h>
+#include <lualib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "script/api.h"
+#include "script/binding.h"
+#include "script/embedded.h"
+#include "script/message.h"
+#include "script/task.h"
+
+#define SCRIPT_BYTES_MAX (16 * 1024 * 1024)
+
+/* ---- memory ---- */
+
+static void *allocate(void *closure, void *block, size_t old, size_t size)
+{
+    struct generation *g = closure;
+    if (size == 0) {
+        free(block);
+        g->memory -= old;
+        return NULL;
+    }
+    size_t cap = g->limits.memory_cap;
+    if (cap > 0 && size > old && !g->closing && g->memory - old + size > cap) {
+        g->memory_refusals++;
+        return NULL;
+    }
+    void *fresh = realloc(block, size);
+    if (fresh != NULL)
+        g->memory += size - old;
+    return fresh;
+}
+
+struct generation *generation_of(lua_State *L)
+{
+    void *closure;
+    lua_getallocf(L, &closure);
+    return closure;
+}
+
+/* ---- callbacks ---- */
+
+void callback_init(struct callback *cb, const char *kind, const char *name)
+{
+    *cb = (struct callback){.ref = LUA_NOREF, .kind = kind};
+    snprintf(cb->name, sizeof cb->name, "%s", name);
+}
+
+void callback_set(struct callback *cb, lua_State *L, int index)
+{
+    lua_pushvalue(L, index);
+    cb->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+void callback_clear(struct callback *cb, lua_State *L)
+{
+    luaL_unref(L, LUA_REGISTRYINDEX, cb->ref);
+    cb->ref = LUA_NOREF;
+}
+
+void callback_name_by_place(struct callback *cb, lua_State *L, int index)
+{
+    lua_Debug ar;
+    lua_pushvalue(L, index);
+    lua_getinfo(L, ">S", &ar);
+    snprintf(cb->name, sizeof cb->name, "%.64s:%d", ar.short_src, ar.linedefined);
+}
+
+/* ---- protected mode ---- */
+
+struct protected_call {
+    generation_fn fn;
+    void *closure;
+};
+
+static int call_in_protected_mode(lua_State *L)
+{
+    struct protected_call *call = lua_touserdata(L, 1);
+    lua_settop(L, 0);
+    call->fn(L, call->closure);
+    return lua_gettop(L);
+}
+
+int generation_protect(struct generation *g, generation_fn fn, void *closure, int results,
+                       const char *what)
+{
+    struct protected_call call = {fn, closure};
+    lua_State *L = g->L;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, g->protect_ref);
+    lua_pushlightuserdata(L, &call);
+    if (lua_pcall(L, 1, results, 0) == 0)
+        return 0;
+    const char *text = lua_tostring(L, -1);
+    g->errors++;
+    log_emit(g->limits.hub->log, LOG_ERROR, "internal call failed", log_str("name", what),
+             log_str("error", text != NULL ? text : "not enough memory"));
+    lua_pop(L, 1);
+    return -1;
+}
+
+/* ---- making ---- */
+
+/* What print() does: [-2, +0] */
+static int log_from_sandbox(lua_State *L)
+{
+    const char *level = luaL_checkstring(L, 1);
+    const char *text = luaL_checkstring(L, 2);
+    int parsed = log_level_parse(level);
+    log_write(generation_of(L)->limits.hub->log, parsed < 0 ? LOG_INFO : (log_level)parsed, text,
+              NULL, 0);
+    return 0;
+}
+
+/* package.preload's loader of an embedded module; its index is the upvalue. */
+static int load_embedded(lua_State *L)
+{
+    const embedded_module *m = lua_touserdata(L, lua_upvalueindex(1));
+    if (luaL_loadbuffer(L, m->text, m->length, m->chunk) != 0)
+        return lua_error(L);
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+static const embedded_module *find_embedded(const char *name)
+{
+    for (const embedded_module *m = embedded_modules; m->name != NULL; m++)
+        if (strcmp(m->name, name) == 0)
+            return m;
+    return NULL;
+}
+
+static int set_up(lua_State *L)
+{
+    struct generation *g = lua_touserdata(L, 1);
+    luaL_openlibs(L);
+    lua_pushcfunction(L, call_in_protected_mode);
+    g->protect_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "preload");
+    for (const embedded_module *m = embedded_modules; m->name != NULL; m++) {
+        lua_pushlightuserdata(L, (void *)m);
+        lua_pushcclosure(L, load_embedded, 1);
+        lua_setfield(L, -2, m->name);
+    }
+    lua_pop(L, 1);
+    lua_getfield(L, -1, "loaded");
+    api_open(L);
+    lua_setfield(L, -2, "moondog");
+    const embedded_module *sandbox = find_embedded("moondog.sandbox");
+    if (luaL_loadbuffer(L, sandbox->text, sandbox->length, sandbox->chunk) != 0)
+        return lua_error(L);
+    lua_pushlightuserdata(L, task_wait_token());
+    lua_pushcfunction(L, log_from_sandbox);
+    lua_call(L, 2, 0);
+    return 0;
+}
+
+struct generation *generation_new(const generation_limits *limits, uint32_t number)
+{
+    struct generation *g = calloc(1, sizeof *g);
+    if (g == NULL)
+        return NULL;
+    g->limits = *limits;
+    g->number = number;
+    g->spare_ref = g->protect_ref = LUA_NOREF;
+    g->spawned_end = &g->spawned;
+    g->L = lua_newstate(allocate, g);
+    if (g->L == NULL || lua_cpcall(g->L, set_up, g) != 0) {
+        if (g->L != NULL) {
+            const char *text = lua_tostring(g->L, -1);
+            log_emit(limits->hub->log, LOG_ERROR, "no lua_State",
+                     log_str("error", text != NULL ? text : "not enough memory"));
+            lua_close(g->L);
+        }
+        free(g);
+        return NULL;
+    }
+    budget_watch(limits->sentinel, &g->budget, g->L);
+    return g;
+}
+
+/* ---- loading ---- */
+
+char *generation_read_file(const char *path, size_t *length, error *e)
+{
+    FILE *f = fopen(path, "re");
+    char *text = NULL;
+    *length = 0;
+    if (f == NULL) {
+        error_set(e, "unreadable", ERROR_CLASS_NONE, "cannot read the script %s: %s", path,
+                  strerror(errno));
+        return NULL;
+    }
+    size_t capacity = 0;
+    do {
+        capacity = capacity == 0 ? 16384 : capacity * 2;
+        char *more = capacity > SCRIPT_BYTES_MAX ? NULL : realloc(text, capacity);
+        if (more == NULL) {
+            error_set(e, "too_large", ERROR_CLASS_NONE, "the script %s is larger than %d bytes",
+                      path, SCRIPT_BYTES_MAX);
+            goto failed;
+        }
+        text = more;
+        *length += fread(text + *length, 1, capacity - *length, f);
+    } while (*length == capacity);
+    if (ferror(f)) {
+        error_set(e, "unreadable", ERROR_CLASS_NONE, "cannot read the script %s: %s", path,
+                  strerror(errno));
+        goto failed;
+    }
+    fclose(f);
+    return text;
+
+failed:
+    free(text);
+    fclose(f);
+    return NULL;
+}
+
+struct load {
+    struct generation *g;
+    const char *path, *text;
+    size_t length;
+    int status;
+    char *traceback;
+    size_t traceback_size;
+    error *e;
+};
+
+/* [-1, +1] */
+static int note_traceback(lua_State *L)
+{
+    struct load *load = lua_touserdata(L, lua_upvalueindex(1));
+    luaL_traceback(L, L, NULL, 1);
+    snprintf(load->traceback, load->traceback_size, "%s", lua_tostring(L, -1));
+    lua_pop(L, 1);
+    if (!lua_isstring(L, 1) && luaL_callmeta(L, 1, "__tostring"))
+        return 1;
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* Modules beside the script are found. */
+static void set_package_path(lua_State *L, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    int length = slash == NULL ? 1 : (int)(slash - path);
+    const char *folder = slash == NULL ? "." : length == 0 ? "/" : path;
+    lua_getglobal(L, "package");
+    lua_pushlstring(L, folder, (size_t)(length == 0 ? 1 : length));
+    lua_pushvalue(L, -1);
+    lua_pushliteral(L, "/?.lua;");
+    lua_insert(L, -2);
+    lua_pushliteral(L, "/?/init.lua;");
+    lua_getfield(L, -5, "path");
+    lua_concat(L, 5);
+    lua_setfield(L, -2, "path");
+    lua_pop(L, 1);
+}
+
+static void note_error(lua_State *L, struct load *load)
+{
+    const char *text = lua_tostring(L, -1);
+    error_set(load->e, load->status == LUA_ERRSYNTAX ? "syntax" : "script", ERROR_CLASS_NONE, "%s",
+              text != NULL ? text : "an error that has no text");
+}
+
+static int run_script(lua_State *L)
+{
+    struct load *load = lua_touserdata(L, 1);
+    set_package_path(L, load->path);
+    lua_pushfstring(L, "@%s", load->path);
+    lua_pushlightuserdata(L, load);
+    lua_pushcclosure(L, note_traceback, 1);
+    load->status = luaL_loadbufferx(L, load->text, load->length, lua_tostring(L, -2), "t");
+    if (load->status == 0) {
+        luaJIT_setmode(L, -1, LUAJIT_MODE_ALLFUNC | LUAJIT_MODE_OFF);
+        load->status = lua_pcall(L, 0, 0, -2);
+    }
+    if (load->status != 0)
+        note_error(L, load);
+    return 0;
+}
+
+static char *copy_path(const char *path)
+{
+    return strdup(path);
+}
+
+int generation_load(struct generation *g, const char *path, error *e, char *traceback, size_t size)
+{
+    struct load load = {.g = g, .path = path, .e = e, .traceback = traceback,
+                        .traceback_size = size};
+    traceback[0] = '\0';
+    char *text = generation_read_file(path, &load.length, e);
+    if (text == NULL)
+        return -1;
+    g->path = copy_path(path);
+    load.text = text;
+    g->loading = true;
+    budget_enter(&g->budget, g->limits.load_budget_ms);
+    int status = lua_cpcall(g->L, run_script, &load);
+    bool overran = budget_leave(&g->budget);
+    g->loading = false;
+    free(text);
+    if (status != 0) { /* out of memory, or the budget ended between the calls */
+        load.status = status;
+        note_error(g->L, &load);
+        lua_pop(g->L, 1);
+    }
+    if (load.status == LUA_ERRMEM)
+        return error_set(e, "no_memory", ERROR_CLASS_LIMIT,
+                         "%s: its top level needs more than the %zu bytes that a generation may "
+                         "have; raise --memory",
+                         path, g->limits.memory_cap);
+    if (load.status != 0 && overran)
+        snprintf(e->code, sizeof e->code, "budget");
+    return load.status == 0 ? 0 : -1;
+}
+
+/* ---- work ---- */
+
+static void run_callbacks(struct generation *g, struct callback_node *list)
+{
+    for (struct callback_node *n = list; n != NULL; n = n->next) {
+        struct task *t = task_begin(g, &n->callback);
+        if (t != NULL)
+            task_start(t, 0);
+    }
+}
+
+int generation_commit(struct generation *g, error *e)
+{
+    g->committed = true;
+    for (struct binding *b = g->bindings; b != NULL; b = b->next)
+        if (binding_commit(b, e) != 0)
+            return -1;
+    api_start_timers(g);
+    run_callbacks(g, g->on_start);
+    hub_again(g->limits.hub);
+    return 0;
+}
+
+void generation_unload(struct generation *g)
+{
+    run_callbacks(g, g->on_unload);
+}
+
+bool generation_is_busy(const struct generation *g)
+{
+    return g->parked_count > 0 || g->spawned_count > 0;
+}
+
+void generation_sweep(struct generation *g)
+{
+    for (unsigned i = 0; i < g->garbage_count; i++)
+        natsMsg_Destroy(g->garbage[i]);
+    g->garbage_count = 0;
+}
+
+/* ---- the end ---- */
+
+static void free_callbacks(struct callback_node *list)
+{
+    while (list != NULL) {
+        struct callback_node *next = list->next;
+        free(list);
+        list = next;
+    }
+}
+
+void generation_close(struct generation *g)
+{
+    if (g->closing)
+        return;
+    g->closing = true;
+    api_close_timers(g);
+    task_close_all(g);
+    for (struct binding *b = g->bindings; b != NULL; b = b->next)
+        binding_detach(b);
+    generation_sweep(g);
+    budget_forget(g->limits.sentinel, &g->budget);
+    lua_close(g->L); /* the handles of timers that scripts still held are closed by this */
+    g->L = NULL;
+}
+
+bool generation_is_closed(const struct generation *g)
+{
+    return g->closing && g->handles == 0;
+}
+
+void generation_free(struct generation *g)
+{
+    for (struct binding *b = g->bindings, *next; b != NULL; b = next) {
+        next = b->next;
+        binding_free(b);
+    }
+    free_callbacks(g->on_start);
+    free_callbacks(g->on_unload);
+    free(g->path);
+    free(g);
+}

@@ -1,0 +1,339 @@
+/* Messages and errors as scripts see them. See message.h. Loop thread. */
+#include "script/message.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "script/binding.h"
+
+#define MESSAGE_TYPE "moondog.message"
+#define ERROR_TYPE "moondog.error"
+
+/* ---- errors ---- */
+
+static int error_tostring(lua_State *L)
+{
+    lua_getfield(L, 1, "message");
+    return 1;
+}
+
+void message_push_error(lua_State *L, const error *e)
+{
+    lua_createtable(L, 0, 3);
+    lua_pushstring(L, e->code);
+    lua_setfield(L, -2, "code");
+    lua_pushstring(L, error_class_name(e->cls));
+    lua_setfield(L, -2, "class");
+    lua_pushstring(L, e->message);
+    lua_setfield(L, -2, "message");
+    luaL_getmetatable(L, ERROR_TYPE);
+    lua_setmetatable(L, -2);
+}
+
+int message_fail(lua_State *L, const error *e)
+{
+    lua_pushnil(L);
+    message_push_error(L, e);
+    return 2;
+}
+
+/* ---- life ---- */
+
+static void throw_away(struct generation *g, natsMsg *msg)
+{
+    g->garbage[g->garbage_count++] = msg;
+    if (g->garbage_count == sizeof g->garbage / sizeof g->garbage[0])
+        generation_sweep(g);
+}
+
+/* [-0, +1] */
+static struct message *new_message(lua_State *L)
+{
+    struct message *m = lua_newuserdata(L, sizeof *m);
+    *m = (struct message){.generation = generation_of(L), .ref = LUA_NOREF};
+    luaL_getmetatable(L, MESSAGE_TYPE);
+    lua_setmetatable(L, -2);
+    return m;
+}
+
+/* [-0, +0] */
+static void make_spare(lua_State *L, void *closure)
+{
+    struct generation *g = closure;
+    struct message *m = new_message(L);
+    int ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    g->spare = m;
+    g->spare_ref = ref;
+}
+
+struct message *message_deliver(struct generation *g, lua_State *to, struct binding *b,
+                                natsMsg *msg)
+{
+    if (g->spare == NULL && generation_protect(g, make_spare, g, 0, "message") != 0) {
+        natsMsg_Destroy(msg);
+        return NULL;
+    }
+    struct message *m = g->spare;
+    m->msg = msg;
+    m->binding = b;
+    m->retained = false;
+    lua_rawgeti(to, LUA_REGISTRYINDEX, g->spare_ref);
+    return m;
+}
+
+void message_keep(struct message *m)
+{
+    struct generation *g = m->generation;
+    if (g->spare != m)
+        return;
+    m->ref = g->spare_ref;
+    g->spare = NULL;
+    g->spare_ref = LUA_NOREF;
+}
+
+void message_release(struct message *m)
+{
+    if (m->retained) {
+        message_keep(m);
+    } else {
+        if (m->msg != NULL)
+            throw_away(m->generation, m->msg);
+        m->msg = NULL;
+    }
+    int ref = m->ref;
+    m->ref = LUA_NOREF;
+    luaL_unref(m->generation->L, LUA_REGISTRYINDEX, ref); /* m may go with the next collection */
+}
+
+void message_push(lua_State *L, struct binding *b, natsMsg *msg)
+{
+    struct message *m = new_message(L);
+    m->msg = msg;
+    m->binding = b;
+    m->retained = true;
+}
+
+static int message_gc(lua_State *L)
+{
+    struct message *m = lua_touserdata(L, 1);
+    if (m->msg != NULL)
+        natsMsg_Destroy(m->msg);
+    m->msg = NULL;
+    return 0;
+}
+
+/* ---- fields ---- */
+
+static struct message *check(lua_State *L)
+{
+    struct message *m = luaL_checkudata(L, 1, MESSAGE_TYPE);
+    if (m->msg == NULL)
+        luaL_error(L, "this message is over: it is valid until its handler ends; "
+                      "call msg:retain() there to keep it");
+    return m;
+}
+
+/* [-0, +1] The values of one key: a string, or a list when there are several. */
+static void push_values(lua_State *L, natsMsg *msg, const char *key)
+{
+    const char **values = NULL;
+    int count = 0;
+    if (natsMsgHeader_Values(msg, key, &values, &count) != NATS_OK || count == 0) {
+        lua_pushliteral(L, "");
+    } else if (count == 1) {
+        lua_pushstring(L, values[0] != NULL ? values[0] : "");
+    } else {
+        lua_createtable(L, count, 0);
+        for (int i = 0; i < count; i++) {
+            lua_pushstring(L, values[i] != NULL ? values[i] : "");
+            lua_rawseti(L, -2, i + 1);
+        }
+    }
+    free((void *)values);
+}
+
+/* [-0, +1] */
+static void push_headers(lua_State *L, natsMsg *msg)
+{
+    const char **keys = NULL;
+    int count = 0;
+    lua_newtable(L);
+    if (natsMsgHeader_Keys(msg, &keys, &count) != NATS_OK)
+        return;
+    for (int i = 0; i < count; i++) {
+        push_values(L, msg, keys[i]);
+        lua_setfield(L, -2, keys[i]);
+    }
+    free((void *)keys);
+}
+
+static int message_index(lua_State *L)
+{
+    size_t length = 0;
+    const char *key = lua_tolstring(L, 2, &length);
+    if (lua_type(L, 2) != LUA_TSTRING)
+        return 0;
+    lua_pushvalue(L, 2); /* the methods first: they are valid on a message that is over, too */
+    lua_rawget(L, lua_upvalueindex(1));
+    if (!lua_isnil(L, -1))
+        return 1;
+    struct message *m = check(L);
+    if (strcmp(key, "data") == 0) {
+        lua_pushlstring(L, natsMsg_GetData(m->msg), (size_t)natsMsg_GetDataLength(m->msg));
+    } else if (strcmp(key, "subject") == 0) {
+        lua_pushstring(L, natsMsg_GetSubject(m->msg));
+    } else if (strcmp(key, "reply") == 0) {
+        const char *reply = natsMsg_GetReply(m->msg);
+        if (reply != NULL && reply[0] != '\0')
+            lua_pushstring(L, reply);
+        else
+            lua_pushnil(L);
+    } else if (strcmp(key, "headers") == 0) {
+        push_headers(L, m->msg);
+    } else {
+        return luaL_error(L, "a message has no field \"%s\": it has subject, data, reply, headers, "
+                             "respond and retain",
+                          key);
+    }
+    return 1;
+}
+
+static int message_retain(lua_State *L)
+{
+    check(L)->retained = true;
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int message_respond(lua_State *L)
+{
+    struct message *m = check(L);
+    lua_settop(L, 3);
+    error e = {0};
+    const char *reply = natsMsg_GetReply(m->msg);
+    if (reply == NULL || reply[0] == '\0') {
+        error_set(&e, "no_reply", ERROR_CLASS_NONE,
+                  "the message on %s has no reply subject: nobody waits for a response",
+                  natsMsg_GetSubject(m->msg));
+        return message_fail(L, &e);
+    }
+    record_message out = {.subject = reply, .subject_length = strlen(reply)};
+    message_read(L, 2, 0, &out);
+    if (!lua_isnoneornil(L, 3))
+        message_read_headers(L, 3, &out);
+    return binding_publish(L, m->binding, &out);
+}
+
+static int message_tostring(lua_State *L)
+{
+    struct message *m = luaL_checkudata(L, 1, MESSAGE_TYPE);
+    if (m->msg == NULL)
+        lua_pushliteral(L, "message (over)");
+    else
+        lua_pushlstring(L, natsMsg_GetData(m->msg), (size_t)natsMsg_GetDataLength(m->msg));
+    return 1;
+}
+
+/* ---- what scripts send ---- */
+
+static void check_header(lua_State *L, const char *key, size_t key_length, const char *value,
+                         size_t value_length)
+{
+    if (key_length == 0)
+        luaL_error(L, "a header's name is empty");
+    for (size_t i = 0; i < key_length; i++)
+        if (key[i] <= ' ' || key[i] == ':' || key[i] == 0x7f)
+            luaL_error(L, "header \"%s\": a name has no white space, colon or control byte", key);
+    if (memchr(value, '\r', value_length) != NULL || memchr(value, '\n', value_length) != NULL ||
+        memchr(value, '\0', value_length) != NULL)
+        luaL_error(L, "header \"%s\": a value is one line of text", key);
+}
+
+void message_read_headers(lua_State *L, int index, record_message *m)
+{
+    luaL_checktype(L, index, LUA_TTABLE);
+    /* The buffer may use the stack: collect the pairs first, in a list of strings. */
+    lua_newtable(L);
+    int list = lua_gettop(L);
+    int count = 0;
+    for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1)) {
+        if (lua_type(L, -2) != LUA_TSTRING)
+            luaL_error(L, "a header's name is a %s: a string is expected", luaL_typename(L, -2));
+        int values = lua_istable(L, -1) ? (int)lua_objlen(L, -1) : 1;
+        for (int i = 1; i <= values; i++) {
+            lua_pushvalue(L, -2);
+            lua_rawseti(L, list, ++count);
+            if (lua_istable(L, -1))
+                lua_rawgeti(L, -1, i);
+            else
+                lua_pushvalue(L, -1);
+            lua_rawseti(L, list, ++count);
+        }
+    }
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    for (int i = 1; i < count; i += 2) {
+        size_t key_length;
+        lua_rawgeti(L, list, i);
+        const char *key = lua_tolstring(L, -1, &key_length); /* the list keeps it alive */
+        lua_pop(L, 1);
+        lua_rawgeti(L, list, i + 1);
+        size_t length;
+        if (lua_type(L, -1) != LUA_TSTRING && lua_type(L, -1) != LUA_TNUMBER)
+            luaL_error(L, "header \"%s\" is a %s: a string or a list of strings is expected", key,
+                       luaL_typename(L, -1));
+        const char *text = lua_tolstring(L, -1, &length);
+        check_header(L, key, key_length, text, length);
+        lua_rawseti(L, list, i + 1); /* numbers are strings now */
+        luaL_addlstring(&b, key, key_length + 1);
+        luaL_addlstring(&b, text, length + 1);
+    }
+    luaL_pushresult(&b);
+    m->headers = lua_tolstring(L, -1, &m->header_length);
+    m->header_count = (uint32_t)count / 2;
+}
+
+void message_read(lua_State *L, int index, int options, record_message *m)
+{
+    int type = lua_type(L, index);
+    if (type == LUA_TSTRING || type == LUA_TNUMBER)
+        m->data = lua_tolstring(L, index, &m->data_length);
+    else if (type != LUA_TNIL && type != LUA_TNONE)
+        luaL_argerror(L, index, lua_pushfstring(L, "data is a string, not a %s: encode it",
+                                                luaL_typename(L, index)));
+    if (options == 0 || lua_isnoneornil(L, options))
+        return;
+    luaL_checktype(L, options, LUA_TTABLE);
+    lua_getfield(L, options, "reply");
+    if (!lua_isnil(L, -1)) {
+        if (lua_type(L, -1) != LUA_TSTRING)
+            luaL_error(L, "option reply is a %s: a subject is expected", luaL_typename(L, -1));
+        m->reply = lua_tolstring(L, -1, &m->reply_length);
+    }
+    lua_getfield(L, options, "headers");
+    if (!lua_isnil(L, -1))
+        message_read_headers(L, lua_gettop(L), m);
+}
+
+void message_register(lua_State *L)
+{
+    static const luaL_Reg methods[] = {
+        {"respond", message_respond}, {"retain", message_retain}, {NULL, NULL}};
+    luaL_newmetatable(L, ERROR_TYPE);
+    lua_pushcfunction(L, error_tostring);
+    lua_setfield(L, -2, "__tostring");
+    lua_pop(L, 1);
+    luaL_newmetatable(L, MESSAGE_TYPE);
+    lua_pushcfunction(L, message_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pushcfunction(L, message_tostring);
+    lua_setfield(L, -2, "__tostring");
+    lua_pushliteral(L, "message");
+    lua_setfield(L, -2, "__metatable");
+    lua_newtable(L);
+    luaL_register(L, NULL, methods);
+    lua_pushcclosure(L, message_index, 1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+}

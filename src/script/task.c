@@ -1,0 +1,438 @@
+/* Tasks: coroutines for script functions. See task.h. Loop thread. */
+#include "script/task.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "script/message.h"
+
+#define IDLE_MAX 256u     /* coroutines kept for the next handlers */
+#define LOUD_ERRORS 5u    /* of a callback are logged one by one, later ones once a second */
+#define ERROR_QUIET_NS 1000000000u
+
+void *task_wait_token(void)
+{
+    static char token;
+    return &token;
+}
+
+/* ---- reports ---- */
+
+struct report {
+    lua_State *from; /* the error value is on top of it */
+    char text[1024];
+    char traceback[3072];
+};
+
+static void copy_text(char *to, size_t size, lua_State *L, int index)
+{
+    const char *text = lua_tostring(L, index);
+    snprintf(to, size, "%s", text != NULL ? text : "(an error that has no text)");
+}
+
+/* [-0, +0] on the main thread */
+static void describe(lua_State *L, void *closure)
+{
+    struct report *r = closure;
+    lua_pushvalue(r->from, -1);
+    if (r->from != L)
+        lua_xmove(r->from, L, 1);
+    if (!lua_isstring(L, -1) && luaL_callmeta(L, -1, "__tostring"))
+        lua_remove(L, -2);
+    if (!lua_isstring(L, -1)) {
+        const char *type = luaL_typename(L, -1);
+        lua_pop(L, 1);
+        lua_pushfstring(L, "(error object is a %s value)", type);
+    }
+    copy_text(r->text, sizeof r->text, L, -1);
+    lua_pop(L, 1);
+    if (r->from != L) {
+        luaL_traceback(L, r->from, NULL, 0);
+        copy_text(r->traceback, sizeof r->traceback, L, -1);
+        lua_pop(L, 1);
+    }
+}
+
+static void collect(lua_State *L, void *closure)
+{
+    (void)closure;
+    lua_gc(L, LUA_GCCOLLECT, 0);
+}
+
+static void log_failure(struct generation *g, struct callback *cb, const struct report *r,
+                        bool overran)
+{
+    uint64_t now = uv_hrtime();
+    if (cb->errors > LOUD_ERRORS && now - cb->logged_at < ERROR_QUIET_NS)
+        return;
+    cb->logged_at = now;
+    char message[40];
+    snprintf(message, sizeof message, "%s failed", cb->kind);
+    log_emit(g->limits.hub->log, LOG_ERROR, message, log_str("name", cb->name),
+             log_str("error", r->text), log_int("errors", (int64_t)cb->errors),
+             log_bool("over_budget", overran), log_str("traceback", r->traceback));
+}
+
+/* The error value is on top of r->from. */
+static void failed(struct generation *g, struct callback *cb, struct report *r, int status,
+                   bool overran)
+{
+    g->errors++;
+    cb->errors++;
+    cb->overruns += overran;
+    if (status == LUA_ERRMEM) { /* its text is known, and there may be no memory to ask for more */
+        snprintf(r->text, sizeof r->text,
+                 "not enough memory: the generation may have %zu bytes, raise --memory",
+                 g->limits.memory_cap);
+        generation_protect(g, collect, NULL, 0, "garbage collection");
+    } else {
+        budget_enter(&g->budget, g->limits.handler_budget_ms); /* __tostring is script, too */
+        generation_protect(g, describe, r, 0, "error report");
+        budget_leave(&g->budget);
+    }
+    log_failure(g, cb, r, overran);
+}
+
+/* ---- coroutines ---- */
+
+/* [-0, +1] */
+static void new_coroutine(lua_State *L, void *closure)
+{
+    struct task *t = closure;
+    t->co = lua_newthread(L);
+    t->co_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+static struct task *task_new(struct generation *g)
+{
+    struct task *t = calloc(1, sizeof *t);
+    if (t == NULL)
+        return NULL;
+    t->generation = g;
+    t->co_ref = LUA_NOREF;
+    if (generation_protect(g, new_coroutine, t, 0, "task") != 0) {
+        free(t);
+        return NULL;
+    }
+    return t;
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    struct task *t = handle->data;
+    t->generation->handles--;
+    free(t);
+}
+
+static void task_free(struct task *t)
+{
+    luaL_unref(t->generation->L, LUA_REGISTRYINDEX, t->co_ref);
+    if (t->has_timer)
+        uv_close((uv_handle_t *)&t->timer, on_timer_closed);
+    else
+        free(t);
+}
+
+struct task *task_begin(struct generation *g, struct callback *cb)
+{
+    struct task *t = g->idle;
+    if (t != NULL) {
+        g->idle = t->next;
+        g->idle_count--;
+    } else if ((t = task_new(g)) == NULL) {
+        cb->errors++;
+        return NULL;
+    }
+    t->next = NULL;
+    t->callback = cb;
+    lua_rawgeti(t->co, LUA_REGISTRYINDEX, cb->ref);
+    return t;
+}
+
+static void unpark(struct task *t)
+{
+    if (t->back == NULL)
+        return;
+    *t->back = t->next;
+    if (t->next != NULL)
+        t->next->back = t->back;
+    t->next = NULL;
+    t->back = NULL;
+    t->waiting = false;
+    t->cancel = NULL;
+    t->on_timeout = NULL;
+    if (t->has_timer)
+        uv_timer_stop(&t->timer);
+    t->generation->parked_count--;
+}
+
+/* It is over. A coroutine that returned can run the next function; one that failed cannot. */
+static void task_end(struct task *t, bool reusable)
+{
+    struct generation *g = t->generation;
+    task_finished finished = t->finished;
+    void *closure = t->finished_closure;
+    if (t->message != NULL) {
+        message_release(t->message);
+        t->message = NULL;
+    }
+    t->callback = NULL;
+    t->finished = NULL;
+    if (reusable && g->idle_count < IDLE_MAX && !g->closing) {
+        lua_settop(t->co, 0);
+        t->next = g->idle;
+        g->idle = t;
+        g->idle_count++;
+    } else {
+        task_free(t);
+    }
+    if (finished != NULL)
+        finished(closure);
+}
+
+static void run(struct task *t, int count)
+{
+    struct generation *g = t->generation;
+    g->running = t;
+    budget_enter(&g->budget, g->limits.handler_budget_ms);
+    int status = lua_resume(t->co, count);
+    bool overran = budget_leave(&g->budget);
+    g->running = NULL;
+    if (status == 0) {
+        task_end(t, true);
+        return;
+    }
+    if (status == LUA_YIELD && t->waiting) {
+        lua_settop(t->co, 0);
+        if (t->message != NULL)
+            message_keep(t->message);
+        return;
+    }
+    struct report r = {.from = t->co};
+    if (status == LUA_YIELD) {
+        lua_settop(t->co, 0);
+        lua_pushliteral(t->co, "it yielded to nobody: coroutine.yield() works inside a coroutine of "
+                               "the script's own; to wait, call moondog.sleep()");
+        status = LUA_ERRRUN;
+    }
+    struct callback *cb = t->callback;
+    unpark(t); /* a wait that it began and then failed, as in an error after a caught one */
+    failed(g, cb, &r, status, overran);
+    task_end(t, false);
+}
+
+void task_start(struct task *t, int count)
+{
+    t->callback->calls++;
+    run(t, count);
+}
+
+/* ---- spawning ---- */
+
+void task_spawn(lua_State *L, struct callback *cb, task_finished finished, void *closure)
+{
+    struct generation *g = generation_of(L);
+    int count = lua_gettop(L) - 1;
+    lua_State *co = lua_newthread(L);
+    int ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    struct task *t = lua_checkstack(co, count + 1) ? calloc(1, sizeof *t) : NULL;
+    if (t == NULL) {
+        luaL_unref(L, LUA_REGISTRYINDEX, ref);
+        finished(closure);
+        luaL_error(L, "no memory for a task");
+        return;
+    }
+    lua_xmove(L, co, count + 1);
+    *t = (struct task){.generation = g,
+                       .co = co,
+                       .co_ref = ref,
+                       .callback = cb,
+                       .finished = finished,
+                       .finished_closure = closure,
+                       .number = (uint64_t)count};
+    *g->spawned_end = t;
+    g->spawned_end = &t->next;
+    g->spawned_count++;
+    if (g->committed)
+        hub_again(g->limits.hub);
+}
+
+void task_run_spawned(struct generation *g)
+{
+    /* Those that are spawned meanwhile have their turn later: timers and messages come between. */
+    struct task *t = g->spawned;
+    g->spawned = NULL;
+    g->spawned_end = &g->spawned;
+    while (t != NULL) {
+        struct task *next = t->next;
+        t->next = NULL;
+        g->spawned_count--;
+        task_start(t, (int)t->number);
+        t = next;
+    }
+}
+
+/* ---- waiting ---- */
+
+struct task *task_current(lua_State *L, const char *what)
+{
+    struct generation *g = generation_of(L);
+    if (g->loading)
+        luaL_error(L, "%s waits, and a script cannot wait while it is loaded: do it in "
+                      "moondog.on_start(), moondog.spawn() or a handler",
+                   what);
+    if (g->running == NULL)
+        luaL_error(L, "%s waits, and a policy cannot wait", what);
+    return g->running;
+}
+
+int task_park(struct task *t, lua_State *L, task_cancel cancel, void *closure)
+{
+    struct generation *g = t->generation;
+    t->waiting = true;
+    t->cancel = cancel;
+    t->closure = closure;
+    t->next = g->parked;
+    if (t->next != NULL)
+        t->next->back = &t->next;
+    t->back = &g->parked;
+    g->parked = t;
+    g->parked_count++;
+    lua_pushlightuserdata(L, task_wait_token());
+    return lua_yield(L, 1);
+}
+
+static void on_timeout(uv_timer_t *timer)
+{
+    struct task *t = timer->data;
+    if (t->on_timeout != NULL)
+        t->on_timeout(t);
+}
+
+void task_set_timer(struct task *t, uint32_t timeout_ms, void (*callback)(struct task *t))
+{
+    struct generation *g = t->generation;
+    if (!t->has_timer) {
+        uv_timer_init(g->limits.hub->loop, &t->timer);
+        t->timer.data = t;
+        t->has_timer = true;
+        g->handles++;
+    }
+    t->on_timeout = callback;
+    uv_update_time(g->limits.hub->loop);
+    uv_timer_start(&t->timer, on_timeout, timeout_ms, 0);
+}
+
+void task_resume(struct task *t, int count)
+{
+    unpark(t);
+    run(t, count);
+}
+
+struct push_error {
+    const error *e;
+};
+
+/* [-0, +2] */
+static void push_nil_error(lua_State *L, void *closure)
+{
+    struct push_error *p = closure;
+    lua_pushnil(L);
+    message_push_error(L, p->e);
+}
+
+void task_resume_error(struct task *t, const error *e)
+{
+    struct generation *g = t->generation;
+    struct push_error p = {e};
+    if (generation_protect(g, push_nil_error, &p, 2, "result of a wait") != 0) {
+        task_drop(t);
+        return;
+    }
+    lua_xmove(g->L, t->co, 2);
+    task_resume(t, 2);
+}
+
+void task_drop(struct task *t)
+{
+    task_cancel cancel = t->cancel;
+    void *closure = t->closure;
+    unpark(t);
+    if (cancel != NULL)
+        cancel(t, closure);
+    task_end(t, false);
+}
+
+void task_close_all(struct generation *g)
+{
+    while (g->parked != NULL)
+        task_drop(g->parked);
+    for (struct task *t = g->spawned, *next; t != NULL; t = next) {
+        next = t->next;
+        task_end(t, false);
+    }
+    g->spawned = NULL;
+    g->spawned_count = 0;
+    while (g->idle != NULL) {
+        struct task *t = g->idle;
+        g->idle = t->next;
+        g->idle_count--;
+        task_free(t);
+    }
+}
+
+/* ---- calls that cannot wait ---- */
+
+struct call {
+    struct generation *g;
+    struct callback *cb;
+    call_push push;
+    call_read read;
+    void *closure;
+    struct report report;
+    int status;
+    bool overran;
+};
+
+/* [-1, +1] */
+static int with_traceback(lua_State *L)
+{
+    struct call *c = lua_touserdata(L, lua_upvalueindex(1));
+    luaL_traceback(L, L, NULL, 1);
+    copy_text(c->report.traceback, sizeof c->report.traceback, L, -1);
+    lua_pop(L, 1);
+    return 1;
+}
+
+/* [-0, +0] */
+static void call_protected(lua_State *L, void *closure)
+{
+    struct call *c = closure;
+    int base = lua_gettop(L);
+    lua_pushlightuserdata(L, c);
+    lua_pushcclosure(L, with_traceback, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, c->cb->ref);
+    int count = c->push(L, c->closure);
+    budget_enter(&c->g->budget, c->g->limits.handler_budget_ms);
+    c->status = lua_pcall(L, count, 1, base + 1);
+    c->overran = budget_leave(&c->g->budget);
+    if (c->status == 0) {
+        c->read(L, c->closure);
+    } else {
+        c->report.from = L;
+        failed(c->g, c->cb, &c->report, c->status, c->overran);
+    }
+    lua_settop(L, base);
+}
+
+int task_call(struct generation *g, struct callback *cb, call_push push, call_read read,
+              void *closure)
+{
+    struct call c = {.g = g, .cb = cb, .push = push, .read = read, .closure = closure};
+    c.status = LUA_ERRMEM;
+    cb->calls++;
+    if (generation_protect(g, call_protected, &c, 0, cb->kind) != 0)
+        return -1;
+    return c.status == 0 ? 0 : -1;
+}

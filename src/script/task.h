@@ -1,0 +1,79 @@
+/* Tasks: script functions run in pooled coroutines. One that does not wait costs no coroutine; one that
+ * waits is parked until what it waits for happens, its time is over, or its generation ends. Every
+ * call of the loop into Lua goes through here: protected, with a traceback, a time budget and an
+ * error count. Loop thread. */
+#ifndef MD_SCRIPT_TASK_H
+#define MD_SCRIPT_TASK_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "script/generation.h"
+
+struct message;
+struct task;
+
+/* Undoes what a parked task waits for: it ends without it. */
+typedef void (*task_cancel)(struct task *t, void *closure);
+/* The task is over: returned, failed or cancelled. */
+typedef void (*task_finished)(void *closure);
+
+struct task {
+    struct generation *generation;
+    struct task *next, **back; /* in generation->parked */
+    lua_State *co;
+    int co_ref;
+    struct callback *callback; /* lives longer: finished() may give it back */
+    bool waiting;
+    task_cancel cancel; /* while waiting */
+    void *closure;
+    uint64_t number;    /* what the wait wants to remember; how many arguments, when spawned */
+    task_finished finished;
+    void *finished_closure;
+    struct message *message; /* that it handles: valid until it is over */
+    uv_timer_t timer;
+    bool has_timer;
+    void (*on_timeout)(struct task *t);
+};
+
+/* An idle task with the callback's function on its stack. NULL when out of memory (logged). */
+struct task *task_begin(struct generation *g, struct callback *cb);
+/* Runs it with `count` arguments pushed on t->co. `t` is not to be used afterwards. */
+void task_start(struct task *t, int count);
+
+/* Called from Lua: a task for the function at stack index 1 and the arguments above it, which are popped;
+ * it begins at the next turn of the loop, or after commit. Raises an error when out of memory. */
+void task_spawn(lua_State *L, struct callback *cb, task_finished finished, void *closure);
+/* Begins what was spawned. Whether there was anything. */
+void task_run_spawned(struct generation *g);
+
+/* What a C function that waits calls last: `return task_park(L, ...)`. It raises an error when L
+ * cannot wait: while loading, in a policy. */
+int task_park(struct task *t, lua_State *L, task_cancel cancel, void *closure);
+/* The task that L may park, or an error that says why not (`what` waits). */
+struct task *task_current(lua_State *L, const char *what);
+void task_set_timer(struct task *t, uint32_t timeout_ms, void (*on_timeout)(struct task *t));
+
+/* Goes on with a parked task, with `count` results pushed on t->co. */
+void task_resume(struct task *t, int count);
+/* The same with nil, err. */
+void task_resume_error(struct task *t, const error *e);
+/* It is parked no more and its coroutine is dropped; the script does not see it. */
+void task_drop(struct task *t);
+
+/* Calls a function that cannot wait (a policy), with what push() pushes; read() gets the first result.
+ * 0, or -1 when it failed (logged and counted). Never from within Lua. */
+typedef int (*call_push)(lua_State *L, void *closure); /* how many it pushed */
+typedef void (*call_read)(lua_State *L, void *closure); /* the result is on top */
+int task_call(struct generation *g, struct callback *cb, call_push push, call_read read,
+              void *closure);
+
+/* Closes what tasks hold, at the end of a generation. */
+void task_close_all(struct generation *g);
+
+/* The value that the scheduler's own yields carry: see lua/moondog/coroutine.lua. */
+void *task_wait_token(void);
+
+#endif
