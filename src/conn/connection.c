@@ -115,9 +115,30 @@ static void do_abandon(struct connection *c, uint64_t number)
     detach_link(c, slot);
     slot->hanging = true;
     c->abandoned++;
-    c->hub->hanging++;
+    hub_reclaim(c->hub);
     log_emit(c->hub->log, LOG_WARN, "link abandoned", log_str("connection", c->name),
              log_int("link", (int64_t)number), log_int("hanging", c->hub->hanging));
+}
+
+static void add_port(uint16_t *list, unsigned *count, uint16_t port)
+{
+    if (*count < RECLAIM_PORTS_MAX && port != 0)
+        list[(*count)++] = port;
+}
+
+void connection_describe_links(const struct connection *c, reclaim *r)
+{
+    unsigned hanging = 0;
+    for (const struct link_slot *slot = c->slots; slot != NULL; slot = slot->next)
+        hanging += slot->hanging && !slot->gone;
+    if (hanging == 0)
+        return;
+    if (c->server[0] != '\0') /* it may be none of the list, but one that was discovered */
+        add_port(r->hanging, &r->hanging_count, link_url_port(c->server));
+    for (int i = 0; i < c->options.link->server_count; i++)
+        add_port(r->hanging, &r->hanging_count, link_url_port(c->options.link->servers[i]));
+    if (c->options.watchdog.timeout_ms > r->silent_ms)
+        r->silent_ms = c->options.watchdog.timeout_ms;
 }
 
 static void count_sent(struct connection *c, const struct link *l)
@@ -128,13 +149,22 @@ static void count_sent(struct connection *c, const struct link *l)
     c->out_bytes += bytes;
 }
 
-bool connection_reap(struct connection *c)
+/* Its worker has ended, and there is nothing to come from it any more. */
+static bool slot_is_done(struct connection *c, struct link_slot *slot)
 {
-    bool any = false;
+    if (!slot->gone || slot->messages != NULL)
+        return false;
+    if (link_subs(slot->link) > 0 && connection_now(c) < slot->leave_at)
+        return false;
+    slot->messages = mailbox_take_messages(link_mailbox(slot->link));
+    return slot->messages == NULL;
+}
+
+void connection_reap(struct connection *c)
+{
     for (struct link_slot **at = &c->slots; *at != NULL;) {
         struct link_slot *slot = *at;
-        if (!slot->gone || slot->messages != NULL ||
-            (slot->messages = mailbox_take_messages(link_mailbox(slot->link))) != NULL) {
+        if (!slot_is_done(c, slot)) {
             at = &slot->next;
             continue;
         }
@@ -147,9 +177,7 @@ bool connection_reap(struct connection *c)
         *at = slot->next;
         link_join(slot->link);
         free(slot);
-        any = true;
     }
-    return any;
 }
 
 /* ---- the policy ---- */

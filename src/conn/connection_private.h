@@ -14,7 +14,10 @@ struct link_slot {
     struct link *link;
     mailbox_chunk *messages; /* taken out of the mailbox, not handled yet */
     bool hanging, gone;
+    uint64_t leave_at; /* ms; gone: the last words of its subscriptions are not awaited for longer */
 };
+
+#define LAST_WORDS_MS 5000u
 
 struct flush_waiter {
     struct flush_waiter *next;
@@ -114,7 +117,9 @@ double connection_outage(const struct connection *c); /* seconds, negative: none
 double connection_ask_delay(struct connection *c, uint32_t attempt, bool library);
 void connection_check_drain(struct connection *c);
 void connection_carry_out_wants(struct connection *c);
-bool connection_reap(struct connection *c); /* joins links that are gone; whether any was */
+void connection_reap(struct connection *c); /* joins links that are gone */
+
+void connection_describe_links(const struct connection *c, reclaim *r);
 
 /* traffic.c */
 void connection_sync_start(struct connection *c);    /* a fresh link: every subscription is sent */

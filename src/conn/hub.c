@@ -16,8 +16,6 @@ static void on_wake(uv_async_t *wake)
     }
     for (struct connection *c = h->connections; c != NULL; c = c->next)
         more |= connection_receive_messages(c, until);
-    for (struct connection *c = h->connections; c != NULL; c = c->next)
-        connection_reap(c);
     hub_flush(h);
     if (more)
         hub_again(h);
@@ -26,6 +24,7 @@ static void on_wake(uv_async_t *wake)
 void hub_flush(struct hub *h)
 {
     for (struct connection *c = h->connections; c != NULL; c = c->next) {
+        connection_reap(c);
         connection_check_drain(c);
         connection_send_queue(c);
     }
@@ -53,6 +52,51 @@ void hub_again(struct hub *h)
     uv_async_send(&h->wake);
 }
 
+/* ---- links that hang ---- */
+
+static void on_reclaim(uv_work_t *work)
+{
+    struct hub *h = work->data;
+    reclaim_run(&h->reclaim);
+}
+
+static void on_reclaimed(uv_work_t *work, int status)
+{
+    struct hub *h = work->data;
+    h->reclaiming = false;
+    h->handles--;
+    if (status == 0 && h->reclaim.shut_down > 0)
+        log_emit(h->log, LOG_INFO, "sockets of hanging links shut down",
+                 log_int("count", h->reclaim.shut_down));
+}
+
+static void on_reclaim_timer(uv_timer_t *timer)
+{
+    struct hub *h = timer->data;
+    if (h->hanging == 0) {
+        uv_timer_stop(timer);
+        return;
+    }
+    if (h->reclaiming || h->closing)
+        return;
+    h->reclaim = (reclaim){0};
+    for (struct connection *c = h->connections; c != NULL; c = c->next)
+        connection_describe_links(c, &h->reclaim);
+    if (uv_queue_work(h->loop, &h->reclaim_work, on_reclaim, on_reclaimed) != 0)
+        return;
+    h->reclaiming = true;
+    h->handles++;
+}
+
+void hub_reclaim(struct hub *h)
+{
+    h->hanging++;
+    if (!uv_is_active((uv_handle_t *)&h->reclaim_timer))
+        uv_timer_start(&h->reclaim_timer, on_reclaim_timer, 0, HUB_RECLAIM_MS);
+}
+
+/* ---- making and ending ---- */
+
 int hub_init(struct hub *h, uv_loop_t *loop, struct logger *log)
 {
     *h = (struct hub){.loop = loop, .log = log};
@@ -73,7 +117,10 @@ int hub_init(struct hub *h, uv_loop_t *loop, struct logger *log)
     uv_check_start(&h->after_poll, on_after_poll);
     uv_unref((uv_handle_t *)&h->before_poll);
     uv_unref((uv_handle_t *)&h->after_poll);
-    h->handles += 3;
+    uv_timer_init(loop, &h->reclaim_timer);
+    h->reclaim_timer.data = h;
+    h->reclaim_work.data = h;
+    h->handles += 4;
     return 0;
 }
 
@@ -85,6 +132,8 @@ static void on_handle_closed(uv_handle_t *handle)
 
 void hub_close(struct hub *h)
 {
+    h->closing = true;
+    uv_close((uv_handle_t *)&h->reclaim_timer, on_handle_closed);
     uv_close((uv_handle_t *)&h->wake, on_handle_closed);
     uv_close((uv_handle_t *)&h->before_poll, on_handle_closed);
     uv_close((uv_handle_t *)&h->after_poll, on_handle_closed);

@@ -9,11 +9,13 @@
 #include <uv.h>
 
 #include "base/log.h"
+#include "link/reclaim.h"
 
 struct connection;
 
 #define HUB_HANGING_MAX 32       /* links that were given up and have not come back; no dials at the cap */
 #define HUB_DIALS_PER_SECOND 50  /* of all connections together: a storm is not answered with one */
+#define HUB_RECLAIM_MS 500u      /* between two looks for the sockets of links that hang */
 #define HUB_BATCH_NS 2000000u    /* so long at most are messages handled before timers have their turn */
 
 struct hub {
@@ -24,6 +26,10 @@ struct hub {
     uv_check_t after_poll;
     struct connection *connections; /* a list through connection.next */
     unsigned hanging;
+    uv_timer_t reclaim_timer; /* runs while links hang */
+    uv_work_t reclaim_work;
+    reclaim reclaim;
+    bool reclaiming, closing;
     double dial_tokens;
     uint64_t dial_tokens_at; /* ns */
     uint64_t random;
@@ -39,6 +45,9 @@ int hub_init(struct hub *h, uv_loop_t *loop, struct logger *log);
 /* Starts to close the handles; hub_closed() says when they are. */
 void hub_close(struct hub *h);
 bool hub_closed(const struct hub *h);
+
+/* A link hangs: from now on its socket is looked for, until it is back. */
+void hub_reclaim(struct hub *h);
 
 /* Sends what the connections have collected. Called by itself once per turn. */
 void hub_flush(struct hub *h);

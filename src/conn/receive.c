@@ -142,6 +142,7 @@ static void receive_slot_events(struct connection *c, struct link_slot *slot)
         next = e->next;
         if (e->type == LINK_EVENT_GONE) {
             slot->gone = true;
+            slot->leave_at = connection_now(c) + LAST_WORDS_MS;
             connection_feed_link(c, WATCHDOG_EVENT_GONE, link_number(slot->link));
         } else if (c->link == slot->link) {
             on_current_event(c, slot->link, e);

@@ -115,7 +115,7 @@ uint64_t connection_request(struct connection *c, const record_message *message,
                   c->error.code[0] != '\0' ? c->error.message : "there is no link yet");
         return 0;
     }
-    uint32_t index;
+    uint32_t index = 0;
     if (open_inbox(c, e) != 0 || take_slot(c, &index, e) != 0)
         return 0;
     struct inbox *in = &c->inbox;

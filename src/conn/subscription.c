@@ -205,7 +205,7 @@ void subscription_last_word(struct connection *c, struct link_sub *wire)
     }
     if (s != NULL && s->over && s->link_subs == 0)
         subscription_free(s);
-    link_sub_release(wire);
+    link_sub_done(wire);
 }
 
 const char *subscription_subject(const struct subscription *s)

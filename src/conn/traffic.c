@@ -22,7 +22,7 @@ static int sync_one(struct connection *c, struct subscription *s)
     wire->deliver_max = s->limits.max > 0 ? s->limits.max - s->handled : 0;
     if (record_push_command(&c->queue, RECORD_SUBSCRIBE, link_sub_retain(wire), 0, 0) != 0) {
         link_sub_release(wire);
-        link_sub_release(wire);
+        link_sub_done(wire);
         return -1;
     }
     s->wire = wire;

@@ -219,8 +219,20 @@ struct link_sub *link_sub_new(struct link *l, void *owner, const char *subject, 
     atomic_init(&s->references, 1);
     s->owner = owner;
     s->link = l;
+    l->loop_subs++;
     link_retain(l);
     return s;
+}
+
+void link_sub_done(struct link_sub *s)
+{
+    s->link->loop_subs--;
+    link_sub_release(s);
+}
+
+unsigned link_subs(const struct link *l)
+{
+    return l->loop_subs;
 }
 
 struct link_sub *link_sub_retain(struct link_sub *s)

@@ -76,7 +76,7 @@ void link_answer_delay(struct link *l, uint32_t delay_ms);
  * library had taken already, but not sent, is lost with the link: NATS delivers at most once. */
 uint64_t link_close(struct link *l, record_queue *salvage);
 
-/* After LINK_EVENT_GONE, and when the mailbox is empty: joins the worker and drops the loop's
+/* After LINK_EVENT_GONE, when the mailbox is empty and no subscription is left: joins the worker and drops the loop's
  * reference. Blocks for the instant between the worker's last word and its end. */
 void link_join(struct link *l);
 /* Without GONE: the runtime ends and the worker hangs. Leaves worker and link to themselves. */
@@ -85,8 +85,11 @@ void link_leave(struct link *l);
 /* A subscription for this link. NULL when out of memory. The strings are copied. */
 struct link_sub *link_sub_new(struct link *l, void *owner, const char *subject, const char *queue);
 struct link_sub *link_sub_retain(struct link_sub *s);
-/* The loop's reference: after its last word, or when it was never sent. Any thread. */
-void link_sub_release(struct link_sub *s);
+void link_sub_release(struct link_sub *s); /* any thread */
+/* The loop's reference: after its last word, or when it was never sent. */
+void link_sub_done(struct link_sub *s);
+/* How many of its subscriptions the loop still has. */
+unsigned link_subs(const struct link *l);
 
 /* How many links exist in the process: living, ending or hanging. For tests and metrics.
  * Any thread. */

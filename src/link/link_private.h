@@ -14,6 +14,7 @@ struct link {
     unsigned first_server;
     mailbox mailbox;
     uv_thread_t thread;
+    unsigned loop_subs; /* the loop's: made by it and without a last word yet */
 
     /* Under the lock. */
     uv_mutex_t lock;

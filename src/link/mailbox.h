@@ -22,7 +22,7 @@ typedef enum {
     LINK_EVENT_DIAL_FAILED,   /* error */
     LINK_EVENT_DISCONNECTED,
     LINK_EVENT_RECONNECTED,
-    LINK_EVENT_SERVER,        /* url, max_payload: after the library reconnected */
+    LINK_EVENT_SERVER,        /* the same, after the library reconnected */
     LINK_EVENT_CLOSED,        /* error: the server's or the library's last words */
     LINK_EVENT_ERROR,         /* error, an asynchronous one; the link stays */
     LINK_EVENT_LAME_DUCK,

@@ -45,4 +45,7 @@ int link_options_add_server(link_options *o, const char *url, error *e);
 /* The URL without user info, for logs: writes at most `size` bytes, returns buffer. */
 const char *link_redact_url(const char *url, char *buffer, unsigned size);
 
+/* The port of a URL of the list. */
+uint16_t link_url_port(const char *url);
+
 #endif

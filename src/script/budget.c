@@ -39,7 +39,7 @@ void budget_enter(budget *b, uint32_t limit_ms)
 {
     if (b->depth++ > 0)
         return;
-    b->thread = pthread_self();
+    atomic_store_explicit(&b->thread, pthread_self(), memory_order_relaxed);
     b->outer = current;
     atomic_store_explicit(&b->limit_ms, limit_ms, memory_order_relaxed);
     current = b;
@@ -79,7 +79,7 @@ static bool look(budget *b, uint64_t now)
     uint32_t limit = atomic_load_explicit(&b->limit_ms, memory_order_relaxed);
     if (limit > 0 && now - b->seen_since >= (uint64_t)limit * 1000000u) {
         atomic_store(&b->stop_entry, entry);
-        pthread_kill(b->thread, BUDGET_SIGNAL);
+        pthread_kill(atomic_load_explicit(&b->thread, memory_order_relaxed), BUDGET_SIGNAL);
     }
     return true;
 }

@@ -25,7 +25,7 @@ typedef struct budget {
     _Atomic uint64_t entry;      /* odd while inside */
     _Atomic uint32_t limit_ms;   /* of this entry; 0: none */
     _Atomic uint64_t stop_entry; /* the entry that the sentinel wants to stop */
-    pthread_t thread;            /* that is inside; written before entry becomes odd */
+    _Atomic pthread_t thread;    /* that is inside; written before entry becomes odd */
     struct budget *outer;        /* what this thread was inside before */
     unsigned depth;
     volatile sig_atomic_t armed;

@@ -1,0 +1,75 @@
+/* Getting links back that hang inside nats.c. See reclaim.h. A thread of libuv's pool. */
+#include "link/reclaim.h"
+
+#include <dirent.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define STATE_ESTABLISHED 1 /* of the kernel; glibc's name for it is in a header that excludes ours */
+
+static uint16_t port_of(const struct sockaddr_storage *address)
+{
+    if (address->ss_family == AF_INET)
+        return ntohs(((const struct sockaddr_in *)(const void *)address)->sin_port);
+    if (address->ss_family == AF_INET6)
+        return ntohs(((const struct sockaddr_in6 *)(const void *)address)->sin6_port);
+    return 0;
+}
+
+static bool contains(const uint16_t *list, unsigned count, uint16_t port)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (list[i] == port)
+            return true;
+    return false;
+}
+
+/* nats.c sets SO_LINGER to 0 s on each of its sockets; hardly anyone else does. */
+static bool has_marks(int fd)
+{
+    struct linger linger = {0};
+    socklen_t size = sizeof linger;
+    return getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &size) == 0 && linger.l_onoff != 0 &&
+           linger.l_linger == 0;
+}
+
+static bool is_silent(int fd, uint32_t silent_ms)
+{
+    struct tcp_info info = {0};
+    socklen_t size = sizeof info;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+           info.tcpi_state == STATE_ESTABLISHED && info.tcpi_data_segs_in <= 1 &&
+           info.tcpi_last_data_recv >= silent_ms;
+}
+
+static bool hangs(const reclaim *r, int fd)
+{
+    struct sockaddr_storage peer;
+    socklen_t size = sizeof peer;
+    return getpeername(fd, (struct sockaddr *)&peer, &size) == 0 &&
+           contains(r->hanging, r->hanging_count, port_of(&peer)) && has_marks(fd) &&
+           is_silent(fd, r->silent_ms);
+}
+
+void reclaim_run(reclaim *r)
+{
+    DIR *folder = opendir("/proc/self/fd");
+    if (folder == NULL)
+        return;
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
+            continue;
+        /* A descriptor of our own: its number cannot become another socket's between look and act. */
+        int fd = dup((int)strtol(entry->d_name, NULL, 10));
+        if (fd < 0)
+            continue;
+        if (hangs(r, fd) && shutdown(fd, SHUT_RDWR) == 0)
+            r->shut_down++;
+        close(fd);
+    }
+    closedir(folder);
+}
