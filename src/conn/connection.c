@@ -205,9 +205,19 @@ double connection_ask_delay(struct connection *c, uint32_t attempt, bool library
     return delay > DELAY_MAX ? DELAY_MAX : delay;
 }
 
+/* Dials of this outage so far. The watchdog counts on until a link has proved itself, so that a link which
+ * is closed as soon as it is up makes no hot loop; but the first loss after a good start is an outage of
+ * its own. */
+uint32_t connection_attempts(struct connection *c)
+{
+    if (c->dog.attempt < c->attempt_base)
+        c->attempt_base = 0; /* a link has proved itself since */
+    return c->dog.attempt - c->attempt_base;
+}
+
 static void do_plan(struct connection *c)
 {
-    double delay = connection_ask_delay(c, c->dog.attempt + 1, false);
+    double delay = connection_ask_delay(c, connection_attempts(c) + 1, false);
     c->plan_ms = (uint32_t)(delay * 1000.0) + hub_dial_wait(c->hub);
     if (c->hub->hanging >= HUB_HANGING_MAX && c->plan_ms < NO_ROOM_WAIT_MS)
         c->plan_ms = NO_ROOM_WAIT_MS;
@@ -219,6 +229,8 @@ static void do_plan(struct connection *c)
 
 static void on_timer(uv_timer_t *timer)
 {
+    /* After a stall of the loop the answer that a deadline waits for may be here already. */
+    connection_receive_events(timer->data);
     watchdog_event tick = {.type = WATCHDOG_EVENT_TICK};
     connection_feed(timer->data, &tick);
 }
@@ -241,6 +253,8 @@ static void do_up(struct connection *c, watchdog_reason reason)
 {
     c->up = true;
     c->links++;
+    if (c->attempt_base == 0)
+        c->attempt_base = c->dog.attempt;
     connection_tell_up(c, reason);
 }
 
@@ -556,7 +570,7 @@ void connection_get_state(const struct connection *c, connection_state *out)
     *out = (connection_state){
         .state = c->dog.state,
         .ready = c->up && !c->deaf,
-        .attempt = c->dog.attempt,
+        .attempt = c->dog.attempt - c->attempt_base,
         .outage = connection_outage(c),
         .reason = c->dog.reason,
         .links = c->links,

@@ -69,6 +69,7 @@ struct connection {
     void *closure;
 
     watchdog dog;
+    uint32_t attempt_base; /* attempts of the watchdog that are not of this outage */
     uv_timer_t timer;
     bool want_start, want_stop, want_replace; /* by the script; done at the next turn */
     bool closing;                             /* the script closed it: nothing is taken any more */
@@ -114,6 +115,7 @@ void connection_feed_link(struct connection *c, watchdog_event_type type, uint64
 uint64_t connection_now(const struct connection *c); /* ms */
 void connection_set_error(struct connection *c, const error *e);
 double connection_outage(const struct connection *c); /* seconds, negative: none */
+uint32_t connection_attempts(struct connection *c);
 double connection_ask_delay(struct connection *c, uint32_t attempt, bool library);
 void connection_check_drain(struct connection *c);
 void connection_carry_out_wants(struct connection *c);

@@ -152,12 +152,12 @@ void connection_tell_dial_failed(struct connection *c, watchdog_reason reason)
     if (c->down_since == WATCHDOG_NEVER)
         c->down_since = connection_now(c);
     uint64_t now = connection_now(c);
-    if (c->dog.attempt > LOUD_DIALS && now - c->quiet_since < QUIET_PERIOD_MS) {
+    if (connection_attempts(c) > LOUD_DIALS && now - c->quiet_since < QUIET_PERIOD_MS) {
         c->quiet_dials++;
         return;
     }
     log_emit(c->hub->log, LOG_WARN, "dial failed", log_str("connection", c->name),
-             log_int("attempt", c->dog.attempt), log_str("error", c->error.message),
+             log_int("attempt", connection_attempts(c)), log_str("error", c->error.message),
              log_str("class", error_class_name(c->error.cls)),
              log_num("outage", seconds_down(c)), log_int("not_logged", (int64_t)c->quiet_dials));
     c->quiet_dials = 0;
@@ -167,5 +167,5 @@ void connection_tell_dial_failed(struct connection *c, watchdog_reason reason)
 void connection_tell_plan(struct connection *c, double delay)
 {
     log_emit(c->hub->log, LOG_DEBUG, "fresh link planned", log_str("connection", c->name),
-             log_int("attempt", c->dog.attempt + 1), log_num("delay", delay));
+             log_int("attempt", connection_attempts(c) + 1), log_num("delay", delay));
 }

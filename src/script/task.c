@@ -20,7 +20,7 @@ void *task_wait_token(void)
 /* ---- reports ---- */
 
 struct report {
-    lua_State *from; /* the error value is on top of it */
+    lua_State *from; /* the coroutine whose top is the error value; NULL: all is filled in */
     char text[1024];
     char traceback[3072];
 };
@@ -31,13 +31,10 @@ static void copy_text(char *to, size_t size, lua_State *L, int index)
     snprintf(to, size, "%s", text != NULL ? text : "(an error that has no text)");
 }
 
-/* [-0, +0] on the main thread */
-static void describe(lua_State *L, void *closure)
+/* [-0, +0] The error value at `index`, as text. */
+static void describe_value(lua_State *L, int index, struct report *r)
 {
-    struct report *r = closure;
-    lua_pushvalue(r->from, -1);
-    if (r->from != L)
-        lua_xmove(r->from, L, 1);
+    lua_pushvalue(L, index);
     if (!lua_isstring(L, -1) && luaL_callmeta(L, -1, "__tostring"))
         lua_remove(L, -2);
     if (!lua_isstring(L, -1)) {
@@ -47,11 +44,25 @@ static void describe(lua_State *L, void *closure)
     }
     copy_text(r->text, sizeof r->text, L, -1);
     lua_pop(L, 1);
-    if (r->from != L) {
-        luaL_traceback(L, r->from, NULL, 0);
-        copy_text(r->traceback, sizeof r->traceback, L, -1);
-        lua_pop(L, 1);
-    }
+}
+
+/* [-0, +0] */
+static void describe_stack(lua_State *L, lua_State *of, int level, struct report *r)
+{
+    luaL_traceback(L, of, r->text, level); /* LuaJIT has lost the line of the topmost: the text has it */
+    copy_text(r->traceback, sizeof r->traceback, L, -1);
+    lua_pop(L, 1);
+}
+
+/* [-0, +0] on the main thread */
+static void describe(lua_State *L, void *closure)
+{
+    struct report *r = closure;
+    lua_pushvalue(r->from, -1);
+    lua_xmove(r->from, L, 1);
+    describe_value(L, -1, r);
+    lua_pop(L, 1);
+    describe_stack(L, r->from, 0, r);
 }
 
 static void collect(lua_State *L, void *closure)
@@ -86,7 +97,7 @@ static void failed(struct generation *g, struct callback *cb, struct report *r, 
                  "not enough memory: the generation may have %zu bytes, raise --memory",
                  g->limits.memory_cap);
         generation_protect(g, collect, NULL, 0, "garbage collection");
-    } else {
+    } else if (r->from != NULL) {
         budget_enter(&g->budget, g->limits.handler_budget_ms); /* __tostring is script, too */
         generation_protect(g, describe, r, 0, "error report");
         budget_leave(&g->budget);
@@ -399,9 +410,8 @@ struct call {
 static int with_traceback(lua_State *L)
 {
     struct call *c = lua_touserdata(L, lua_upvalueindex(1));
-    luaL_traceback(L, L, NULL, 1);
-    copy_text(c->report.traceback, sizeof c->report.traceback, L, -1);
-    lua_pop(L, 1);
+    describe_value(L, 1, &c->report);
+    describe_stack(L, L, 1, &c->report);
     return 1;
 }
 
@@ -420,7 +430,6 @@ static void call_protected(lua_State *L, void *closure)
     if (c->status == 0) {
         c->read(L, c->closure);
     } else {
-        c->report.from = L;
         failed(c->g, c->cb, &c->report, c->status, c->overran);
     }
     lua_settop(L, base);

@@ -252,8 +252,6 @@ static void on_start(const turn *t)
 static void on_stop(const turn *t)
 {
     watchdog *w = t->w;
-    if (w->state == WATCHDOG_STOPPED)
-        return;
     forget_deadlines(w);
     w->planning = false;
     w->probes_missed = 0;

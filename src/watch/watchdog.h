@@ -6,7 +6,7 @@
  * carries it, and events of a link that is not the current one are ignored, so a late word of
  * an old link can never confuse a new one.
  *
- * What always holds, whatever the order of the events (tests/unit/watchdog_test.c):
+ * What always holds, whatever the order of the events (tests/unit/watchdog_explore_test.c):
  *  - unless stopped or idle, there is a live link, a dial under way, or a deadline at which
  *    one will be made: watchdog_deadline() is never WATCHDOG_NEVER;
  *  - at most one dial is under way and at most one link is live: a new link is dialled only when
