@@ -76,6 +76,9 @@ static void do_dial(struct connection *c, uint64_t number)
         dial_failed_at_once(c, number, &e);
         return;
     }
+    const link_options *o = c->options.link;
+    link_redact_url(o->servers[(c->next_server - 1) % (unsigned)o->server_count], c->server,
+                    sizeof c->server);
     slot->link = l;
     slot->next = c->slots;
     c->slots = slot;
@@ -570,7 +573,7 @@ void connection_get_state(const struct connection *c, connection_state *out)
     *out = (connection_state){
         .state = c->dog.state,
         .ready = c->up && !c->deaf,
-        .attempt = c->dog.attempt - c->attempt_base,
+        .attempt = c->dog.attempt > c->attempt_base ? c->dog.attempt - c->attempt_base : 0,
         .outage = connection_outage(c),
         .reason = c->dog.reason,
         .links = c->links,

@@ -12,7 +12,8 @@ static void post(struct link *l, link_event_type type)
     mailbox_post(&l->mailbox, &event);
 }
 
-/* The pending limit of a subscription: the newest is dropped, a burst is reported once. */
+/* The pending limit of a subscription: the newest is dropped. A burst of drops is reported once; it is over
+ * when the queue has shrunk to half of the limit. */
 static bool over_limit(struct link_sub *s, uint64_t bytes)
 {
     uint64_t messages =
@@ -20,6 +21,9 @@ static bool over_limit(struct link_sub *s, uint64_t bytes)
         atomic_load_explicit(&s->taken_messages, memory_order_relaxed);
     uint64_t held = atomic_load_explicit(&s->put_bytes, memory_order_relaxed) -
                     atomic_load_explicit(&s->taken_bytes, memory_order_relaxed);
+    if (s->slow && (s->max_messages == 0 || messages <= s->max_messages / 2) &&
+        (s->max_bytes == 0 || held <= s->max_bytes / 2))
+        s->slow = false;
     return (s->max_messages > 0 && messages >= s->max_messages) ||
            (s->max_bytes > 0 && held + bytes > s->max_bytes);
 }
@@ -52,7 +56,6 @@ void link_on_message(natsConnection *nc, natsSubscription *sub, natsMsg *msg, vo
         drop(s, msg);
         return;
     }
-    s->slow = false;
     atomic_store_explicit(&s->put_messages,
                           atomic_load_explicit(&s->put_messages, memory_order_relaxed) + 1,
                           memory_order_relaxed);

@@ -37,6 +37,7 @@ struct link_sub {
     _Alignas(64) _Atomic uint64_t taken_messages, taken_bytes;
     /* The worker's. */
     natsSubscription *nats;
+    int64_t library_dropped;
     struct link_sub *next, **back; /* in one of the worker's lists; back NULL: in none */
     bool draining;                 /* under the link's lock */
 };

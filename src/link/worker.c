@@ -13,6 +13,7 @@
 #define DEAD_SUBS_WAIT_NS 1000000000u
 #define FENCE_TIMEOUT_MS 1000
 #define DRAIN_TIMEOUT_MS 5000
+#define LIBRARY_ROOM (16u * 1024 * 1024)
 #define INBOX_ID_SIZE 40
 
 /* ---- events ---- */
@@ -199,6 +200,26 @@ static bool do_publish(struct link *l, const record *r)
     return true;
 }
 
+/* Our own limit, at the mailbox, is the one that counts and reports. The library's queue before it is
+ * emptied as fast as one of its threads can; its limit is there in case that thread does not come. */
+static int library_limit(uint64_t ours)
+{
+    uint64_t limit = ours + LIBRARY_ROOM;
+    return ours == 0 || limit > INT32_MAX ? -1 : (int)limit;
+}
+
+/* What the library dropped at its own limit is counted with ours. */
+static void count_library_drops(struct link *l)
+{
+    for (struct link_sub *s = l->subs; s != NULL; s = s->next) {
+        int64_t dropped = 0;
+        if (natsSubscription_GetDropped(s->nats, &dropped) != NATS_OK || dropped <= s->library_dropped)
+            continue;
+        atomic_fetch_add(&s->dropped, (uint64_t)(dropped - s->library_dropped));
+        s->library_dropped = dropped;
+    }
+}
+
 static void do_subscribe(struct link *l, struct link_sub *s)
 {
     natsStatus status =
@@ -215,11 +236,8 @@ static void do_subscribe(struct link *l, struct link_sub *s)
         return;
     }
     list_put(&l->subs, s); /* the record's reference is the worker's now */
-    /* Our own limit, at the mailbox, is the one that counts; the library's queue before it is
-     * as long at most. */
-    natsSubscription_SetPendingLimits(
-        s->nats, s->max_messages > 0 && s->max_messages < INT32_MAX ? (int)s->max_messages : -1,
-        s->max_bytes > 0 && s->max_bytes < INT32_MAX ? (int)s->max_bytes : -1);
+    natsSubscription_SetPendingLimits(s->nats, library_limit(s->max_messages),
+                                      library_limit(s->max_bytes));
     natsSubscription_SetOnCompleteCB(s->nats, link_on_sub_complete, s);
     if (s->deliver_max > 0 && s->deliver_max < INT32_MAX)
         natsSubscription_AutoUnsubscribe(s->nats, (int)s->deliver_max);
@@ -363,6 +381,7 @@ static void audit(struct link *l)
     link_event event = {.type = LINK_EVENT_AUDITED};
     event.status = link_status_of(natsConnection_Status(l->nats));
     mailbox_post(&l->mailbox, &event);
+    count_library_drops(l);
 }
 
 static void answer(struct link *l, unsigned asks)

@@ -208,6 +208,7 @@ void handler_release(struct handler *h)
     if (--h->references > 0)
         return;
     callback_clear(&h->callback, h->binding->generation->L);
+    message_clear_slot(&h->slot, h->binding->generation->L);
     free(h->subject);
     free(h->queue);
     free(h);
@@ -250,7 +251,7 @@ static void on_message(void *closure, struct subscription *s, natsMsg *msg)
         natsMsg_Destroy(msg);
         return;
     }
-    t->message = message_deliver(g, t->co, h->binding, msg);
+    t->message = message_deliver(&h->slot, t->co, h->binding, msg);
     if (t->message == NULL)
         lua_pushnil(t->co);
     handler_retain(h);

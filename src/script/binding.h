@@ -10,6 +10,7 @@
 #include "conn/connection.h"
 #include "conn/subscription.h"
 #include "script/generation.h"
+#include "script/message.h"
 
 struct binding {
     struct generation *generation;
@@ -33,6 +34,7 @@ struct handler {
     struct binding *binding;
     struct handler *next, **back; /* in binding->handlers until it ended */
     struct callback callback;
+    struct message_slot slot;
     struct subscription *subscription; /* NULL: not committed, or ended */
     char *subject, *queue, *name;
     subscription_options options;

@@ -169,7 +169,7 @@ struct generation *generation_new(const generation_limits *limits, uint32_t numb
         return NULL;
     g->limits = *limits;
     g->number = number;
-    g->spare_ref = g->protect_ref = LUA_NOREF;
+    g->protect_ref = LUA_NOREF;
     g->spawned_end = &g->spawned;
     g->L = lua_newstate(allocate, g);
     if (g->L == NULL || lua_cpcall(g->L, set_up, g) != 0) {

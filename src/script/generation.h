@@ -59,8 +59,6 @@ struct generation {
     struct task *running;
     unsigned idle_count, parked_count;
     int protect_ref;           /* the C function behind generation_protect() */
-    struct message *spare;     /* the reused message userdata, anchored in spare_ref */
-    int spare_ref;
     natsMsg *garbage[64];      /* handled messages, destroyed together */
     unsigned garbage_count;
     uint64_t errors;           /* of all callbacks */

@@ -58,38 +58,47 @@ static struct message *new_message(lua_State *L)
 }
 
 /* [-0, +0] */
-static void make_spare(lua_State *L, void *closure)
+static void fill_slot(lua_State *L, void *closure)
 {
-    struct generation *g = closure;
+    struct message_slot *slot = closure;
     struct message *m = new_message(L);
-    int ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    g->spare = m;
-    g->spare_ref = ref;
+    slot->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    slot->message = m;
+    m->slot = slot;
 }
 
-struct message *message_deliver(struct generation *g, lua_State *to, struct binding *b,
+struct message *message_deliver(struct message_slot *slot, lua_State *to, struct binding *b,
                                 natsMsg *msg)
 {
-    if (g->spare == NULL && generation_protect(g, make_spare, g, 0, "message") != 0) {
+    if (slot->message == NULL &&
+        generation_protect(b->generation, fill_slot, slot, 0, "message") != 0) {
         natsMsg_Destroy(msg);
         return NULL;
     }
-    struct message *m = g->spare;
+    struct message *m = slot->message;
     m->msg = msg;
     m->binding = b;
     m->retained = false;
-    lua_rawgeti(to, LUA_REGISTRYINDEX, g->spare_ref);
+    lua_rawgeti(to, LUA_REGISTRYINDEX, slot->ref);
     return m;
+}
+
+void message_clear_slot(struct message_slot *slot, lua_State *L)
+{
+    if (slot->message == NULL)
+        return;
+    slot->message->slot = NULL;
+    slot->message = NULL;
+    luaL_unref(L, LUA_REGISTRYINDEX, slot->ref);
 }
 
 void message_keep(struct message *m)
 {
-    struct generation *g = m->generation;
-    if (g->spare != m)
+    if (m->slot == NULL)
         return;
-    m->ref = g->spare_ref;
-    g->spare = NULL;
-    g->spare_ref = LUA_NOREF;
+    m->ref = m->slot->ref;
+    m->slot->message = NULL;
+    m->slot = NULL;
 }
 
 void message_release(struct message *m)

@@ -1,6 +1,10 @@
 /* What scripts see of NATS: messages and errors. A delivery reuses one userdata; it is valid until its
  * handler is over, or for good when the script called msg:retain(). Fields are read from the library's
- * message when they are asked for. Loop thread. */
+ * message when they are asked for. Loop thread.
+ *
+ * Each subscription has a userdata of its own, so a message that a script kept without retaining it
+ * raises an error when another handler looks at it. Only within the same handler it shows the message
+ * that is being handled now. */
 #ifndef MD_SCRIPT_MESSAGE_H
 #define MD_SCRIPT_MESSAGE_H
 
@@ -14,8 +18,15 @@
 
 struct binding;
 
+/* The reused userdata of one subscription, made when its first message comes. */
+struct message_slot {
+    struct message *message; /* NULL: none now */
+    int ref;
+};
+
 struct message {
     struct generation *generation;
+    struct message_slot *slot; /* that it is in, NULL: none */
     struct binding *binding; /* where it came from, and responses go to */
     natsMsg *msg;            /* NULL: not valid any more */
     bool retained;
@@ -24,9 +35,12 @@ struct message {
 
 void message_register(lua_State *L);
 
-/* Puts the message into the reused userdata (made anew when a handler keeps it) and pushes that onto
+/* Puts the message into the slot's userdata (made anew when a handler keeps it) and pushes that onto
  * `to`. NULL when out of memory: the message was destroyed. */
-struct message *message_deliver(struct generation *g, lua_State *to, struct binding *b, natsMsg *msg);
+struct message *message_deliver(struct message_slot *slot, lua_State *to, struct binding *b,
+                                natsMsg *msg);
+/* The subscription is over. */
+void message_clear_slot(struct message_slot *slot, lua_State *L);
 /* The handler is over. */
 void message_release(struct message *m);
 /* The handler waits: the userdata is its own from now on. */

@@ -1,0 +1,211 @@
+--- What the command line knows: every command with its arguments, options, help texts, examples and
+--- exit codes. The parser, the help pages, the man page and the completions are made from this table
+--- and from nothing else, so a new command is one more entry of M.commands.
+---
+--- Texts: `...` marks what is typed as it stands (bold in the man page). A list is a list of paragraphs.
+
+---@class moondog.cli.Argument
+---@field name string as shown, in capitals
+---@field key string its key in what parse returns
+---@field text string
+---@field convert? fun(text: string): any, string? returns nil and the problem when it is refused
+
+---@class moondog.cli.Option
+---@field flag string with its dashes; the key is the flag without them, with underscores
+---@field value? string what its value is called; without one it is a flag, true or false
+---@field choices? string[]
+---@field convert? fun(text: string): any, string?
+---@field default? any
+---@field text string its first sentence is what completions show
+
+---@class moondog.cli.Item
+---@field [1] string what is explained
+---@field [2] string the explanation
+
+---@class moondog.cli.Command
+---@field name string
+---@field summary string
+---@field description string[]
+---@field arguments moondog.cli.Argument[]
+---@field options moondog.cli.Option[]
+---@field environment moondog.cli.Item[]
+---@field files moondog.cli.Item[]
+---@field exits moondog.cli.Item[]
+---@field examples moondog.cli.Item[] a command, and what it is for
+---@field finish? fun(result: table) fills what depends on the other values
+
+local M = {}
+
+M.name = "moondog"
+M.summary = "keep NATS connections alive, scripted in Lua"
+
+local INTEGER_DIGITS = 9
+
+--- A whole number between two bounds.
+local function whole(flag, unit, low, high)
+  return function(text)
+    local n = #text <= INTEGER_DIGITS and text:match("^%d+$") and tonumber(text)
+    if n and n >= low and n <= high then return n end
+    return nil, ("option '%s' must be a whole number of %s from %d to %d, not '%s'")
+      :format(flag, unit, low, high, text)
+  end
+end
+
+--- A number that may have decimals (0.5).
+local function decimal(flag, unit, low, high)
+  return function(text)
+    local plain = text:match("^%d+%.?%d*$") or text:match("^%.%d+$")
+    local n = plain and #text <= INTEGER_DIGITS and tonumber(plain)
+    if n and n >= low and n <= high then return n end
+    return nil, ("option '%s' must be a number of %s from %d to %d, not '%s'")
+      :format(flag, unit, low, high, text)
+  end
+end
+
+local NAME_MAX = 64
+
+local function process_name(text)
+  if #text <= NAME_MAX and text:match("^[%w_][%w._-]*$") then return text end
+  return nil, ("option '--name' must be 1 to %d letters, digits, '_', '-' or '.', and start with a "
+    .. "letter, a digit or '_', not '%s'"):format(NAME_MAX, text)
+end
+
+local function policy_file(text)
+  if text ~= "" then return text end
+  return nil, "argument 'FILE' is empty; give the path of a policy"
+end
+
+--- "examples/policies/gateway.lua" is called "gateway".
+local function name_of_file(file)
+  local name = file:match("[^/]*$"):gsub("%.lua$", ""):gsub("[^%w._-]", "-"):gsub("^[.-]+", "")
+  return name ~= "" and name:sub(1, NAME_MAX) or M.name
+end
+
+M.description = {
+  "Moondog keeps a program's NATS connections alive, and lets its operators rewrite how, in Lua, while "
+    .. "it runs. The NATS client library does the ordinary reconnecting. Moondog notices when the library "
+    .. "has given up or hangs, builds a fresh link, again and again, until it works, and then puts every "
+    .. "subscription, consumer and pending publish back. A script never sees a dead connection.",
+  "A policy is a Lua file that declares connections, handlers, timers and hooks. `moondog COMMAND --help` "
+    .. "describes each command.",
+}
+
+M.options = {
+  { flag = "--help", short = "-h", text = "Show the help page of moondog, or of the command, and exit." },
+  { flag = "--version", text = "Show the versions of moondog and of what it is built on, and exit." },
+}
+
+M.exits = {
+  { "0", "Done." },
+  { "1", "Failed. One line on standard error says what, where and what to do." },
+  { "2", "Usage: an unknown command or option, or a value that is refused." },
+}
+
+M.environment = {
+  { "NATS_URL", "The servers of a connection whose policy names none: one URL, or several with commas "
+    .. "between them. Default: `nats://127.0.0.1:4222`." },
+}
+
+M.files = {}
+
+M.examples = {
+  { "moondog run --dev gateway.lua", "Run a policy on this machine, with a NATS server of its own if "
+    .. "none is there." },
+  { "moondog check gateway.lua", "Look for mistakes before it is deployed." },
+}
+
+---@type moondog.cli.Command
+local run = {
+  name = "run",
+  summary = "run a policy until a signal ends it",
+  description = {
+    "Loads FILE and runs what it declares. If the file cannot be read, has a syntax error or fails while it "
+      .. "is loaded, nothing is started. NATS need not be there: connections are tried until they work.",
+    "Script code cannot take the process down: a handler that raises is reported and counted, one that runs "
+      .. "for longer than its budget is stopped, and a script that needs more memory than its cap gets an "
+      .. "error. Everything else goes on.",
+    "SIGTERM and SIGINT drain: nothing new is accepted, handlers that are at work finish, pending publishes "
+      .. "are sent, and the process exits. A second signal exits at once.",
+    "Logs go to standard error, one event a line.",
+  },
+  arguments = {
+    { name = "FILE", key = "file", convert = policy_file, text = "The policy, a Lua file." },
+  },
+  options = {
+    { flag = "--dev", text = "Start a nats-server when none answers. It listens where the first URL of "
+      .. "$NATS_URL says, which must be an address of this machine, has JetStream, keeps its data in a "
+      .. "temporary folder, and ends with moondog. It needs nats-server to be installed." },
+    { flag = "--name", value = "N", convert = process_name, text = "What this process is called in logs and "
+      .. "by tools. Default: the name of FILE without its folder and `.lua`." },
+    { flag = "--log", value = "FORMAT", choices = { "auto", "logfmt", "short", "json" }, default = "auto",
+      text = "How log lines look. `logfmt` is key=value, `json` is one object a line, `short` is for "
+        .. "people, `auto` is short on a terminal and logfmt otherwise." },
+    { flag = "--level", value = "LEVEL", choices = { "debug", "info", "warn", "error" }, default = "info",
+      text = "The least important events that are logged." },
+    { flag = "--budget", value = "MS", convert = whole("--budget", "milliseconds", 1, 3600000),
+      default = 100, text = "How long a handler, hook or timer may run without waiting before it is "
+        .. "stopped, in milliseconds." },
+    { flag = "--load-budget", value = "MS", convert = whole("--load-budget", "milliseconds", 1, 3600000),
+      default = 1000, text = "How long loading FILE may take, in milliseconds." },
+    { flag = "--memory", value = "MB", convert = whole("--memory", "megabytes", 1, 1048576),
+      default = 256, text = "How much memory one generation of the script may use, in megabytes." },
+    { flag = "--drain", value = "SECONDS", convert = decimal("--drain", "seconds", 0, 86400),
+      default = 10, text = "How long the drain at shutdown may take before the process exits all the same, "
+        .. "in seconds." },
+  },
+  environment = {
+    M.environment[1],
+    { "NO_COLOR", "When set and not empty, no colours on a terminal." },
+    { "TMPDIR", "Where `--dev` makes its temporary folder. Default: `/tmp`." },
+  },
+  files = {
+    { "$TMPDIR/moondog-dev-XXXXXX", "The data and the log of the server that `--dev` started; removed at "
+      .. "the end." },
+  },
+  exits = {
+    { "0", "A signal ended it." },
+    { "1", "FILE could not be loaded, or `--dev` could not start a server." },
+    { "2", "Usage: an unknown option, or a value that is refused." },
+  },
+  examples = {
+    { "moondog run gateway.lua", "Run a policy against $NATS_URL." },
+    { "moondog run --dev gateway.lua", "The same, with a NATS server of its own if none is there." },
+    { "moondog run --log json --level warn --memory 64 gateway.lua",
+      "Under a service manager that collects JSON." },
+  },
+  finish = function(result)
+    result.name = result.name or name_of_file(result.file)
+  end,
+}
+
+---@type moondog.cli.Command
+local check = {
+  name = "check",
+  summary = "look for mistakes in a policy without running it",
+  description = {
+    "Compiles FILE and runs its declarations in a dry state, without a network: nothing is connected, no "
+      .. "handler runs. Prints the connections and subscriptions that it declares, and the problems that "
+      .. "were found, each with its line.",
+  },
+  arguments = {
+    { name = "FILE", key = "file", convert = policy_file, text = "The policy, a Lua file." },
+  },
+  options = {
+    { flag = "--json", text = "Print one JSON object instead of text." },
+  },
+  environment = {},
+  files = {},
+  exits = {
+    { "0", "No problem was found." },
+    { "1", "FILE cannot be loaded, or there is a problem." },
+    { "2", "Usage: an unknown option, or no FILE." },
+  },
+  examples = {
+    { "moondog check gateway.lua && systemctl restart gateway", "Only restart with what can be loaded." },
+  },
+}
+
+---@type moondog.cli.Command[] in the order in which help shows them
+M.commands = { run, check }
+
+return M

@@ -1,0 +1,135 @@
+-- Logs: one event is one line in each format, levels are kept, and secrets never appear.
+local cjson = require "cjson"
+local moondog = require "support.moondog"
+local nats_server = require "support.nats_server"
+local run = require "support.run"
+
+local SCRIPT = [[
+local moondog = require "moondog"
+local c = moondog.connect { name = "logger", servers = { $URL } }
+c:subscribe("log", function(msg)
+  moondog.log.debug("at debug")
+  moondog.log.info("at info", { key = "two words", number = 7, yes = true })
+  moondog.log.warn("at warn", { quote = 'say "hi"' })
+  moondog.log.error("at error", { lines = "one\ntwo\27[31m" })
+  print("printed", 1, nil)
+  msg:respond("ok")
+end)
+]]
+
+local function log_all(...)
+  local server = nats_server.start()
+  local path = moondog.script(moondog.fill(SCRIPT, { URL = server.url }))
+  local dog = moondog.start { "run", path, ... }
+  server:connect():wait_answer("log", "", 10)
+  dog:signal("sigterm")
+  dog:wait_exit(0)
+  return dog, dog:text("stderr")
+end
+
+local function count(text, plain)
+  local found, from = 0, 1
+  while true do
+    local _, stop = text:find(plain, from, true)
+    if not stop then
+      return found
+    end
+    found, from = found + 1, stop + 1
+  end
+end
+
+describe("a log", function()
+  it("is JSON with --log json", run.case(function()
+    local dog = log_all("--log", "json")
+    for _, line in ipairs(dog.process.lines) do
+      if line.stream == "stderr" then
+        local entry = cjson.decode(line.text)
+        assert.is_string(entry.time)
+        assert.is_string(entry.level)
+        assert.is_string(entry.msg)
+      end
+    end
+    local info = dog:find_logs("^at info$")[1]
+    assert.equals("info", info.level)
+    assert.equals("two words", info.key)
+    assert.equals(7, info.number)
+    assert.is_true(info.yes)
+    assert.equals('say "hi"', dog:find_logs("^at warn$")[1].quote)
+    assert.equals("one\ntwo\27[31m", dog:find_logs("^at error$")[1].lines)
+    assert.equals("printed\t1\tnil", dog:find_logs("^printed")[1].msg)
+    assert.equals("logger", dog:find_logs("^connected$")[1].connection)
+    assert.equals(0, #dog:find_logs("^at debug$"))
+  end))
+
+  it("is logfmt when it does not go to a terminal", run.case(function()
+    local _, text = log_all()
+    assert.matches('level=info msg="at info"[^\n]* key="two words"', text)
+    assert.matches('msg="?connected"?[^\n]* connection="?logger', text)
+    assert.is_nil(text:find("\27", 1, true), "a control byte got through")
+    assert.equals(1, count(text, "at error"))
+    for line in text:gmatch("[^\n]+") do
+      assert.matches("^time=", line)
+    end
+  end))
+
+  it("is short when that is asked for", run.case(function()
+    local _, text = log_all("--log", "short")
+    assert.matches("INFO +at info", text)
+    assert.is_nil(text:find("\27", 1, true), "colours without a terminal")
+  end))
+
+  it("has the levels that are asked for", run.case(function()
+    local dog = log_all("--log", "json", "--level", "debug")
+    assert.equals(1, #dog:find_logs("^at debug$"))
+    dog = log_all("--log", "json", "--level", "error")
+    assert.equals(1, #dog:find_logs("^at error$"))
+    assert.equals(0, #dog:find_logs("^at warn$") + #dog:find_logs("^connected$"))
+  end))
+end)
+
+describe("secrets", function()
+  local SECRET = "hush-hush-4711"
+  local LOGIN = [[
+    local moondog = require "moondog"
+    local c = moondog.connect { servers = { $URL }, $LOGIN
+      on = { closed = function(_, err) print(tostring(err)) end } }
+    moondog.every(0.05, function()
+      local s = c:status()
+      print(s.server, tostring(s.error), tostring(c))
+    end)
+  ]]
+  local logins = {
+    ["of the option password"] = 'user = "u", password = $SECRET,',
+    ["of the option token"] = "token = $SECRET,",
+    ["of a token function"] = "token = function() return $SECRET end,",
+    ["of the URL"] = "",
+  }
+  for what, login in pairs(logins) do
+    it(what .. " never appear, accepted or refused", run.case(function()
+      for _, password in ipairs { SECRET, "another" } do
+        local with_token = what:find("token")
+        local function login_with(secret)
+          return with_token and { token = secret } or { user = "u", password = secret }
+        end
+        local server = nats_server.start(login_with(password))
+        local url = server.url
+        if what == "of the URL" then
+          url = url:gsub("//", "//u:" .. SECRET .. "@")
+        end
+        local text = LOGIN:gsub("%$LOGIN", function() return login end)
+        local dog = moondog.run(text, { URL = url, SECRET = SECRET },
+          { args = { "--level", "debug" } })
+        if password == SECRET then
+          dog:wait_log("^connected$")
+          server:reload(login_with("changed"))
+          dog:wait_log("^closed$", 15)
+        end
+        dog:wait_log("^dial failed$", 15)
+        dog:wait_log("^nats://", 5)
+        dog:signal("sigterm")
+        dog:wait_exit(0)
+        assert.is_nil(dog:text():find(SECRET, 1, true))
+      end
+    end))
+  end
+end)

@@ -1,0 +1,99 @@
+-- SIGTERM and SIGINT drain and exit 0; a second one exits at once.
+local moondog = require "support.moondog"
+local nats_server = require "support.nats_server"
+local network = require "support.network"
+local run = require "support.run"
+local scripted_server = require "support.scripted_server"
+
+local AT_ONCE_SECONDS = 3
+
+local SCRIPT = [[
+local moondog = require "moondog"
+local c = moondog.connect { servers = { $URL }, watchdog = { timeout = 2 } }
+c:subscribe("slow", function(msg)
+  print("handler begins")
+  moondog.sleep($SECONDS)
+  msg:respond("finished " .. msg.data)
+end)
+c:subscribe("count", function(msg) c:publish("counted", msg.data) end)
+moondog.every(0.01, function() end)
+moondog.on_unload(function() print("unloaded") end)
+]]
+
+local function start(seconds)
+  local server = nats_server.start()
+  local dog = moondog.run(SCRIPT, { URL = server.url, SECONDS = seconds })
+  dog:wait_log("^connected$")
+  run.wait_until(function() return server:subscriptions("^count$") == 1 end, 5, "the subscription")
+  return server, dog
+end
+
+describe("the first signal", function()
+  for _, signal in ipairs { "sigterm", "sigint" } do
+    it(signal .. " lets a handler that runs finish and exits 0", run.case(function()
+      local server, dog = start(0.5)
+      local witness = server:connect()
+      local answer
+      run.spawn(function() answer = witness:request("slow", "work", 10) end)
+      dog:wait_log("^handler begins$", 5)
+      dog:signal(signal)
+      dog:wait_exit(0, 10)
+      run.wait_until(function() return answer end, 5, "the handler's answer")
+      assert.equals("finished work", answer.data)
+      dog:wait_log("^unloaded$", 1)
+      assert.equals(0, #server:clients())
+    end))
+  end
+
+  it("lets what has arrived be handled and what was published get out", run.case(function()
+    local server, dog = start(0)
+    local witness = server:connect()
+    local counted = witness:subscribe("counted")
+    witness:flush()
+    for i = 1, 2000 do
+      witness:publish("count", tostring(i))
+    end
+    witness:flush() -- the server has handed all of them on
+    run.wait_until(function() return counted.count > 0 end, 5, "the first one")
+    dog:signal("sigterm")
+    dog:wait_exit(0, 10)
+    witness:flush()
+    for i, msg in ipairs(counted.messages) do
+      assert.equals(tostring(i), msg.data)
+    end
+    assert.equals(2000, counted.count)
+  end))
+
+  it("ends a program whose server is not there", run.case(function()
+    local dog = moondog.run(SCRIPT, { URL = network.url(network.free_port()), SECONDS = 0 })
+    dog:wait_log("^dial failed$")
+    dog:signal("sigterm")
+    dog:wait_exit(0, 10)
+  end))
+
+  it("ends a program whose dial hangs", run.case(function()
+    for _, mode in ipairs { "silent", "info_only" } do
+      local server = scripted_server.start { [mode] = true }
+      local dog = moondog.run(SCRIPT, { URL = server.url, SECONDS = 0 })
+      run.wait_until(function() return server.accepted > 0 end, 10, "a dial")
+      dog:signal("sigterm")
+      dog:wait_exit(0, 15)
+    end
+  end))
+end)
+
+describe("the second signal", function()
+  it("ends a program whose handler waits for long", run.case(function()
+    local server, dog = start(300)
+    local witness = server:connect()
+    witness:publish("slow", "work", { reply = "nobody" })
+    dog:wait_log("^handler begins$", 5)
+    dog:signal("sigterm")
+    run.holds(function() return dog:running() end, 0.5, "it waits for the handler")
+    dog:signal("sigterm")
+    local signalled_at = run.now()
+    local code, signal = dog.process:wait_exit(AT_ONCE_SECONDS)
+    run.figure("from the second signal to the end", run.now() - signalled_at, "s")
+    assert.is_true(code <= 1 and signal == 0, ("exit code %d, signal %d"):format(code, signal))
+  end))
+end)

@@ -1,0 +1,168 @@
+-- A TCP proxy with faults. "up" is from the client to the target, "down" the other way.
+local uv = require "luv"
+local network = require "support.network"
+local run = require "support.run"
+
+local M = {}
+M.__index = M
+
+local function close(socket, reset)
+  if not socket:is_closing() then
+    if reset then
+      socket:close_reset()
+    else
+      socket:close()
+    end
+  end
+end
+
+local function forward(self, link, direction, to, chunk)
+  if link.holes[direction] or to:is_closing() then
+    return
+  end
+  if self.delay == 0 then
+    to:write(chunk)
+    return
+  end
+  local timer = uv.new_timer() -- timers of one length fire in the order in which they were started
+  timer:start(math.ceil(self.delay * 1000), 0, function()
+    timer:close()
+    if not to:is_closing() and not link.holes[direction] then
+      to:write(chunk)
+    end
+  end)
+end
+
+local function read(self, link, direction, from, to)
+  from:read_start(run.callback(function(_, chunk)
+    if chunk then
+      self.bytes[direction] = self.bytes[direction] + #chunk
+      forward(self, link, direction, to, chunk)
+    elseif not link.holes[direction] then -- in a black hole a FIN is lost as well
+      close(link.client)
+      close(link.target)
+      self.links[link] = nil
+    end
+  end))
+end
+
+local function start_reading(self, link)
+  if link.open and not link.client:is_closing() and not link.target:is_closing() then
+    read(self, link, "up", link.client, link.target)
+    read(self, link, "down", link.target, link.client)
+  end
+end
+
+local function accept(self)
+  local link = { client = uv.new_tcp(), target = uv.new_tcp(),
+    holes = { up = self.holes.up, down = self.holes.down } }
+  self.socket:accept(link.client)
+  self.accepted = self.accepted + 1
+  if self.locked then
+    close(link.client, true)
+    close(link.target)
+    return
+  end
+  self.links[link] = true
+  link.target:connect(self.target_host, self.target_port, run.callback(function(err)
+    if err then
+      close(link.client, true)
+      close(link.target)
+      self.links[link] = nil
+      return
+    end
+    link.open = true
+    link.client:nodelay(true)
+    link.target:nodelay(true)
+    if not self.paused then
+      start_reading(self, link)
+    end
+  end))
+end
+
+-- target: { port, host }.
+function M.start(target)
+  local self = setmetatable({ target_host = target.host or network.host, target_port = target.port,
+    host = network.host, port = network.free_port(), links = {}, holes = {}, delay = 0,
+    accepted = 0, bytes = { up = 0, down = 0 } }, M)
+  self.url = network.url(self.port)
+  self.socket = uv.new_tcp()
+  assert(self.socket:bind(self.host, self.port))
+  assert(self.socket:listen(128, run.callback(function(err)
+    assert(not err, err)
+    accept(self)
+  end)))
+  return self
+end
+
+-- Bytes vanish in this direction ("up", "down", "both"), nothing is closed. options.existing:
+-- only on the links that there are, new ones work.
+function M:blackhole(direction, options)
+  local function swallow(holes)
+    holes.up = holes.up or direction ~= "down"
+    holes.down = holes.down or direction ~= "up"
+  end
+  for link in pairs(self.links) do
+    swallow(link.holes)
+  end
+  if not (options and options.existing) then
+    swallow(self.holes)
+  end
+end
+
+-- Lets bytes through again; what vanished is lost.
+function M:heal()
+  self.holes = {}
+  for link in pairs(self.links) do
+    link.holes = {}
+  end
+end
+
+-- New links are reset at once, until unlock().
+function M:lock()
+  self.locked = true
+end
+
+function M:unlock()
+  self.locked = false
+end
+
+-- No bytes are taken any more, so that the sender's socket fills up.
+function M:pause()
+  self.paused = true
+  for link in pairs(self.links) do
+    link.client:read_stop()
+    link.target:read_stop()
+  end
+end
+
+function M:resume()
+  self.paused = false
+  for link in pairs(self.links) do
+    start_reading(self, link)
+  end
+end
+
+-- Every byte arrives so many seconds later.
+function M:latency(seconds)
+  self.delay = seconds
+end
+
+-- All links end, with RST.
+function M:reset()
+  for link in pairs(self.links) do
+    close(link.client, true)
+    close(link.target)
+  end
+  self.links = {}
+end
+
+function M:count()
+  local count = 0
+  for _ in pairs(self.links) do
+    count = count + 1
+  end
+  return count
+end
+
+return M
