@@ -1,7 +1,7 @@
 /* moondog: a resilience runtime for NATS that is scripted in Lua.
  *
- * A runtime has one loop thread. Unless it says otherwise, a function may be called from that thread
- * only, and from callbacks on it. Functions that can fail return 0 or -1 and fill *error. */
+ * A runtime has one loop thread. Unless it says otherwise, a function may be called from that
+ * thread only, and from callbacks on it. Functions that can fail return 0 or -1 and fill *error. */
 #ifndef MOONDOG_H
 #define MOONDOG_H
 
@@ -17,8 +17,8 @@ extern "C" {
 typedef struct md_runtime md_runtime;
 struct uv_loop_s;
 
-/* code: a stable identifier ("" = no error). message: one line that says what, where (file:line for a
- * script), and what to do. traceback: of the script, or "". */
+/* code: a stable identifier ("" = no error). message: one line that says what, where (file:line for
+ * a script), and what to do. traceback: of the script, or "". */
 typedef struct {
     char code[32];
     char message[1024];
@@ -32,13 +32,13 @@ typedef void (*md_log_fn)(void *closure, int level, const char *line, size_t len
 /* Fill it with md_options_init(), then change what you want. Strings and the loop are borrowed: the
  * strings for the call, the loop until md_free(). */
 typedef struct {
-    size_t size;                /* of this struct, as the caller knows it */
-    struct uv_loop_s *loop;     /* NULL: the runtime has a loop of its own */
-    const char *name;           /* of this runtime, in logs; default "moondog" */
-    int log_fd;                 /* default 2; ignored when log_write is set */
-    const char *log_format;     /* "auto" (default), "logfmt", "short", "json" */
-    const char *log_level;      /* "debug", "info" (default), "warn", "error", "off" */
-    md_log_fn log_write;        /* NULL: lines go to log_fd */
+    size_t size;            /* of this struct, as the caller knows it */
+    struct uv_loop_s *loop; /* NULL: the runtime has a loop of its own */
+    const char *name;       /* of this runtime, in logs; default "moondog" */
+    int log_fd;             /* default 2; ignored when log_write is set */
+    const char *log_format; /* "auto" (default), "logfmt", "short", "json" */
+    const char *log_level;  /* "debug", "info" (default), "warn", "error", "off" */
+    md_log_fn log_write;    /* NULL: lines go to log_fd */
     void *log_closure;
     uint32_t handler_budget_ms; /* of an entry into Lua; default 100; 0: none */
     uint32_t load_budget_ms;    /* of loading a script; default 1000; 0: none */
@@ -53,8 +53,8 @@ MD_API void md_options_init(md_options *options);
 /* A runtime without a script. NULL and *error when it cannot be made. The caller frees it. */
 MD_API md_runtime *md_create(const md_options *options, md_error *error);
 
-/* Loads the script and puts it to work: its connections are dialled, its subscriptions made. Blocks for
- * at most load_budget_ms. When anything is wrong, nothing has changed. */
+/* Loads the script and puts it to work: its connections are dialled, its subscriptions made. Blocks
+ * for at most load_budget_ms. When anything is wrong, nothing has changed. */
 MD_API int md_load(md_runtime *runtime, const char *path, md_error *error);
 
 /* Loads the script without putting it to work, and writes what it declares to *report, as lines of
@@ -69,8 +69,8 @@ MD_API int md_run(md_runtime *runtime);
  * flushed, all within drain_ms; then md_run() returns. Called again: at once. */
 MD_API void md_stop(md_runtime *runtime);
 
-/* Ends everything and frees. Links that hang inside the NATS library are left to themselves. NULL is
- * harmless. Not from a callback. */
+/* Ends everything and frees. Links that hang inside the NATS library are left to themselves. NULL
+ * is harmless. Not from a callback. */
 MD_API void md_free(md_runtime *runtime);
 
 #ifdef __cplusplus

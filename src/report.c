@@ -9,7 +9,8 @@
 #include "script/binding.h"
 #include "script/generation.h"
 
-/* The handlers of a binding are listed newest first; people read them in the order of the script. */
+/* The handlers of a binding are listed newest first; people read them in the order of the script.
+ */
 static json_t *describe_subscriptions(const struct binding *b)
 {
     json_t *list = json_array();
@@ -43,10 +44,10 @@ static void find_problems(const struct binding *b, json_t *problems)
         for (const struct handler *other = h->next; other != NULL; other = other->next) {
             if (!same_subscription(h, other))
                 continue;
-            json_array_append_new(problems,
-                                  json_sprintf("%sconnection %s subscribes to %s twice: each message "
-                                               "is handled by both",
-                                               b->place, b->name, h->subject));
+            json_array_append_new(
+                problems, json_sprintf("%sconnection %s subscribes to %s twice: each message "
+                                       "is handled by both",
+                                       b->place, b->name, h->subject));
             break;
         }
 }
@@ -59,13 +60,12 @@ static json_t *describe(const struct generation *g)
         json_t *servers = json_array();
         for (int i = 0; i < b->options.link->server_count; i++) {
             char url[256];
-            json_array_append_new(
-                servers, json_string(link_redact_url(b->options.link->servers[i], url, sizeof url)));
+            json_array_append_new(servers, json_string(link_redact_url(b->options.link->servers[i],
+                                                                       url, sizeof url)));
         }
-        json_array_append_new(connections,
-                              json_pack("{s:s, s:s, s:o, s:o}", "name", b->name, "place", b->place,
-                                        "servers", servers, "subscriptions",
-                                        describe_subscriptions(b)));
+        json_array_append_new(connections, json_pack("{s:s, s:s, s:o, s:o}", "name", b->name,
+                                                     "place", b->place, "servers", servers,
+                                                     "subscriptions", describe_subscriptions(b)));
         find_problems(b, problems);
     }
     if (g->bindings == NULL)
@@ -79,10 +79,11 @@ static void print_connection(FILE *out, const json_t *c)
     size_t i;
     json_t *one;
     fprintf(out, "connection %s ->", json_string_value(json_object_get(c, "name")));
-    json_array_foreach (json_object_get(c, "servers"), i, one)
+    json_array_foreach(json_object_get(c, "servers"), i, one)
         fprintf(out, " %s", json_string_value(one));
     fputc('\n', out);
-    json_array_foreach (json_object_get(c, "subscriptions"), i, one) {
+    json_array_foreach(json_object_get(c, "subscriptions"), i, one)
+    {
         const char *queue = json_string_value(json_object_get(one, "queue"));
         fprintf(out, "  subscription %s", json_string_value(json_object_get(one, "subject")));
         if (queue != NULL)
@@ -100,9 +101,8 @@ static char *as_text(const json_t *report)
     if (out == NULL)
         return NULL;
     fprintf(out, "%s: ok\n", json_string_value(json_object_get(report, "path")));
-    json_array_foreach (json_object_get(report, "connections"), i, one)
-        print_connection(out, one);
-    json_array_foreach (json_object_get(report, "problems"), i, one)
+    json_array_foreach(json_object_get(report, "connections"), i, one) print_connection(out, one);
+    json_array_foreach(json_object_get(report, "problems"), i, one)
         fprintf(out, "problem: %s\n", json_string_value(one));
     fclose(out);
     return text;

@@ -1,4 +1,5 @@
-/* The runtime: one loop thread, one generation, the connections. Implements moondog.h. Loop thread. */
+/* The runtime: one loop thread, one generation, the connections. Implements moondog.h. Loop thread.
+ */
 #include <nats/nats.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,7 +127,8 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
         return NULL;
     }
     if (nats_Open(-1) != NATS_OK || sentinel_start(&rt->sentinel) != 0 || open_loop(rt, &o) != 0) {
-        fail(error_out, "no_runtime", "cannot start: the NATS library, a thread or the loop failed");
+        fail(error_out, "no_runtime",
+             "cannot start: the NATS library, a thread or the loop failed");
         sentinel_stop(&rt->sentinel);
         log_free(rt->log, 0);
         free(rt);
@@ -299,7 +301,8 @@ static void end_connections(md_runtime *rt)
     uint64_t deadline = now_ms() + END_GRACE_MS;
     for (struct connection *c = rt->hub.connections; c != NULL; c = connection_after(c))
         connection_close(c);
-    uv_timer_start(&rt->stop_timer, on_stop_tick, STOP_TICK_MS, STOP_TICK_MS); /* so that it turns */
+    uv_timer_start(&rt->stop_timer, on_stop_tick, STOP_TICK_MS,
+                   STOP_TICK_MS); /* so that it turns */
     while (rt->hub.connections != NULL && now_ms() < deadline)
         uv_run(rt->loop, UV_RUN_ONCE);
     while (rt->hub.connections != NULL) {

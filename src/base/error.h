@@ -19,7 +19,7 @@ typedef enum {
 #define ERROR_TEXT_SIZE 512
 
 typedef struct {
-    char code[ERROR_CODE_SIZE];    /* stable identifier, such as "timeout"; "" = no error */
+    char code[ERROR_CODE_SIZE]; /* stable identifier, such as "timeout"; "" = no error */
     error_class cls;
     char message[ERROR_TEXT_SIZE]; /* what, where, what to do; never a secret */
 } error;

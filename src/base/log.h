@@ -1,7 +1,7 @@
 /* Structured logs: one event, one line. Lines are formatted by the caller's thread and written by
- * a thread of the log's own, so that a stuck terminal or pipe never holds the loop: what does not fit
- * into the queue (LOG_QUEUE_BYTES) is dropped, counted, and reported in one line as soon as there is
- * room. Any thread may log. */
+ * a thread of the log's own, so that a stuck terminal or pipe never holds the loop: what does not
+ * fit into the queue (LOG_QUEUE_BYTES) is dropped, counted, and reported in one line as soon as
+ * there is room. Any thread may log. */
 #ifndef MD_BASE_LOG_H
 #define MD_BASE_LOG_H
 
@@ -52,9 +52,9 @@ logger *log_new(int fd, log_format format, log_level level);
 typedef void (*log_write_fn)(void *closure, log_level level, const char *line, size_t length);
 logger *log_new_hook(log_write_fn write, void *closure, log_format format, log_level level);
 
-/* Writes what is queued, for at most `flush_ms`, then stops the thread and frees. A thread that hangs
- * in write is left alone, and frees when it comes back, writing nothing more: then the descriptor
- * or the hook's closure must stay valid. Nobody may log any more. NULL is harmless. */
+/* Writes what is queued, for at most `flush_ms`, then stops the thread and frees. A thread that
+ * hangs in write is left alone, and frees when it comes back, writing nothing more: then the
+ * descriptor or the hook's closure must stay valid. Nobody may log any more. NULL is harmless. */
 void log_free(logger *l, unsigned flush_ms);
 
 void log_set_level(logger *l, log_level level);
@@ -68,7 +68,7 @@ static inline bool log_wants(const logger *l, log_level level)
 void log_write(logger *l, log_level level, const char *message, const log_field *fields, int count);
 
 /* log_emit(l, LOG_INFO, "text", log_str("key", value), ...): at least one field. */
-#define log_emit(l, level, message, ...)                                                          \
+#define log_emit(l, level, message, ...)                                                           \
     do {                                                                                           \
         if (log_wants((l), (level))) {                                                             \
             const log_field log_fields_[] = {__VA_ARGS__};                                         \

@@ -1,5 +1,5 @@
-/* The command line program: parses its arguments (in Lua: lua/moondog/cli.lua) and drives a runtime. Main
- * thread, which is the loop thread. */
+/* The command line program: parses its arguments (in Lua: lua/moondog/cli.lua) and drives a
+ * runtime. Main thread, which is the loop thread. */
 #include <lauxlib.h>
 #include <lua.h>
 #include <luajit.h>

@@ -1,9 +1,9 @@
-/* A connection: what a script holds. It lives as long as it is wanted, whatever happens to the links
- * under it: the watchdog decides when a fresh link is made, and the connection carries that out and
- * puts everything back: subscriptions, pending publishes.
+/* A connection: what a script holds. It lives as long as it is wanted, whatever happens to the
+ * links under it: the watchdog decides when a fresh link is made, and the connection carries that
+ * out and puts everything back: subscriptions, pending publishes.
  *
- * It knows nothing of Lua: an observer is told what happens and asked for the policy. Everything here
- * runs on the loop thread, never blocks, and may be called from any callback. */
+ * It knows nothing of Lua: an observer is told what happens and asked for the policy. Everything
+ * here runs on the loop thread, never blocks, and may be called from any callback. */
 #ifndef MD_CONN_CONNECTION_H
 #define MD_CONN_CONNECTION_H
 
@@ -19,10 +19,10 @@ struct connection;
 struct hub; /* what the connections of one runtime share: conn/hub.h */
 
 typedef struct {
-    link_options *link;       /* counted */
+    link_options *link; /* counted */
     watchdog_config watchdog;
-    size_t pending_bytes;     /* cap of the publishes that wait */
-    bool required;            /* readiness waits for it */
+    size_t pending_bytes; /* cap of the publishes that wait */
+    bool required;        /* readiness waits for it */
 } connection_options;
 
 typedef enum {
@@ -33,15 +33,15 @@ typedef enum {
     CONNECTION_ERROR,        /* info.error; the link stays */
     CONNECTION_LAME_DUCK,
     CONNECTION_DISCOVERED,
-    CONNECTION_PROBE,        /* info.deaf: a probe was missed, or the next one was answered */
+    CONNECTION_PROBE, /* info.deaf: a probe was missed, or the next one was answered */
     CONNECTION_NOTICE_COUNT
 } connection_notice;
 
 typedef struct {
     connection_notice notice;
     bool fresh, deaf;
-    uint64_t links;   /* made so far, this one included */
-    double outage;    /* seconds that the outage lasted, or has lasted so far */
+    uint64_t links; /* made so far, this one included */
+    double outage;  /* seconds that the outage lasted, or has lasted so far */
     watchdog_reason reason;
     const char *server;
     const error *error; /* never NULL */
@@ -51,9 +51,9 @@ typedef struct {
 typedef struct {
     uint32_t attempt; /* 1, 2, ... of this outage */
     const error *error;
-    double outage;    /* seconds so far */
+    double outage;      /* seconds so far */
     const char *server; /* the one that was lost, or is asked next */
-    bool library;     /* the library asks for its own next attempt; otherwise a fresh link */
+    bool library;       /* the library asks for its own next attempt; otherwise a fresh link */
 } connection_attempt;
 
 typedef struct {
@@ -109,9 +109,9 @@ const connection_options *connection_get_options(const struct connection *c);
 
 typedef struct {
     watchdog_state state;
-    bool ready;         /* up, subscriptions in place, last probe answered */
+    bool ready; /* up, subscriptions in place, last probe answered */
     uint32_t attempt;
-    double outage;      /* seconds; negative: none */
+    double outage; /* seconds; negative: none */
     watchdog_reason reason;
     uint64_t links, dials, dials_failed, reconnects, abandoned;
     uint64_t in_messages, in_bytes, out_messages, out_bytes;

@@ -1,5 +1,6 @@
-/* The inside of a connection, shared by connection.c (life, watchdog), traffic.c (what is sent),
- * receive.c (what arrives), subscription.c and notices.c (what is told). Loop thread. */
+/* The inside of a connection, shared by connection.c (its life), drive.c (the watchdog at work),
+ * links.c, traffic.c (what is sent), receive.c (what arrives), request.c, subscription.c and
+ * notices.c (what is told). Loop thread. */
 #ifndef MD_CONN_CONNECTION_PRIVATE_H
 #define MD_CONN_CONNECTION_PRIVATE_H
 
@@ -14,7 +15,8 @@ struct link_slot {
     struct link *link;
     mailbox_chunk *messages; /* taken out of the mailbox, not handled yet */
     bool hanging, gone;
-    uint64_t leave_at; /* ms; gone: the last words of its subscriptions are not awaited for longer */
+    uint64_t
+        leave_at; /* ms; gone: the last words of its subscriptions are not awaited for longer */
 };
 
 #define LAST_WORDS_MS 5000u
@@ -34,8 +36,8 @@ struct subscription {
     subscription_handler handler;
     subscription_ended ended;
     void *closure;
-    struct link_sub *wire;  /* on the current link; NULL: has to be sent */
-    unsigned link_subs;     /* that name this as their owner and had no last word yet */
+    struct link_sub *wire; /* on the current link; NULL: has to be sent */
+    unsigned link_subs;    /* that name this as their owner and had no last word yet */
     uint64_t handled;
     uint64_t dropped_before; /* by links that are gone */
     bool active, draining, over;
@@ -110,17 +112,24 @@ struct connection {
 };
 
 /* connection.c */
-void connection_feed(struct connection *c, const watchdog_event *event);
-void connection_feed_link(struct connection *c, watchdog_event_type type, uint64_t link);
 uint64_t connection_now(const struct connection *c); /* ms */
 void connection_set_error(struct connection *c, const error *e);
 double connection_outage(const struct connection *c); /* seconds, negative: none */
-uint32_t connection_attempts(struct connection *c);
-double connection_ask_delay(struct connection *c, uint32_t attempt, bool library);
 void connection_check_drain(struct connection *c);
 void connection_carry_out_wants(struct connection *c);
-void connection_reap(struct connection *c); /* joins links that are gone */
 
+/* drive.c */
+void connection_feed(struct connection *c, const watchdog_event *event);
+void connection_feed_link(struct connection *c, watchdog_event_type type, uint64_t link);
+uint32_t connection_attempts(struct connection *c);
+double connection_ask_delay(struct connection *c, uint32_t attempt, bool library);
+void connection_set_timer(struct connection *c);
+
+/* links.c */
+void connection_do_dial(struct connection *c, uint64_t number);
+void connection_do_destroy(struct connection *c, uint64_t number);
+void connection_do_abandon(struct connection *c, uint64_t number);
+void connection_reap(struct connection *c); /* joins links that are gone */
 void connection_describe_links(const struct connection *c, reclaim *r);
 
 /* traffic.c */

@@ -1,6 +1,6 @@
 /* The hub: what the connections of one runtime share. The loop, the one handle that links wake it
- * with, the log, the budget of dials, and the turn: after each batch of events every connection that has
- * records to send hands them to its worker, in one go. Loop thread. */
+ * with, the log, the budget of dials, and the turn: after each batch of events every connection
+ * that has records to send hands them to its worker, in one go. Loop thread. */
 #ifndef MD_CONN_HUB_H
 #define MD_CONN_HUB_H
 
@@ -13,10 +13,13 @@
 
 struct connection;
 
-#define HUB_HANGING_MAX 32       /* links that were given up and have not come back; no dials at the cap */
-#define HUB_DIALS_PER_SECOND 50  /* of all connections together: a storm is not answered with one */
-#define HUB_RECLAIM_MS 500u      /* between two looks for the sockets of links that hang */
-#define HUB_BATCH_NS 2000000u    /* so long at most are messages handled before timers have their turn */
+#define HUB_HANGING_MAX                                                                            \
+    32 /* links that were given up and have not come back; no dials at the cap */
+#define HUB_DIALS_PER_SECOND 50 /* of all connections together: a storm is not answered with one   \
+                                 */
+#define HUB_RECLAIM_MS 500u     /* between two looks for the sockets of links that hang */
+#define HUB_BATCH_NS                                                                               \
+    2000000u /* so long at most are messages handled before timers have their turn */
 
 struct hub {
     uv_loop_t *loop;
@@ -33,8 +36,8 @@ struct hub {
     double dial_tokens;
     uint64_t dial_tokens_at; /* ns */
     uint64_t random;
-    uint64_t inbox_id;       /* makes inboxes of this process unique */
-    unsigned handles;        /* open libuv handles */
+    uint64_t inbox_id; /* makes inboxes of this process unique */
+    unsigned handles;  /* open libuv handles */
     /* Told once or twice per turn of the loop: the runtime tidies up. Never from within Lua. */
     void (*turn_done)(void *closure);
     void *closure;

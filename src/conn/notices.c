@@ -1,5 +1,5 @@
-/* What a connection tells: one log line an event, then the observer. A closure is logged before anything
- * is done about it. Loop thread. */
+/* What a connection tells: one log line an event, then the observer. A closure is logged before
+ * anything is done about it. Loop thread. */
 #include <string.h>
 
 #include "conn/connection_private.h"
@@ -10,9 +10,8 @@
 
 static double seconds_down(const struct connection *c)
 {
-    return c->down_since == WATCHDOG_NEVER
-               ? 0.0
-               : (double)(connection_now(c) - c->down_since) / 1000.0;
+    return c->down_since == WATCHDOG_NEVER ? 0.0
+                                           : (double)(connection_now(c) - c->down_since) / 1000.0;
 }
 
 void connection_tell(struct connection *c, connection_info *info)
@@ -86,15 +85,16 @@ static void explain_end(struct connection *c, watchdog_reason reason)
     error e = {0};
     switch (reason) {
     case WATCHDOG_REASON_RECONNECTING:
-        error_set(&e, "stuck", ERROR_CLASS_TIMEOUT,
-                  "the library did not reconnect within %u ms", c->options.watchdog.reconnecting_ms);
+        error_set(&e, "stuck", ERROR_CLASS_TIMEOUT, "the library did not reconnect within %u ms",
+                  c->options.watchdog.reconnecting_ms);
         break;
     case WATCHDOG_REASON_PROBE:
         error_set(&e, "deaf", ERROR_CLASS_STALE,
                   "connected to %s, but two probes in a row were not answered", c->server);
         break;
     case WATCHDOG_REASON_HUNG:
-        error_set(&e, "hung", ERROR_CLASS_TIMEOUT, "the library hangs on the link to %s", c->server);
+        error_set(&e, "hung", ERROR_CLASS_TIMEOUT, "the library hangs on the link to %s",
+                  c->server);
         break;
     case WATCHDOG_REASON_REQUESTED:
         error_set(&e, "requested", ERROR_CLASS_NONE, "a fresh link was asked for");
@@ -135,9 +135,9 @@ void connection_tell_error(struct connection *c, const error *e)
 void connection_tell_probe(struct connection *c, bool deaf)
 {
     connection_info info = {.notice = CONNECTION_PROBE, .deaf = deaf};
-    log_emit(c->hub->log, deaf ? LOG_WARN : LOG_INFO, deaf ? "probe missed" : "probe answered again",
-             log_str("connection", c->name), log_str("server", c->server),
-             log_bool("ready", !deaf));
+    log_emit(c->hub->log, deaf ? LOG_WARN : LOG_INFO,
+             deaf ? "probe missed" : "probe answered again", log_str("connection", c->name),
+             log_str("server", c->server), log_bool("ready", !deaf));
     connection_tell(c, &info);
 }
 
@@ -158,8 +158,8 @@ void connection_tell_dial_failed(struct connection *c, watchdog_reason reason)
     }
     log_emit(c->hub->log, LOG_WARN, "dial failed", log_str("connection", c->name),
              log_int("attempt", connection_attempts(c)), log_str("error", c->error.message),
-             log_str("class", error_class_name(c->error.cls)),
-             log_num("outage", seconds_down(c)), log_int("not_logged", (int64_t)c->quiet_dials));
+             log_str("class", error_class_name(c->error.cls)), log_num("outage", seconds_down(c)),
+             log_int("not_logged", (int64_t)c->quiet_dials));
     c->quiet_dials = 0;
     c->quiet_since = now;
 }

@@ -1,5 +1,5 @@
-/* What arrives from the links of a connection: events first, then messages, in bounded batches. Loop
- * thread. */
+/* What arrives from the links of a connection: events first, then messages, in bounded batches.
+ * Loop thread. */
 #include <stdlib.h>
 
 #include "conn/connection_private.h"
@@ -28,10 +28,9 @@ static void on_flushed(struct connection *c, uint64_t link, const link_event *ev
     if (event->number == READY_TOKEN) {
         if (event->error.code[0] != '\0')
             connection_set_error(c, &event->error);
-        connection_feed_link(c,
-                             event->error.code[0] == '\0' ? WATCHDOG_EVENT_DIALED
-                                                          : WATCHDOG_EVENT_DIAL_FAILED,
-                             link);
+        connection_feed_link(
+            c, event->error.code[0] == '\0' ? WATCHDOG_EVENT_DIALED : WATCHDOG_EVENT_DIAL_FAILED,
+            link);
     } else if (event->number == DRAIN_TOKEN) {
         connection_close(c);
     } else {

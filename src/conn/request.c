@@ -1,6 +1,6 @@
-/* Requests over one inbox. See request.h. A request is a slot of a table; the number of the slot and its
- * serial are the last token of the reply subject, so an answer is found without a search, and a late
- * answer never meets the next request in the same slot. Loop thread. */
+/* Requests over one inbox. See request.h. A request is a slot of a table; the number of the slot
+ * and its serial are the last token of the reply subject, so an answer is found without a search,
+ * and a late answer never meets the next request in the same slot. Loop thread. */
 #include "conn/request.h"
 
 #include <inttypes.h>
@@ -106,8 +106,8 @@ static int take_slot(struct connection *c, uint32_t *index, error *e)
     return 0;
 }
 
-uint64_t connection_request(struct connection *c, const record_message *message,
-                            request_done done, void *closure, error *e)
+uint64_t connection_request(struct connection *c, const record_message *message, request_done done,
+                            void *closure, error *e)
 {
     if (!c->up || c->closing) {
         error_set(e, c->closing ? "closed" : "disconnected", ERROR_CLASS_NETWORK,

@@ -1,5 +1,5 @@
-/* Requests: all answers come to one subscription of the connection and are told apart by the end of their
- * subject. Loop thread. */
+/* Requests: all answers come to one subscription of the connection and are told apart by the end of
+ * their subject. Loop thread. */
 #ifndef MD_CONN_REQUEST_H
 #define MD_CONN_REQUEST_H
 
@@ -19,10 +19,10 @@ typedef void (*request_done)(void *closure, natsMsg *answer, const error *e);
 
 /* Publishes the message with a reply subject of ours (message->reply is ignored). The deadline is
  * the caller's: connection_request_cancel(). Returns a number, or 0 and *e ("disconnected",
- * "too_many", "pending_full", ...). A request while there is no link fails at once: waiting for one is the
- * caller's decision. */
-uint64_t connection_request(struct connection *c, const record_message *message,
-                            request_done done, void *closure, error *e);
+ * "too_many", "pending_full", ...). A request while there is no link fails at once: waiting for one
+ * is the caller's decision. */
+uint64_t connection_request(struct connection *c, const record_message *message, request_done done,
+                            void *closure, error *e);
 void connection_request_cancel(struct connection *c, uint64_t number);
 
 /* How many are waiting. */

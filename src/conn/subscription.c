@@ -70,7 +70,8 @@ struct subscription *subscription_new(struct connection *c, const subscription_o
         return NULL;
     }
     if (subject_check(options->subject, strlen(options->subject), true, e) != 0 ||
-        (options->queue != NULL && subject_check(options->queue, strlen(options->queue), false, e) != 0))
+        (options->queue != NULL &&
+         subject_check(options->queue, strlen(options->queue), false, e) != 0))
         return NULL;
     if (c->subscription_count >= SUBSCRIPTIONS_MAX) {
         error_set(e, "too_many", ERROR_CLASS_LIMIT, "connection %s has %u subscriptions: no more",

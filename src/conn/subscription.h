@@ -18,15 +18,15 @@ struct subscription;
 #define PENDING_BYTES (64u * 1024 * 1024)
 
 typedef struct {
-    const char *subject, *queue; /* queue NULL: none */
-    uint64_t max;                /* unsubscribed after so many messages; 0: never */
+    const char *subject, *queue;              /* queue NULL: none */
+    uint64_t max;                             /* unsubscribed after so many messages; 0: never */
     uint64_t pending_messages, pending_bytes; /* 0: no limit */
 } subscription_options;
 
 /* Takes the message (natsMsg_Destroy). */
 typedef void (*subscription_handler)(void *closure, struct subscription *s, natsMsg *msg);
-/* No message comes any more: unsubscribed, drained, max reached, connection closed. The subscription
- * is freed after this. */
+/* No message comes any more: unsubscribed, drained, max reached, connection closed. The
+ * subscription is freed after this. */
 typedef void (*subscription_ended)(void *closure, struct subscription *s);
 
 /* NULL and *e ("invalid_subject", "closed", "no_memory", "too_many"). The strings are copied. */
@@ -44,7 +44,8 @@ const char *subscription_subject(const struct subscription *s);
 const char *subscription_queue(const struct subscription *s);
 struct connection *subscription_connection(const struct subscription *s);
 /* The next one of its connection, after NULL the first; NULL at the end. */
-struct subscription *subscription_next(const struct connection *c, const struct subscription *after);
+struct subscription *subscription_next(const struct connection *c,
+                                       const struct subscription *after);
 
 typedef struct {
     uint64_t handled, dropped, queued;

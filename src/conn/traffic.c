@@ -1,6 +1,6 @@
-/* What a connection sends: subscriptions to a fresh link, publishes, flushes. Everything goes through one
- * queue of records, so that the order in which the script did things is the order on the wire. Loop
- * thread. */
+/* What a connection sends: subscriptions to a fresh link, publishes, flushes. Everything goes
+ * through one queue of records, so that the order in which the script did things is the order on
+ * the wire. Loop thread. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,10 +125,11 @@ int connection_publish(struct connection *c, const record_message *m, error *e)
     size_t pending = c->queue.bytes + (c->link != NULL ? link_unsent_bytes(c->link) : 0);
     size_t size = record_message_size(m);
     if (pending + size > c->options.pending_bytes)
-        return refuse(c, e, "pending_full",
-                      "the buffer for messages that cannot be sent yet is full; raise pending.bytes "
-                      "or publish less",
-                      pending);
+        return refuse(
+            c, e, "pending_full",
+            "the buffer for messages that cannot be sent yet is full; raise pending.bytes "
+            "or publish less",
+            pending);
     if (record_push_message(&c->queue, m) != 0)
         return refuse(c, e, "no_memory", "no memory for a message", size);
     if (c->up && c->queue.bytes >= SEND_AT_BYTES)
@@ -153,8 +154,8 @@ uint64_t connection_flush(struct connection *c, uint32_t timeout_ms, connection_
         return 0;
     }
     struct flush_waiter *w = calloc(1, sizeof *w);
-    if (w == NULL || record_push_command(&c->queue, RECORD_FLUSH, NULL, c->flush_token,
-                                         timeout_ms) != 0) {
+    if (w == NULL ||
+        record_push_command(&c->queue, RECORD_FLUSH, NULL, c->flush_token, timeout_ms) != 0) {
         free(w);
         error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a flush");
         return 0;

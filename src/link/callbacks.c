@@ -1,6 +1,6 @@
-/* What nats.c calls: messages on its delivery thread, lifecycle on its callback thread, the token and
- * the delay on the thread that connects. The first two are shared by every link of the process, so
- * nothing here waits: it is noted in the mailbox or in an atomic, and that is all. */
+/* What nats.c calls: messages on its delivery thread, lifecycle on its callback thread, the token
+ * and the delay on the thread that connects. The first two are shared by every link of the process,
+ * so nothing here waits: it is noted in the mailbox or in an atomic, and that is all. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,13 +12,12 @@ static void post(struct link *l, link_event_type type)
     mailbox_post(&l->mailbox, &event);
 }
 
-/* The pending limit of a subscription: the newest is dropped. A burst of drops is reported once; it is over
- * when the queue has shrunk to half of the limit. */
+/* The pending limit of a subscription: the newest is dropped. A burst of drops is reported once; it
+ * is over when the queue has shrunk to half of the limit. */
 static bool over_limit(struct link_sub *s, uint64_t bytes)
 {
-    uint64_t messages =
-        atomic_load_explicit(&s->put_messages, memory_order_relaxed) -
-        atomic_load_explicit(&s->taken_messages, memory_order_relaxed);
+    uint64_t messages = atomic_load_explicit(&s->put_messages, memory_order_relaxed) -
+                        atomic_load_explicit(&s->taken_messages, memory_order_relaxed);
     uint64_t held = atomic_load_explicit(&s->put_bytes, memory_order_relaxed) -
                     atomic_load_explicit(&s->taken_bytes, memory_order_relaxed);
     if (s->slow && (s->max_messages == 0 || messages <= s->max_messages / 2) &&

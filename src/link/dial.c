@@ -149,7 +149,8 @@ static int set_tls(const link_options *options, natsOptions *o, error *e)
 
 static int64_t server_timeout(const link_options *options)
 {
-    int64_t share = options->dial_timeout_ms / (options->server_count > 0 ? options->server_count : 1);
+    int64_t share =
+        options->dial_timeout_ms / (options->server_count > 0 ? options->server_count : 1);
     if (share < SERVER_TIMEOUT_MIN_MS)
         return SERVER_TIMEOUT_MIN_MS;
     return share > SERVER_TIMEOUT_MAX_MS ? SERVER_TIMEOUT_MAX_MS : share;

@@ -1,7 +1,8 @@
 /* A link: one natsConnection, with a worker thread that alone makes the calls into nats.c that can
- * block. This is the bulkhead: whatever nats.c does (hold its lock for seconds, block in send(), spin on
- * a silent peer), the loop thread goes on. A link lives from link_start() until its worker has destroyed
- * the natsConnection; it is dialled once and never used again after it failed: the next one is fresh.
+ * block. This is the bulkhead: whatever nats.c does (hold its lock for seconds, block in send(),
+ * spin on a silent peer), the loop thread goes on. A link lives from link_start() until its worker
+ * has destroyed the natsConnection; it is dialled once and never used again after it failed: the
+ * next one is fresh.
  *
  * The functions here run on the loop thread and never block, but where it says otherwise. What
  * happens in the link arrives through its mailbox. */
@@ -25,11 +26,11 @@ struct link;
  * library's subscription, and each record that names it. */
 struct link_sub {
     atomic_int references;
-    struct link *link;     /* counted */
-    void *owner;           /* the loop's; not touched by other threads */
-    char *subject, *queue; /* queue NULL: none */
+    struct link *link;                /* counted */
+    void *owner;                      /* the loop's; not touched by other threads */
+    char *subject, *queue;            /* queue NULL: none */
     uint64_t max_messages, max_bytes; /* pending limits; 0: none */
-    uint64_t deliver_max;  /* unsubscribe by itself after so many; 0: never */
+    uint64_t deliver_max;             /* unsubscribe by itself after so many; 0: never */
     /* The delivery thread's half. */
     _Atomic uint64_t put_messages, put_bytes, dropped;
     bool slow; /* a burst of drops is going on */
@@ -50,8 +51,8 @@ typedef enum {
 } link_ask_bits;
 
 /* Starts the worker, which dials at once: the servers of the list in turn, from number
- * `first_server` on. `token` (NULL: the options' own) is copied. NULL and *e when there is no memory
- * or no thread. */
+ * `first_server` on. `token` (NULL: the options' own) is copied. NULL and *e when there is no
+ * memory or no thread. */
 struct link *link_start(link_options *options, uint64_t number, unsigned first_server,
                         const char *token, uv_async_t *wake, error *e);
 
@@ -72,13 +73,15 @@ void link_set_token(struct link *l, const char *token);
 void link_answer_delay(struct link *l, uint32_t delay_ms);
 
 /* The link is given up: it delivers nothing any more, publishes nothing that it has not begun,
- * and destroys itself as soon as it can. The publishes that it has not begun are moved to `salvage`.
- * Returns how many could not be saved because there was no memory. Idempotent. A message that the
- * library had taken already, but not sent, is lost with the link: NATS delivers at most once. */
+ * and destroys itself as soon as it can. The publishes that it has not begun are moved to
+ * `salvage`. Returns how many could not be saved because there was no memory. Idempotent. A message
+ * that the library had taken already, but not sent, is lost with the link: NATS delivers at most
+ * once. */
 uint64_t link_close(struct link *l, record_queue *salvage);
 
-/* After LINK_EVENT_GONE, when the mailbox is empty and no subscription is left: joins the worker and drops the loop's
- * reference. Blocks for the instant between the worker's last word and its end. */
+/* After LINK_EVENT_GONE, when the mailbox is empty and no subscription is left: joins the worker
+ * and drops the loop's reference. Blocks for the instant between the worker's last word and its
+ * end. */
 void link_join(struct link *l);
 /* Without GONE: the runtime ends and the worker hangs. Leaves worker and link to themselves. */
 void link_leave(struct link *l);

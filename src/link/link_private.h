@@ -21,7 +21,7 @@ struct link {
     uv_cond_t changed;
     record_queue queue;
     unsigned asks;
-    char *token;         /* NULL: the options' own */
+    char *token; /* NULL: the options' own */
     bool delay_answered;
     uint32_t delay_ms;
     unsigned drains_running;
@@ -47,7 +47,7 @@ struct link {
     struct link_sub *dead_subs; /* unsubscribed; nats.c <= 3.6.0 may still look at them */
     struct link_sub *drains;    /* to be drained, a few at a time */
     unsigned dead_count;
-    uint64_t publish_failures;  /* since the last LINK_EVENT_PUBLISH_FAILED */
+    uint64_t publish_failures; /* since the last LINK_EVENT_PUBLISH_FAILED */
     error publish_error;
     bool stalled; /* the library reconnects: no publish until LINK_ASK_RESUME */
 

@@ -18,23 +18,23 @@
 struct link_sub;
 
 typedef enum {
-    LINK_EVENT_DIALED,        /* url, max_payload */
-    LINK_EVENT_DIAL_FAILED,   /* error */
+    LINK_EVENT_DIALED,      /* url, max_payload */
+    LINK_EVENT_DIAL_FAILED, /* error */
     LINK_EVENT_DISCONNECTED,
     LINK_EVENT_RECONNECTED,
-    LINK_EVENT_SERVER,        /* the same, after the library reconnected */
-    LINK_EVENT_CLOSED,        /* error: the server's or the library's last words */
-    LINK_EVENT_ERROR,         /* error, an asynchronous one; the link stays */
+    LINK_EVENT_SERVER, /* the same, after the library reconnected */
+    LINK_EVENT_CLOSED, /* error: the server's or the library's last words */
+    LINK_EVENT_ERROR,  /* error, an asynchronous one; the link stays */
     LINK_EVENT_LAME_DUCK,
     LINK_EVENT_DISCOVERED,
     LINK_EVENT_PROBE_ANSWERED,
-    LINK_EVENT_AUDITED,       /* status */
-    LINK_EVENT_FLUSHED,       /* number: the token; error.code is "" when it worked */
-    LINK_EVENT_DELAY_WANTED,  /* number: the library's attempt. Answer with link_answer_delay() */
-    LINK_EVENT_SLOW,          /* sub: a burst of drops began */
-    LINK_EVENT_SUB_FAILED,    /* sub, error */
+    LINK_EVENT_AUDITED,        /* status */
+    LINK_EVENT_FLUSHED,        /* number: the token; error.code is "" when it worked */
+    LINK_EVENT_DELAY_WANTED,   /* number: the library's attempt. Answer with link_answer_delay() */
+    LINK_EVENT_SLOW,           /* sub: a burst of drops began */
+    LINK_EVENT_SUB_FAILED,     /* sub, error */
     LINK_EVENT_PUBLISH_FAILED, /* error, number: how many messages are lost */
-    LINK_EVENT_GONE,          /* the worker has ended; link_join() does not block any more */
+    LINK_EVENT_GONE,           /* the worker has ended; link_join() does not block any more */
 } link_event_type;
 
 #define LINK_URL_SIZE 256

@@ -79,9 +79,10 @@ int nkey_public_from_seed(const char *seed, char out[NKEY_PUBLIC_SIZE], error *e
     unsigned char raw[SEED_BYTES] = {0};
     unsigned char public_key[PUBLIC_BYTES] = {0};
     int result = -1;
-    if (strlen(seed) != SEED_CHARS || base32_decode(seed, SEED_CHARS, raw, sizeof raw) != SEED_BYTES) {
-        error_set(e, "bad_seed", ERROR_CLASS_AUTH, "not an NKEY seed: %d characters, SU... expected",
-                  SEED_CHARS);
+    if (strlen(seed) != SEED_CHARS ||
+        base32_decode(seed, SEED_CHARS, raw, sizeof raw) != SEED_BYTES) {
+        error_set(e, "bad_seed", ERROR_CLASS_AUTH,
+                  "not an NKEY seed: %d characters, SU... expected", SEED_CHARS);
     } else if ((raw[0] & 0xf8u) != PREFIX_SEED ||
                crc16(raw, SEED_BYTES - 2) !=
                    (uint16_t)(raw[SEED_BYTES - 2] | (raw[SEED_BYTES - 1] << 8))) {
@@ -104,8 +105,8 @@ int nkey_public_from_file(const char *path, char out[NKEY_PUBLIC_SIZE], error *e
 {
     FILE *f = fopen(path, "re");
     if (f == NULL)
-        return error_set(e, "unreadable", ERROR_CLASS_AUTH, "cannot read the seed file %s: %s", path,
-                         strerror(errno));
+        return error_set(e, "unreadable", ERROR_CLASS_AUTH, "cannot read the seed file %s: %s",
+                         path, strerror(errno));
     char line[512];
     int result = -2;
     while (result == -2 && fgets(line, sizeof line, f) != NULL) {

@@ -167,6 +167,7 @@ int link_options_add_server(link_options *o, const char *url, error *e)
 
 uint16_t link_url_port(const char *url)
 {
-    const char *colon = strrchr(url, ':'); /* there is a port: link_options_add_server() saw to it */
+    const char *colon =
+        strrchr(url, ':'); /* there is a port: link_options_add_server() saw to it */
     return colon == NULL ? 0 : (uint16_t)strtoul(colon + 1, NULL, 10);
 }

@@ -9,7 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define STATE_ESTABLISHED 1 /* of the kernel; glibc's name for it is in a header that excludes ours */
+#define STATE_ESTABLISHED                                                                          \
+    1 /* of the kernel; glibc's name for it is in a header that excludes ours */
 
 static uint16_t port_of(const struct sockaddr_storage *address)
 {
@@ -63,7 +64,8 @@ void reclaim_run(reclaim *r)
     for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
         if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
             continue;
-        /* A descriptor of our own: its number cannot become another socket's between look and act. */
+        /* A descriptor of our own: its number cannot become another socket's between look and act.
+         */
         int fd = dup((int)strtol(entry->d_name, NULL, 10));
         if (fd < 0)
             continue;

@@ -1,12 +1,12 @@
 /* Getting links back that hang inside nats.c.
  *
- * nats.c up to 3.7 spins for ever, with its lock held, on a peer that goes silent in the middle of the
- * handshake, and later versions can wait without a deadline in a TLS handshake. No call gets such a
- * link out of it, only the end of its socket does, and nats.c does not say which socket that is. So we look
- * for it: among this process's sockets, one that bears the marks of nats.c's (SO_LINGER of 0 s), leads to a
- * port that a hanging link was to be connected to, got one segment of data at most (the server's INFO),
- * and has been silent for as long as a dial may take. Whatever works got its PONG, too, and is not
- * touched. */
+ * nats.c up to 3.7 spins for ever, with its lock held, on a peer that goes silent in the middle of
+ * the handshake, and later versions can wait without a deadline in a TLS handshake. No call gets
+ * such a link out of it, only the end of its socket does, and nats.c does not say which socket that
+ * is. So we look for it: among this process's sockets, one that bears the marks of nats.c's
+ * (SO_LINGER of 0 s), leads to a port that a hanging link was to be connected to, got one segment
+ * of data at most (the server's INFO), and has been silent for as long as a dial may take. Whatever
+ * works got its PONG, too, and is not touched. */
 #ifndef MD_LINK_RECLAIM_H
 #define MD_LINK_RECLAIM_H
 

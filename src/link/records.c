@@ -34,8 +34,8 @@ static record *record_reserve(record_queue *q, size_t size)
 
 size_t record_message_size(const record_message *m)
 {
-    size_t size = sizeof(record) + m->subject_length + 1 + m->reply_length + 1 +
-                  m->header_length + 1 + m->data_length + 1;
+    size_t size = sizeof(record) + m->subject_length + 1 + m->reply_length + 1 + m->header_length +
+                  1 + m->data_length + 1;
     return (size + 7) & ~(size_t)7;
 }
 

@@ -37,7 +37,7 @@ typedef struct record_chunk {
 
 typedef struct {
     record_chunk *head, *tail;
-    size_t bytes;    /* of the records that are not done */
+    size_t bytes;       /* of the records that are not done */
     uint64_t publishes; /* among them */
 } record_queue;
 

@@ -1,6 +1,7 @@
-/* The worker of a link: the one thread that makes the nats.c calls that can block. It dials, carries
- * out records in order, answers what it is asked, and at the end destroys everything. It may hang in any
- * of these calls for as long as nats.c likes: the watchdog then gives the link up. */
+/* The worker of a link: the one thread that makes the nats.c calls that can block. It dials,
+ * carries out records in order, answers what it is asked, and at the end destroys everything. It
+ * may hang in any of these calls for as long as nats.c likes: the watchdog then gives the link up.
+ */
 #include <nats/nats.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -81,8 +82,8 @@ static void destroy_list(struct link_sub **list)
 }
 
 /* nats.c before 3.6.1 looks a subscription up and then uses it without holding a reference, so
- * destroying an unsubscribed one can crash its reader. A round trip started after the unsubscribe is
- * the proof that the reader is past it. */
+ * destroying an unsubscribed one can crash its reader. A round trip started after the unsubscribe
+ * is the proof that the reader is past it. */
 static void destroy_dead_subs(struct link *l)
 {
     if (l->dead_count == 0 || natsConnection_FlushTimeout(l->nats, FENCE_TIMEOUT_MS) != NATS_OK)
@@ -175,8 +176,7 @@ static natsStatus publish(struct link *l, const record *r)
     if (r->reply_length > 0)
         return natsConnection_PublishRequest(l->nats, record_subject(r), record_reply(r),
                                              record_data(r), (int)r->data_length);
-    return natsConnection_Publish(l->nats, record_subject(r), record_data(r),
-                                  (int)r->data_length);
+    return natsConnection_Publish(l->nats, record_subject(r), record_data(r), (int)r->data_length);
 }
 
 /* False: not now. */
@@ -194,14 +194,14 @@ static bool do_publish(struct link *l, const record *r)
                           atomic_load_explicit(&l->sent_messages, memory_order_relaxed) + 1,
                           memory_order_relaxed);
     atomic_store_explicit(
-        &l->sent_bytes,
-        atomic_load_explicit(&l->sent_bytes, memory_order_relaxed) + r->data_length,
+        &l->sent_bytes, atomic_load_explicit(&l->sent_bytes, memory_order_relaxed) + r->data_length,
         memory_order_relaxed);
     return true;
 }
 
-/* Our own limit, at the mailbox, is the one that counts and reports. The library's queue before it is
- * emptied as fast as one of its threads can; its limit is there in case that thread does not come. */
+/* Our own limit, at the mailbox, is the one that counts and reports. The library's queue before it
+ * is emptied as fast as one of its threads can; its limit is there in case that thread does not
+ * come. */
 static int library_limit(uint64_t ours)
 {
     uint64_t limit = ours + LIBRARY_ROOM;
@@ -213,7 +213,8 @@ static void count_library_drops(struct link *l)
 {
     for (struct link_sub *s = l->subs; s != NULL; s = s->next) {
         int64_t dropped = 0;
-        if (natsSubscription_GetDropped(s->nats, &dropped) != NATS_OK || dropped <= s->library_dropped)
+        if (natsSubscription_GetDropped(s->nats, &dropped) != NATS_OK ||
+            dropped <= s->library_dropped)
             continue;
         atomic_fetch_add(&s->dropped, (uint64_t)(dropped - s->library_dropped));
         s->library_dropped = dropped;
@@ -299,8 +300,7 @@ static void do_flush(struct link *l, const record *r)
 {
     link_event event = {.type = LINK_EVENT_FLUSHED, .number = r->number};
     post_publish_failures(l);
-    natsStatus status =
-        natsConnection_FlushTimeout(l->nats, r->value > 0 ? (int64_t)r->value : 1);
+    natsStatus status = natsConnection_FlushTimeout(l->nats, r->value > 0 ? (int64_t)r->value : 1);
     if (status != NATS_OK)
         fill_error(&event.error, status);
     mailbox_post(&l->mailbox, &event);
@@ -354,10 +354,9 @@ static void process_chunk(struct link *l, record_chunk *c)
             l->stalled = true;
             return;
         }
-        atomic_store_explicit(
-            &l->done_bytes,
-            atomic_load_explicit(&l->done_bytes, memory_order_relaxed) + r->size,
-            memory_order_relaxed);
+        atomic_store_explicit(&l->done_bytes,
+                              atomic_load_explicit(&l->done_bytes, memory_order_relaxed) + r->size,
+                              memory_order_relaxed);
         at += r->size;
     }
 }

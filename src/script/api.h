@@ -1,6 +1,6 @@
-/* The Lua API: what `require "moondog"` gives. Each file registers its part. The functions raise an error
- * for a misuse, naming the script's line, and return nil, err for what can fail in operation. Loop
- * thread, or the thread that loads the generation. */
+/* The Lua API: what `require "moondog"` gives. Each file registers its part. The functions raise an
+ * error for a misuse, naming the script's line, and return nil, err for what can fail in operation.
+ * Loop thread, or the thread that loads the generation. */
 #ifndef MD_SCRIPT_API_H
 #define MD_SCRIPT_API_H
 
@@ -34,11 +34,11 @@ void api_close_timers(struct generation *g);
 
 /* ---- tables of options: api_options.c ---- */
 
-/* Raises an error for a key of the table at `index` that is not in `names` (NULL at the end), naming
- * it, `what`, and the nearest name there is. */
+/* Raises an error for a key of the table at `index` that is not in `names` (NULL at the end),
+ * naming it, `what`, and the nearest name there is. */
 void options_check(lua_State *L, int index, const char *const *names, const char *what);
-/* The value of a field, or the default. They raise an error that names the option when the type or the
- * range is wrong. Strings are borrowed: they live as long as the table. */
+/* The value of a field, or the default. They raise an error that names the option when the type or
+ * the range is wrong. Strings are borrowed: they live as long as the table. */
 const char *options_string(lua_State *L, int index, const char *name, const char *fallback);
 bool options_boolean(lua_State *L, int index, const char *name, bool fallback);
 double options_number(lua_State *L, int index, const char *name, double fallback, double min,

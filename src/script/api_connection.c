@@ -29,8 +29,9 @@ struct binding *api_check_connection(lua_State *L, int arg)
 static struct connection *live(lua_State *L, struct binding *b, const char *what, error *e)
 {
     if (b->generation->loading)
-        luaL_error(L, "%s: the connection is only declared while the script is loaded; do it in "
-                      "moondog.on_start() or in a hook",
+        luaL_error(L,
+                   "%s: the connection is only declared while the script is loaded; do it in "
+                   "moondog.on_start() or in a hook",
                    what);
     if (b->connection == NULL)
         error_set(e, "closed", ERROR_CLASS_NONE, "connection %s is closed", b->name);
@@ -143,7 +144,8 @@ static int connection_subscribe(lua_State *L)
     read_subscribe(L, 4, &options);
     if (subject_check(options.subject, length, true, &e) != 0)
         return luaL_argerror(L, 2, e.message);
-    if (options.queue != NULL && subject_check(options.queue, strlen(options.queue), false, &e) != 0)
+    if (options.queue != NULL &&
+        subject_check(options.queue, strlen(options.queue), false, &e) != 0)
         return luaL_error(L, "option \"queue\": %s", e.message);
     const char *name =
         lua_isnil(L, 4) ? options.subject : options_string(L, 4, "name", options.subject);
@@ -237,7 +239,8 @@ static int subscription_gc(lua_State *L)
 
 /* ---- publish, request, flush ---- */
 
-static void read_message(lua_State *L, record_message *m, const char *const *names, const char *what)
+static void read_message(lua_State *L, record_message *m, const char *const *names,
+                         const char *what)
 {
     *m = (record_message){0};
     m->subject = luaL_checklstring(L, 2, &m->subject_length);
@@ -467,8 +470,7 @@ static int connection_tostring(lua_State *L)
     return 1;
 }
 
-static void register_type(lua_State *L, const char *type, const luaL_Reg *methods,
-                          lua_CFunction gc)
+static void register_type(lua_State *L, const char *type, const luaL_Reg *methods, lua_CFunction gc)
 {
     luaL_newmetatable(L, type);
     lua_pushcfunction(L, gc);
@@ -483,16 +485,15 @@ static void register_type(lua_State *L, const char *type, const luaL_Reg *method
 void api_register_connection(lua_State *L)
 {
     static const luaL_Reg connection_methods[] = {
-        {"subscribe", connection_subscribe}, {"publish", connection_publish_lua},
-        {"request", connection_request_lua}, {"flush", connection_flush_lua},
-        {"status", connection_status_lua},   {"stats", connection_stats_lua},
-        {"drain", connection_drain_lua},     {"close", connection_close_lua},
+        {"subscribe", connection_subscribe},     {"publish", connection_publish_lua},
+        {"request", connection_request_lua},     {"flush", connection_flush_lua},
+        {"status", connection_status_lua},       {"stats", connection_stats_lua},
+        {"drain", connection_drain_lua},         {"close", connection_close_lua},
         {"reconnect", connection_reconnect_lua}, {NULL, NULL}};
-    static const luaL_Reg subscription_methods[] = {
-        {"unsubscribe", subscription_unsubscribe_lua},
-        {"drain", subscription_drain_lua},
-        {"stats", subscription_stats_lua},
-        {NULL, NULL}};
+    static const luaL_Reg subscription_methods[] = {{"unsubscribe", subscription_unsubscribe_lua},
+                                                    {"drain", subscription_drain_lua},
+                                                    {"stats", subscription_stats_lua},
+                                                    {NULL, NULL}};
     register_type(L, CONNECTION_TYPE, connection_methods, connection_gc);
     lua_pushcfunction(L, connection_tostring);
     lua_setfield(L, -2, "__tostring");

@@ -167,14 +167,21 @@ static int log_error(lua_State *L)
 
 void api_open(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"connect", api_connect}, {"backoff", api_backoff},   {"spawn", spawn},
-        {"sleep", sleep_},        {"every", api_every},       {"after", api_after},
-        {"now", now},             {"on_start", on_start},     {"on_unload", on_unload},
-        {NULL, NULL}};
-    static const luaL_Reg levels[] = {
-        {"debug", log_debug}, {"info", log_info}, {"warn", log_warn}, {"error", log_error},
-        {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"connect", api_connect},
+                                         {"backoff", api_backoff},
+                                         {"spawn", spawn},
+                                         {"sleep", sleep_},
+                                         {"every", api_every},
+                                         {"after", api_after},
+                                         {"now", now},
+                                         {"on_start", on_start},
+                                         {"on_unload", on_unload},
+                                         {NULL, NULL}};
+    static const luaL_Reg levels[] = {{"debug", log_debug},
+                                      {"info", log_info},
+                                      {"warn", log_warn},
+                                      {"error", log_error},
+                                      {NULL, NULL}};
     message_register(L);
     api_register_connection(L);
     api_register_timer(L);

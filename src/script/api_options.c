@@ -1,5 +1,5 @@
-/* Reading tables of options: every unknown or ill-typed one is an error that names it and the script's
- * line. See api.h. */
+/* Reading tables of options: every unknown or ill-typed one is an error that names it and the
+ * script's line. See api.h. */
 #include <lauxlib.h>
 #include <math.h>
 #include <stdlib.h>
@@ -51,7 +51,8 @@ static int unknown(lua_State *L, const char *key, const char *const *names, cons
         }
     }
     if (nearest != NULL)
-        return luaL_error(L, "unknown option \"%s\" of %s: did you mean \"%s\"?", key, what, nearest);
+        return luaL_error(L, "unknown option \"%s\" of %s: did you mean \"%s\"?", key, what,
+                          nearest);
     luaL_Buffer list;
     luaL_buffinit(L, &list);
     for (int i = 0; names[i] != NULL; i++) {
@@ -150,18 +151,32 @@ bool options_function(lua_State *L, int index, const char *name)
 
 /* ---- the options of a connection ---- */
 
-static const char *const connect_names[] = {
-    "name",         "servers",  "user",        "password",          "token",
-    "creds",        "nkey_seed_file", "tls",   "reconnect",         "watchdog",
-    "library_reconnect", "pending", "on",      "required",          "inbox_prefix",
-    "no_echo",      "ping_interval", "ignore_discovered", NULL};
+static const char *const connect_names[] = {"name",
+                                            "servers",
+                                            "user",
+                                            "password",
+                                            "token",
+                                            "creds",
+                                            "nkey_seed_file",
+                                            "tls",
+                                            "reconnect",
+                                            "watchdog",
+                                            "library_reconnect",
+                                            "pending",
+                                            "on",
+                                            "required",
+                                            "inbox_prefix",
+                                            "no_echo",
+                                            "ping_interval",
+                                            "ignore_discovered",
+                                            NULL};
 static const char *const tls_names[] = {"ca", "cert", "key", "hostname", "insecure", NULL};
 static const char *const watchdog_names[] = {"interval",      "timeout",      "probe",
                                              "probe_timeout", "reconnecting", NULL};
 static const char *const pending_names[] = {"bytes", NULL};
-static const char *const hook_names[] = {"connected", "reconnected", "disconnected",
-                                         "closed",    "error",       "lame_duck",
-                                         "discovered", "probe",      NULL};
+static const char *const hook_names[] = {"connected",  "reconnected", "disconnected",
+                                         "closed",     "error",       "lame_duck",
+                                         "discovered", "probe",       NULL};
 
 static char *copy(lua_State *L, const char *text)
 {
@@ -252,7 +267,8 @@ static void read_tls(lua_State *L, int index, link_options *o)
     lua_pop(L, 1);
 }
 
-static void name_callback(struct callback *cb, struct binding *b, const char *kind, const char *name)
+static void name_callback(struct callback *cb, struct binding *b, const char *kind,
+                          const char *name)
 {
     char full[sizeof cb->name];
     snprintf(full, sizeof full, "%.48s.%s", b->name, name);

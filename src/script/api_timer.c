@@ -1,11 +1,13 @@
-/* Timers and backoff policies of the Lua API. Loop thread, or the loading one: then they only declare. */
+/* Timers and backoff policies of the Lua API. Loop thread, or the loading one: then they only
+ * declare. */
 #include <lauxlib.h>
 #include <stdlib.h>
 
 #include "script/api.h"
 #include "script/task.h"
 
-/* Counted: the script's handle, the list of the generation while it is active, and the task that runs. */
+/* Counted: the script's handle, the list of the generation while it is active, and the task that
+ * runs. */
 struct lua_timer {
     unsigned references;
     struct generation *generation;
@@ -104,8 +106,8 @@ uint32_t api_seconds(lua_State *L, int arg, double min, double max)
 {
     double seconds = luaL_checknumber(L, arg);
     if (!(seconds >= min && seconds <= max))
-        luaL_argerror(L, arg, lua_pushfstring(L, "%f s: it has to be from %f to %f", seconds, min,
-                                              max));
+        luaL_argerror(L, arg,
+                      lua_pushfstring(L, "%f s: it has to be from %f to %f", seconds, min, max));
     double ms = seconds * 1000.0;
     return ms > 0 && ms < 1 ? 1 : (uint32_t)(ms + 0.5);
 }
@@ -206,8 +208,9 @@ int api_backoff(lua_State *L)
         luaL_error(L, "moondog.backoff: cap (%f) is smaller than base (%f)", b.cap, b.base);
     int parsed = backoff_jitter_parse(jitter);
     if (parsed < 0)
-        luaL_error(L, "moondog.backoff: unknown jitter \"%s\": there are none, full, equal and "
-                      "decorrelated",
+        luaL_error(L,
+                   "moondog.backoff: unknown jitter \"%s\": there are none, full, equal and "
+                   "decorrelated",
                    jitter);
     b.jitter = (backoff_jitter)parsed;
     backoff *out = lua_newuserdata(L, sizeof *out);
@@ -217,8 +220,8 @@ int api_backoff(lua_State *L)
     return 1;
 }
 
-static const char *const class_names[] = {"none", "auth", "network", "timeout",
-                                          "stale", "tls", "limit", "protocol", NULL};
+static const char *const class_names[] = {"none", "auth",  "network",  "timeout", "stale",
+                                          "tls",  "limit", "protocol", NULL};
 
 /* policy(ctx): a policy is a value that can be tried: ctx.random makes it repeatable. */
 static int backoff_call(lua_State *L)
@@ -231,9 +234,10 @@ static int backoff_call(lua_State *L)
     double random = options_number(L, 2, "random", hub_random(generation_of(L)->limits.hub), 0,
                                    0.9999999999999999);
     lua_getfield(L, 2, "class");
-    int cls = lua_isnil(L, -1) ? (int)ERROR_CLASS_NETWORK : luaL_checkoption(L, -1, NULL, class_names);
-    lua_pushnumber(L, backoff_delay(b, (uint32_t)attempt, (error_class)cls, outage, previous,
-                                    random));
+    int cls =
+        lua_isnil(L, -1) ? (int)ERROR_CLASS_NETWORK : luaL_checkoption(L, -1, NULL, class_names);
+    lua_pushnumber(L,
+                   backoff_delay(b, (uint32_t)attempt, (error_class)cls, outage, previous, random));
     return 1;
 }
 

@@ -1,4 +1,5 @@
-/* Between a connection and the script: hooks, policy, token, handlers. See binding.h. Loop thread. */
+/* Between a connection and the script: hooks, policy, token, handlers. See binding.h. Loop thread.
+ */
 #include "script/binding.h"
 
 #include <lauxlib.h>
@@ -10,10 +11,14 @@
 #include "script/task.h"
 
 const char *const binding_hook_names[CONNECTION_NOTICE_COUNT] = {
-    [CONNECTION_CONNECTED] = "connected",       [CONNECTION_RECONNECTED] = "reconnected",
-    [CONNECTION_DISCONNECTED] = "disconnected", [CONNECTION_CLOSED] = "closed",
-    [CONNECTION_ERROR] = "error",               [CONNECTION_LAME_DUCK] = "lame_duck",
-    [CONNECTION_DISCOVERED] = "discovered",     [CONNECTION_PROBE] = "probe",
+    [CONNECTION_CONNECTED] = "connected",
+    [CONNECTION_RECONNECTED] = "reconnected",
+    [CONNECTION_DISCONNECTED] = "disconnected",
+    [CONNECTION_CLOSED] = "closed",
+    [CONNECTION_ERROR] = "error",
+    [CONNECTION_LAME_DUCK] = "lame_duck",
+    [CONNECTION_DISCOVERED] = "discovered",
+    [CONNECTION_PROBE] = "probe",
 };
 
 struct binding *binding_new(struct generation *g)

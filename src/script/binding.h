@@ -1,6 +1,6 @@
-/* A binding: a connection as one generation declared it: its options, hooks, policy and handlers. The
- * connection itself belongs to the runtime and is found by name; the binding is its observer. Loop thread,
- * but while the generation is loaded. */
+/* A binding: a connection as one generation declared it: its options, hooks, policy and handlers.
+ * The connection itself belongs to the runtime and is found by name; the binding is its observer.
+ * Loop thread, but while the generation is loaded. */
 #ifndef MD_SCRIPT_BINDING_H
 #define MD_SCRIPT_BINDING_H
 
@@ -15,20 +15,20 @@
 struct binding {
     struct generation *generation;
     struct binding *next;
-    bool declared;            /* its options are good; it belongs to the generation */
+    bool declared; /* its options are good; it belongs to the generation */
     char *name;
-    char place[80];           /* "gateway.lua:3" */
+    char place[80]; /* "gateway.lua:3" */
     connection_options options;
     struct callback hooks[CONNECTION_NOTICE_COUNT];
     struct callback policy, token;
     struct connection *connection; /* NULL before commit, and after it ended */
     struct handler *handlers;
-    unsigned busy;            /* handlers that have not finished */
-    int handle_ref;           /* the userdata that scripts hold */
+    unsigned busy;  /* handlers that have not finished */
+    int handle_ref; /* the userdata that scripts hold */
 };
 
-/* A subscription as the script declared it. Counted: the script's handle, the subscription, and each
- * task that runs it hold it. */
+/* A subscription as the script declared it. Counted: the script's handle, the subscription, and
+ * each task that runs it hold it. */
 struct handler {
     unsigned references;
     struct binding *binding;

@@ -1,5 +1,5 @@
-/* Time budgets and the sentinel thread. See budget.h. The entry is made by the thread that runs Lua, the
- * looking by the sentinel, the arming by a signal handler on the former. */
+/* Time budgets and the sentinel thread. See budget.h. The entry is made by the thread that runs
+ * Lua, the looking by the sentinel, the arming by a signal handler on the former. */
 #include "script/budget.h"
 
 #include <dlfcn.h>
@@ -99,8 +99,8 @@ static void sentinel_main(void *closure)
     uv_mutex_unlock(&s->lock);
 }
 
-/* The thread sanitizer puts off signals until the next call that it knows, which a loop in Lua never
- * makes: go round it. */
+/* The thread sanitizer puts off signals until the next call that it knows, which a loop in Lua
+ * never makes: go round it. */
 static int take_signal(void)
 {
     struct sigaction action;

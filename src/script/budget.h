@@ -1,10 +1,12 @@
-/* Time budgets: no entry into Lua lasts longer than it may. A sentinel thread looks at the entries; it stops
- * the one that is over its limit by a signal to the thread that runs it, whose handler arms an
- * instruction hook, and the hook raises an error. The hook stays armed until the entry is left: a script
- * that catches the error gets the next one at its next instruction, so no pcall loop can go on.
+/* Time budgets: no entry into Lua lasts longer than it may. A sentinel thread looks at the entries;
+ * it stops the one that is over its limit by a signal to the thread that runs it, whose handler
+ * arms an instruction hook, and the hook raises an error. The hook stays armed until the entry is
+ * left: a script that catches the error gets the next one at its next instruction, so no pcall loop
+ * can go on.
  *
  * An entry costs a few stores and no look at the clock. It is stopped between its limit and its
- * limit plus two ticks of the sentinel. What no hook can stop is code inside C and compiled traces. */
+ * limit plus two ticks of the sentinel. What no hook can stop is code inside C and compiled traces.
+ */
 #ifndef MD_SCRIPT_BUDGET_H
 #define MD_SCRIPT_BUDGET_H
 
@@ -49,7 +51,8 @@ void sentinel_stop(sentinel *s);
 void budget_watch(sentinel *s, budget *b, lua_State *L);
 void budget_forget(sentinel *s, budget *b);
 
-/* Around every call into Lua, on the thread that makes it. They nest: the outermost limit counts. */
+/* Around every call into Lua, on the thread that makes it. They nest: the outermost limit counts.
+ */
 void budget_enter(budget *b, uint32_t limit_ms);
 /* Whether the entry was stopped. */
 bool budget_leave(budget *b);

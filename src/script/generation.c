@@ -296,8 +296,8 @@ static char *copy_path(const char *path)
 
 int generation_load(struct generation *g, const char *path, error *e, char *traceback, size_t size)
 {
-    struct load load = {.g = g, .path = path, .e = e, .traceback = traceback,
-                        .traceback_size = size};
+    struct load load = {
+        .g = g, .path = path, .e = e, .traceback = traceback, .traceback_size = size};
     traceback[0] = '\0';
     char *text = generation_read_file(path, &load.length, e);
     if (text == NULL)

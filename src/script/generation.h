@@ -1,9 +1,9 @@
-/* A generation: one loaded version of a script, with a lua_State of its own, and the owner of everything
- * that the script obtains: connections as it declared them, handlers, timers, tasks. Nothing of it
- * outlives it.
+/* A generation: one loaded version of a script, with a lua_State of its own, and the owner of
+ * everything that the script obtains: connections as it declared them, handlers, timers, tasks.
+ * Nothing of it outlives it.
  *
- * It is loaded on any one thread (generation_load), where it only declares; from generation_commit() on
- * it belongs to the loop thread. */
+ * It is loaded on any one thread (generation_load), where it only declares; from
+ * generation_commit() on it belongs to the loop thread. */
 #ifndef MD_SCRIPT_GENERATION_H
 #define MD_SCRIPT_GENERATION_H
 
@@ -58,11 +58,11 @@ struct generation {
     struct task *spawned, **spawned_end;
     struct task *running;
     unsigned idle_count, parked_count;
-    int protect_ref;           /* the C function behind generation_protect() */
-    natsMsg *garbage[64];      /* handled messages, destroyed together */
+    int protect_ref;      /* the C function behind generation_protect() */
+    natsMsg *garbage[64]; /* handled messages, destroyed together */
     unsigned garbage_count;
-    uint64_t errors;           /* of all callbacks */
-    unsigned handles;          /* open libuv handles */
+    uint64_t errors;  /* of all callbacks */
+    unsigned handles; /* open libuv handles */
 };
 
 struct callback_node {
@@ -73,10 +73,9 @@ struct callback_node {
 /* Without a script. NULL when out of memory. */
 struct generation *generation_new(const generation_limits *limits, uint32_t number);
 
-/* Compiles the file and runs its top level, under the load budget and the memory cap. -1 and *e with
- * the place, and the script's traceback in `traceback` (of `size` bytes). */
-int generation_load(struct generation *g, const char *path, error *e, char *traceback,
-                    size_t size);
+/* Compiles the file and runs its top level, under the load budget and the memory cap. -1 and *e
+ * with the place, and the script's traceback in `traceback` (of `size` bytes). */
+int generation_load(struct generation *g, const char *path, error *e, char *traceback, size_t size);
 
 /* Puts it to work: its connections start, its subscriptions and timers too, then on_start. */
 int generation_commit(struct generation *g, error *e);
@@ -99,8 +98,8 @@ void generation_sweep(struct generation *g);
 /* The generation that a lua_State belongs to. */
 struct generation *generation_of(lua_State *L);
 
-/* Runs fn(L, closure) on the main thread in protected mode; it leaves `results` values. 0, or -1: then
- * nothing is left, and the error was logged as `what`. For everything that allocates. */
+/* Runs fn(L, closure) on the main thread in protected mode; it leaves `results` values. 0, or -1:
+ * then nothing is left, and the error was logged as `what`. For everything that allocates. */
 typedef void (*generation_fn)(lua_State *L, void *closure);
 int generation_protect(struct generation *g, generation_fn fn, void *closure, int results,
                        const char *what);

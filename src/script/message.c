@@ -201,8 +201,9 @@ static int message_index(lua_State *L)
     } else if (strcmp(key, "headers") == 0) {
         push_headers(L, m->msg);
     } else {
-        return luaL_error(L, "a message has no field \"%s\": it has subject, data, reply, headers, "
-                             "respond and retain",
+        return luaL_error(L,
+                          "a message has no field \"%s\": it has subject, data, reply, headers, "
+                          "respond and retain",
                           key);
     }
     return 1;
@@ -309,8 +310,9 @@ void message_read(lua_State *L, int index, int options, record_message *m)
     if (type == LUA_TSTRING || type == LUA_TNUMBER)
         m->data = lua_tolstring(L, index, &m->data_length);
     else if (type != LUA_TNIL && type != LUA_TNONE)
-        luaL_argerror(L, index, lua_pushfstring(L, "data is a string, not a %s: encode it",
-                                                luaL_typename(L, index)));
+        luaL_argerror(
+            L, index,
+            lua_pushfstring(L, "data is a string, not a %s: encode it", luaL_typename(L, index)));
     if (options == 0 || lua_isnoneornil(L, options))
         return;
     luaL_checktype(L, options, LUA_TTABLE);

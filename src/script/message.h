@@ -1,10 +1,10 @@
-/* What scripts see of NATS: messages and errors. A delivery reuses one userdata; it is valid until its
- * handler is over, or for good when the script called msg:retain(). Fields are read from the library's
- * message when they are asked for. Loop thread.
+/* What scripts see of NATS: messages and errors. A delivery reuses one userdata; it is valid until
+ * its handler is over, or for good when the script called msg:retain(). Fields are read from the
+ * library's message when they are asked for. Loop thread.
  *
  * Each subscription has a userdata of its own, so a message that a script kept without retaining it
- * raises an error when another handler looks at it. Only within the same handler it shows the message
- * that is being handled now. */
+ * raises an error when another handler looks at it. Only within the same handler it shows the
+ * message that is being handled now. */
 #ifndef MD_SCRIPT_MESSAGE_H
 #define MD_SCRIPT_MESSAGE_H
 
@@ -27,16 +27,16 @@ struct message_slot {
 struct message {
     struct generation *generation;
     struct message_slot *slot; /* that it is in, NULL: none */
-    struct binding *binding; /* where it came from, and responses go to */
-    natsMsg *msg;            /* NULL: not valid any more */
+    struct binding *binding;   /* where it came from, and responses go to */
+    natsMsg *msg;              /* NULL: not valid any more */
     bool retained;
     int ref; /* keeps it alive while a task that waits handles it */
 };
 
 void message_register(lua_State *L);
 
-/* Puts the message into the slot's userdata (made anew when a handler keeps it) and pushes that onto
- * `to`. NULL when out of memory: the message was destroyed. */
+/* Puts the message into the slot's userdata (made anew when a handler keeps it) and pushes that
+ * onto `to`. NULL when out of memory: the message was destroyed. */
 struct message *message_deliver(struct message_slot *slot, lua_State *to, struct binding *b,
                                 natsMsg *msg);
 /* The subscription is over. */
@@ -49,13 +49,15 @@ void message_keep(struct message *m);
 /* [-0, +1] A message of its own; takes msg. In protected mode. */
 void message_push(lua_State *L, struct binding *b, natsMsg *msg);
 
-/* [-0, +1] The error as scripts see it: { code, class, message } with __tostring. Protected mode. */
+/* [-0, +1] The error as scripts see it: { code, class, message } with __tostring. Protected mode.
+ */
 void message_push_error(lua_State *L, const error *e);
 /* [-0, +2] nil, err: for `return message_fail(L, &e)`. */
 int message_fail(lua_State *L, const error *e);
 
 /* Reads data (string, number or nil) at `index` and the table { reply =, headers = } at `options`
- * (or none) into *m. Raises an error for what is not right. What it points to stays on the stack. */
+ * (or none) into *m. Raises an error for what is not right. What it points to stays on the stack.
+ */
 void message_read(lua_State *L, int index, int options, record_message *m);
 /* Reads a headers table at `index` into *m; the encoded text is left on the stack. */
 void message_read_headers(lua_State *L, int index, record_message *m);

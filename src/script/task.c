@@ -7,8 +7,8 @@
 
 #include "script/message.h"
 
-#define IDLE_MAX 256u     /* coroutines kept for the next handlers */
-#define LOUD_ERRORS 5u    /* of a callback are logged one by one, later ones once a second */
+#define IDLE_MAX 256u  /* coroutines kept for the next handlers */
+#define LOUD_ERRORS 5u /* of a callback are logged one by one, later ones once a second */
 #define ERROR_QUIET_NS 1000000000u
 
 void *task_wait_token(void)
@@ -49,7 +49,8 @@ static void describe_value(lua_State *L, int index, struct report *r)
 /* [-0, +0] */
 static void describe_stack(lua_State *L, lua_State *of, int level, struct report *r)
 {
-    luaL_traceback(L, of, r->text, level); /* LuaJIT has lost the line of the topmost: the text has it */
+    luaL_traceback(L, of, r->text,
+                   level); /* LuaJIT has lost the line of the topmost: the text has it */
     copy_text(r->traceback, sizeof r->traceback, L, -1);
     lua_pop(L, 1);
 }
@@ -223,8 +224,9 @@ static void run(struct task *t, int count)
     struct report r = {.from = t->co};
     if (status == LUA_YIELD) {
         lua_settop(t->co, 0);
-        lua_pushliteral(t->co, "it yielded to nobody: coroutine.yield() works inside a coroutine of "
-                               "the script's own; to wait, call moondog.sleep()");
+        lua_pushliteral(t->co,
+                        "it yielded to nobody: coroutine.yield() works inside a coroutine of "
+                        "the script's own; to wait, call moondog.sleep()");
         status = LUA_ERRRUN;
     }
     struct callback *cb = t->callback;
@@ -290,8 +292,9 @@ struct task *task_current(lua_State *L, const char *what)
 {
     struct generation *g = generation_of(L);
     if (g->loading)
-        luaL_error(L, "%s waits, and a script cannot wait while it is loaded: do it in "
-                      "moondog.on_start(), moondog.spawn() or a handler",
+        luaL_error(L,
+                   "%s waits, and a script cannot wait while it is loaded: do it in "
+                   "moondog.on_start(), moondog.spawn() or a handler",
                    what);
     if (g->running == NULL)
         luaL_error(L, "%s waits, and a policy cannot wait", what);

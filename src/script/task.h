@@ -1,7 +1,7 @@
-/* Tasks: script functions run in pooled coroutines. One that does not wait costs no coroutine; one that
- * waits is parked until what it waits for happens, its time is over, or its generation ends. Every
- * call of the loop into Lua goes through here: protected, with a traceback, a time budget and an
- * error count. Loop thread. */
+/* Tasks: script functions run in pooled coroutines. One that does not wait costs no coroutine; one
+ * that waits is parked until what it waits for happens, its time is over, or its generation ends.
+ * Every call of the loop into Lua goes through here: protected, with a traceback, a time budget and
+ * an error count. Loop thread. */
 #ifndef MD_SCRIPT_TASK_H
 #define MD_SCRIPT_TASK_H
 
@@ -29,7 +29,7 @@ struct task {
     bool waiting;
     task_cancel cancel; /* while waiting */
     void *closure;
-    uint64_t number;    /* what the wait wants to remember; how many arguments, when spawned */
+    uint64_t number; /* what the wait wants to remember; how many arguments, when spawned */
     task_finished finished;
     void *finished_closure;
     struct message *message; /* that it handles: valid until it is over */
@@ -43,8 +43,9 @@ struct task *task_begin(struct generation *g, struct callback *cb);
 /* Runs it with `count` arguments pushed on t->co. `t` is not to be used afterwards. */
 void task_start(struct task *t, int count);
 
-/* Called from Lua: a task for the function at stack index 1 and the arguments above it, which are popped;
- * it begins at the next turn of the loop, or after commit. Raises an error when out of memory. */
+/* Called from Lua: a task for the function at stack index 1 and the arguments above it, which are
+ * popped; it begins at the next turn of the loop, or after commit. Raises an error when out of
+ * memory. */
 void task_spawn(lua_State *L, struct callback *cb, task_finished finished, void *closure);
 /* Begins what was spawned. Whether there was anything. */
 void task_run_spawned(struct generation *g);
@@ -63,9 +64,9 @@ void task_resume_error(struct task *t, const error *e);
 /* It is parked no more and its coroutine is dropped; the script does not see it. */
 void task_drop(struct task *t);
 
-/* Calls a function that cannot wait (a policy), with what push() pushes; read() gets the first result.
- * 0, or -1 when it failed (logged and counted). Never from within Lua. */
-typedef int (*call_push)(lua_State *L, void *closure); /* how many it pushed */
+/* Calls a function that cannot wait (a policy), with what push() pushes; read() gets the first
+ * result. 0, or -1 when it failed (logged and counted). Never from within Lua. */
+typedef int (*call_push)(lua_State *L, void *closure);  /* how many it pushed */
 typedef void (*call_read)(lua_State *L, void *closure); /* the result is on top */
 int task_call(struct generation *g, struct callback *cb, call_push push, call_read read,
               void *closure);

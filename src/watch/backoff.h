@@ -30,11 +30,15 @@ typedef struct {
 } backoff;
 
 #define BACKOFF_AUTH_SHARE 0.05
-#define BACKOFF_DEFAULT {0.05, 5.0, 2.0, 0.25, BACKOFF_JITTER_FULL}
+#define BACKOFF_DEFAULT                                                                            \
+    {                                                                                              \
+        0.05, 5.0, 2.0, 0.25, BACKOFF_JITTER_FULL                                                  \
+    }
 
 /* The wait in seconds before dial number `attempt` (1, 2, ...) of an outage that is `outage`
  * seconds old, after an error of class `cls`; `previous` is the wait before (0: none; used by
- * decorrelated jitter), `random` is uniform in [0, 1). Never negative, never above cap, never NaN. */
+ * decorrelated jitter), `random` is uniform in [0, 1). Never negative, never above cap, never NaN.
+ */
 double backoff_delay(const backoff *policy, uint32_t attempt, error_class cls, double outage,
                      double previous, double random);
 

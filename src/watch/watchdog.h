@@ -32,8 +32,8 @@ typedef enum {
 /* Why a link was, or could not be, had: for logs, metrics and the policy. */
 typedef enum {
     WATCHDOG_REASON_NONE,
-    WATCHDOG_REASON_START,        /* the first link */
-    WATCHDOG_REASON_CLOSED,       /* the library closed the connection for good */
+    WATCHDOG_REASON_START,  /* the first link */
+    WATCHDOG_REASON_CLOSED, /* the library closed the connection for good */
     WATCHDOG_REASON_DIAL_FAILED,
     WATCHDOG_REASON_DIAL_TIMEOUT, /* the dial did not end in time: the link hangs */
     WATCHDOG_REASON_RECONNECTING, /* the library was reconnecting for too long */
@@ -122,26 +122,26 @@ typedef struct {
 typedef struct {
     watchdog_config config;
     watchdog_state state;
-    uint64_t link;            /* the current link, 0 when there is none */
-    uint64_t old_link;        /* a link that has to go before the next dial, or 0 */
-    uint64_t last_link;       /* the highest number given out */
-    uint32_t attempt;         /* dials of this outage, the one under way included. Starts again from
-                                 0 not when a link is up but when a link has proved itself: its first
-                                 probe was answered (without probes: its first audit). So a link
-                                 that is closed as soon as it is up cannot make a hot loop. */
-    uint32_t probes_missed;   /* in a row */
-    uint64_t outage_since;    /* WATCHDOG_NEVER while up, idle or stopped */
-    watchdog_reason reason;   /* why the last link ended or could not be made */
-    watchdog_reason cause;    /* why the last link that was up ended: what UP reports */
-    bool planning;            /* CLOSED: PLANNED is awaited; it counts once for each PLAN */
-    uint64_t dial_at;         /* CLOSED: when to dial */
-    uint64_t dial_deadline;   /* DIALING */
+    uint64_t link;          /* the current link, 0 when there is none */
+    uint64_t old_link;      /* a link that has to go before the next dial, or 0 */
+    uint64_t last_link;     /* the highest number given out */
+    uint32_t attempt;       /* dials of this outage, the one under way included. Starts again from
+                               0 not when a link is up but when a link has proved itself: its first
+                               probe was answered (without probes: its first audit). So a link
+                               that is closed as soon as it is up cannot make a hot loop. */
+    uint32_t probes_missed; /* in a row */
+    uint64_t outage_since;  /* WATCHDOG_NEVER while up, idle or stopped */
+    watchdog_reason reason; /* why the last link ended or could not be made */
+    watchdog_reason cause;  /* why the last link that was up ended: what UP reports */
+    bool planning;          /* CLOSED: PLANNED is awaited; it counts once for each PLAN */
+    uint64_t dial_at;       /* CLOSED: when to dial */
+    uint64_t dial_deadline; /* DIALING */
     uint64_t reconnecting_deadline;
-    uint64_t probe_at;        /* UP: when to send the next probe */
-    uint64_t probe_deadline;  /* UP: when the one under way counts as missed */
+    uint64_t probe_at;       /* UP: when to send the next probe */
+    uint64_t probe_deadline; /* UP: when the one under way counts as missed */
     uint64_t audit_at;
     uint64_t audit_deadline;
-    uint64_t gone_deadline;   /* for old_link */
+    uint64_t gone_deadline; /* for old_link */
 } watchdog;
 
 void watchdog_init(watchdog *w, const watchdog_config *config);

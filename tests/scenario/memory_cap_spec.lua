@@ -29,7 +29,7 @@ c:subscribe("forget", function(msg) leak = {} collectgarbage() msg:respond("done
 local function start()
   local server = nats_server.start()
   local dog = moondog.run(SCRIPT, { URL = server.url },
-    { args = { "--memory", tostring(CAP_MIB) } })
+    { args = { "--memory", tostring(CAP_MIB), "--budget", "10000" } })
   dog:wait_log("^connected$")
   return dog, server:connect()
 end

@@ -63,6 +63,7 @@ local function launch(self)
       error(self.process:report())
     end
     local _, _, attempt = nats_client.try_connect { port = self.port, user = "x", password = "x" }
+    attempt:close()
     return attempt.info
   end, READY_SECONDS, "INFO of nats-server")
 end

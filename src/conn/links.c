@@ -1,0 +1,156 @@
+/* The links of a connection: making, giving up, taking leave of them. What the watchdog decides is
+ * carried out here. Loop thread. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "conn/connection_private.h"
+
+static struct link_slot *find_slot(struct connection *c, uint64_t number)
+{
+    for (struct link_slot *s = c->slots; s != NULL; s = s->next)
+        if (link_number(s->link) == number)
+            return s;
+    return NULL;
+}
+
+static void dial_failed_at_once(struct connection *c, uint64_t number, const error *e)
+{
+    connection_set_error(c, e);
+    c->has_dial_failed = true;
+    c->dial_failed_link = number;
+}
+
+void connection_do_dial(struct connection *c, uint64_t number)
+{
+    error e = {0};
+    c->dials++;
+    if (c->hub->hanging >= HUB_HANGING_MAX) {
+        error_set(&e, "too_many_hanging", ERROR_CLASS_LIMIT,
+                  "%u links hang inside the NATS library: no new one until one comes back",
+                  c->hub->hanging);
+        dial_failed_at_once(c, number, &e);
+        return;
+    }
+    char *token = NULL;
+    if (c->observer != NULL && c->observer->token != NULL)
+        token = c->observer->token(c->closure);
+    struct link_slot *slot = calloc(1, sizeof *slot);
+    struct link *l = NULL;
+    if (slot != NULL)
+        l = link_start(c->options.link, number, c->next_server++, token, &c->hub->wake, &e);
+    else
+        error_set(&e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a link");
+    if (token != NULL)
+        explicit_bzero(token, strlen(token));
+    free(token);
+    if (l == NULL) {
+        free(slot);
+        dial_failed_at_once(c, number, &e);
+        return;
+    }
+    const link_options *o = c->options.link;
+    link_redact_url(o->servers[(c->next_server - 1) % (unsigned)o->server_count], c->server,
+                    sizeof c->server);
+    slot->link = l;
+    slot->next = c->slots;
+    c->slots = slot;
+    c->link = l;
+}
+
+/* The current link, if it is this one, is not used any more. Its publishes come back to us. */
+static void detach_link(struct connection *c, struct link_slot *slot)
+{
+    if (c->link == slot->link) {
+        link_send(c->link, &c->queue); /* so that one place sorts out what can be saved */
+        c->link = NULL;
+        c->up = c->deaf = c->syncing = false;
+        c->sync_next = NULL;
+        for (struct subscription *s = c->subscriptions; s != NULL; s = s->next)
+            s->wire = NULL;
+    }
+    c->publish_lost += link_close(slot->link, &c->queue);
+}
+
+void connection_do_destroy(struct connection *c, uint64_t number)
+{
+    struct link_slot *slot = find_slot(c, number);
+    if (slot == NULL) { /* it never got so far as to have a worker */
+        c->has_gone = true;
+        c->gone_link = number;
+        return;
+    }
+    detach_link(c, slot);
+}
+
+void connection_do_abandon(struct connection *c, uint64_t number)
+{
+    struct link_slot *slot = find_slot(c, number);
+    if (slot == NULL || slot->gone)
+        return;
+    detach_link(c, slot);
+    slot->hanging = true;
+    c->abandoned++;
+    hub_reclaim(c->hub);
+    log_emit(c->hub->log, LOG_WARN, "link abandoned", log_str("connection", c->name),
+             log_int("link", (int64_t)number), log_int("hanging", c->hub->hanging));
+}
+
+static void add_port(uint16_t *list, unsigned *count, uint16_t port)
+{
+    if (*count < RECLAIM_PORTS_MAX && port != 0)
+        list[(*count)++] = port;
+}
+
+void connection_describe_links(const struct connection *c, reclaim *r)
+{
+    unsigned hanging = 0;
+    for (const struct link_slot *slot = c->slots; slot != NULL; slot = slot->next)
+        hanging += slot->hanging && !slot->gone;
+    if (hanging == 0)
+        return;
+    if (c->server[0] != '\0') /* it may be none of the list, but one that was discovered */
+        add_port(r->hanging, &r->hanging_count, link_url_port(c->server));
+    for (int i = 0; i < c->options.link->server_count; i++)
+        add_port(r->hanging, &r->hanging_count, link_url_port(c->options.link->servers[i]));
+    if (c->options.watchdog.timeout_ms > r->silent_ms)
+        r->silent_ms = c->options.watchdog.timeout_ms;
+}
+
+static void count_sent(struct connection *c, const struct link *l)
+{
+    uint64_t messages, bytes;
+    link_sent(l, &messages, &bytes);
+    c->out_messages += messages;
+    c->out_bytes += bytes;
+}
+
+/* Its worker has ended, and there is nothing to come from it any more. */
+static bool slot_is_done(struct connection *c, struct link_slot *slot)
+{
+    if (!slot->gone || slot->messages != NULL)
+        return false;
+    if (link_subs(slot->link) > 0 && connection_now(c) < slot->leave_at)
+        return false;
+    slot->messages = mailbox_take_messages(link_mailbox(slot->link));
+    return slot->messages == NULL;
+}
+
+void connection_reap(struct connection *c)
+{
+    for (struct link_slot **at = &c->slots; *at != NULL;) {
+        struct link_slot *slot = *at;
+        if (!slot_is_done(c, slot)) {
+            at = &slot->next;
+            continue;
+        }
+        if (slot->hanging) {
+            c->hub->hanging--;
+            log_emit(c->hub->log, LOG_INFO, "link came back", log_str("connection", c->name),
+                     log_int("hanging", c->hub->hanging));
+        }
+        count_sent(c, slot->link);
+        *at = slot->next;
+        link_join(slot->link);
+        free(slot);
+    }
+}
