@@ -31,6 +31,7 @@ struct md_runtime {
     struct generation *generation;
     uv_timer_t stop_timer;
     bool stopping, stopped;
+    bool forced; /* the second md_stop(): nothing is waited for */
     uint64_t stop_deadline; /* ms, of the whole stop */
 };
 
@@ -217,10 +218,11 @@ static void forget_connection(md_runtime *rt, struct connection *c)
             binding_detach(b);
 }
 
+/* What hangs inside the library is not waited for. */
 static bool all_over(const md_runtime *rt)
 {
     for (const struct connection *c = rt->hub.connections; c != NULL; c = connection_after(c))
-        if (!connection_is_over(c))
+        if (!connection_only_hangs(c))
             return false;
     return true;
 }
@@ -273,6 +275,7 @@ int md_run(md_runtime *rt)
 void md_stop(md_runtime *rt)
 {
     if (rt->stopping) {
+        rt->forced = true;
         stop_now(rt);
         return;
     }
@@ -303,7 +306,7 @@ static void end_connections(md_runtime *rt)
         connection_close(c);
     uv_timer_start(&rt->stop_timer, on_stop_tick, STOP_TICK_MS,
                    STOP_TICK_MS); /* so that it turns */
-    while (rt->hub.connections != NULL && now_ms() < deadline)
+    while (!all_over(rt) && !rt->forced && now_ms() < deadline)
         uv_run(rt->loop, UV_RUN_ONCE);
     while (rt->hub.connections != NULL) {
         forget_connection(rt, rt->hub.connections);

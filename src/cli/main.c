@@ -196,11 +196,16 @@ static int check(lua_State *L)
     return EXIT_DONE;
 }
 
-/* When no link hangs inside the library, its threads are ended, too. */
-static void close_library(void)
+/* When no link hangs inside the library, its threads are ended, too. Otherwise nothing is tidied up under
+ * the feet of those that still run. */
+static void close_library(int code)
 {
-    if (link_count() == 0)
+    if (link_count() == 0) {
         nats_CloseAndWait(LIBRARY_CLOSE_MS);
+        return;
+    }
+    fflush(NULL);
+    _exit(code);
 }
 
 int main(int argc, char **argv)
@@ -229,7 +234,7 @@ int main(int argc, char **argv)
             code = run(L);
         else if (strcmp(command, "check") == 0)
             code = check(L);
-        close_library();
+        close_library(code);
     }
     lua_close(L);
     return code;

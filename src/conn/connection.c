@@ -153,11 +153,21 @@ bool connection_is_over(const struct connection *c)
     return c->dog.state == WATCHDOG_STOPPED && c->slots == NULL;
 }
 
+bool connection_only_hangs(const struct connection *c)
+{
+    for (const struct link_slot *slot = c->slots; slot != NULL; slot = slot->next)
+        if (!slot->hanging)
+            return false;
+    return c->dog.state == WATCHDOG_STOPPED;
+}
+
 void connection_free(struct connection *c)
 {
     for (struct link_slot *slot = c->slots; slot != NULL;) {
         struct link_slot *next = slot->next;
         record_queue rest = {0};
+        if (slot->hanging)
+            c->hub->hanging--;
         link_close(slot->link, &rest);
         record_queue_clear(&rest);
         link_leave(slot->link);

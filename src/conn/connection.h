@@ -85,6 +85,8 @@ void connection_drain(struct connection *c, uint32_t timeout_ms);
 int connection_reconnect(struct connection *c, error *e);
 /* After close: false while links are still ending. */
 bool connection_is_over(const struct connection *c);
+/* After close: whether all links that are left hang inside the library. */
+bool connection_only_hangs(const struct connection *c);
 /* Only when connection_is_over(), or at the end of the process: links that hang are left to
  * themselves. */
 void connection_free(struct connection *c);

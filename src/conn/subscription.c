@@ -156,7 +156,7 @@ void subscription_drain(struct subscription *s)
         return;
     s->draining = true;
     struct connection *c = s->connection;
-    if (s->wire == NULL || c->link == NULL) {
+    if (s->wire == NULL || !c->up) {
         subscription_end(s);
         return;
     }

@@ -1,6 +1,7 @@
 /* The loop's side of a link. See link.h. Loop thread, but for the reference count. */
 #include "link/link.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -198,6 +199,7 @@ void link_join(struct link *l)
 
 void link_leave(struct link *l)
 {
+    pthread_detach(l->thread);
     mailbox_detach(&l->mailbox);
     link_release(l);
 }

@@ -143,15 +143,20 @@ describe("the command line", function()
     ["with a negative number"] = { "run", "x.lua", "--memory", "-5" },
     ["with two scripts"] = { "run", "x.lua", "y.lua" },
   }
+  -- The word of the command line that the answer has to name.
+  local named = {
+    ["with an unknown command"] = "fly",
+    ["with an unknown option"] = "--colour",
+    ["with an option that has no value"] = "--log",
+    ["with an unknown log format"] = "--log",
+    ["with an unknown log level"] = "--level",
+    ["with a number that is none"] = "--memory",
+    ["with a negative number"] = "-5",
+  }
   for what, args in pairs(cases) do
     it(what .. " is refused with exit code 2", run.case(function()
       local text = refused(args, 2)
-      assert.is_true(#text > 0)
-      local culprit = args[#args]
-      if culprit and culprit ~= "run" and culprit ~= "x.lua" and what ~= "with two scripts"
-        and what ~= "with an option that has no value" then
-        assert.is_truthy(text:find(culprit, 1, true), text)
-      end
+      assert.is_truthy(text:find(named[what] or "moondog", 1, true), text)
     end))
   end
 

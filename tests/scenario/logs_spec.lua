@@ -125,7 +125,7 @@ describe("secrets", function()
           dog:wait_log("^closed$", 15)
         end
         dog:wait_log("^dial failed$", 15)
-        dog:wait_log("^nats://", 5)
+        dog:wait_log("\tAuthorization Violation\t", 5)
         dog:signal("sigterm")
         dog:wait_exit(0)
         assert.is_nil(dog:text():find(SECRET, 1, true))

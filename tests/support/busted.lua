@@ -16,13 +16,17 @@ if not arg[1] then
 end
 io.stdout:setvbuf("line")
 
+-- The Lua state is never closed: luv's handles do not survive the order in which that is done.
+local exit = os.exit
+os.exit = function(code) -- luacheck: ignore 122
+  io.stdout:flush()
+  exit(code, false)
+end
+
 local report = require "support.report"
 table.insert(arg, "--output=support.report")
--- The runner ends by an error when a test failed. The Lua state is not closed: luv's handles do not
--- survive the order in which that is done.
 local ok, err = pcall(require "busted.runner", { standalone = false })
 if not ok and err then
   print(err)
 end
-io.stdout:flush()
-os.exit((not ok or report.failed()) and 1 or 0, false)
+os.exit((not ok or report.failed()) and 1 or 0)

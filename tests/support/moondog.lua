@@ -67,7 +67,7 @@ local function finish(self)
     if not p.exit then
       uv.kill(p.pid, "sigkill")
       run.wait_until(function() return p.exit end, 5, "the end of moondog after SIGKILL")
-      error("moondog did not end after two SIGTERMs")
+      error("moondog did not end after two SIGTERMs\n" .. p:report(), 0)
     end
   end
   crash_report(self)

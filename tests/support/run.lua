@@ -6,9 +6,15 @@
 --     local server = nats_server.start()
 --     run.wait_until(function() return server:connections() == 1 end, 5, "one connection")
 --   end))
+local ffi = require "ffi"
 local uv = require "luv"
 
 local M = {}
+
+-- A write to a link that was reset is an error of that write, not the end of the tests.
+local SIGPIPE, SIG_IGN = 13, 1
+ffi.cdef "void (*signal(int number, void (*handler)(int)))(int);"
+ffi.C.signal(SIGPIPE, ffi.cast("void (*)(int)", SIG_IGN))
 
 local POLL_MS = 5
 local CLEANUP_SECONDS = 20
@@ -201,18 +207,26 @@ local function cleanup()
   return failure
 end
 
+local function print_reports()
+  for _, report in ipairs(scope.reports) do
+    local ok, text = pcall(report)
+    print(ok and text or "no report: " .. tostring(text))
+  end
+end
+
 -- Makes a test's body of f. options.deadline: seconds for all of it, 60 when absent.
 function M.case(f, options)
   return function()
     scope = { cleanup = {}, reports = {}, part = {}, parts = 0 }
     drive(f, options and options.deadline or 60, "the test")
-    if scope.failure then
-      for _, report in ipairs(scope.reports) do
-        local ok, text = pcall(report)
-        print(ok and text or "no report: " .. tostring(text))
-      end
+    local failed_before = scope.failure ~= nil
+    if failed_before then
+      print_reports()
     end
     local failure = cleanup()
+    if failure and not failed_before then
+      print_reports()
+    end
     scope = nil
     if failure then
       error(failure, 0)
