@@ -1,0 +1,236 @@
+---@meta moondog
+-- The Lua API, for the Lua language server and for people. Times are in seconds. A function that can fail
+-- in operation returns nil and an error object; a misuse raises an error that names the script's line.
+
+---@class moondog
+---@field version string
+---@field state table plain data of the script
+---@field log moondog.log
+local moondog = {}
+
+---@class moondog.error
+---@field code string stable identifier: "timeout", "no_responders", "disconnected", "closed", "pending_full", ...
+---@field class "none"|"auth"|"network"|"timeout"|"stale"|"tls"|"limit"|"protocol"
+---@field message string one sentence; also tostring(err)
+
+---What the reconnect policy decides by.
+---@class moondog.attempt
+---@field attempt integer 1, 2, ... of this outage
+---@field error moondog.error
+---@field class string the error's class
+---@field outage number age of the outage
+---@field server string that is asked next
+---@field connection string name of the connection
+---@field library boolean true: the library's own next attempt; false: a fresh link
+
+---What hooks are told about a connection.
+---@class moondog.info
+---@field server string
+---@field fresh boolean a link made by the watchdog; false: the library has the old one back
+---@field outage number how long the connection was down
+---@field links integer links made so far
+---@field reason? string why a fresh link was needed: "start", "closed", "probe", "reconnecting", "hung", "requested"
+---@field answered? boolean only in the hook probe
+
+---@class moondog.hooks
+---@field connected? fun(conn: moondog.connection, info: moondog.info) the first link is up
+---@field reconnected? fun(conn: moondog.connection, info: moondog.info)
+---@field disconnected? fun(conn: moondog.connection, err: moondog.error) the library reconnects by itself
+---@field closed? fun(conn: moondog.connection, err: moondog.error) the link is gone; a fresh one is made
+---@field error? fun(conn: moondog.connection, err: moondog.error) the link stays
+---@field lame_duck? fun(conn: moondog.connection, info: moondog.info)
+---@field discovered? fun(conn: moondog.connection, info: moondog.info)
+---@field probe? fun(conn: moondog.connection, info: moondog.info) a probe was missed, or answered again
+
+---@class moondog.tls
+---@field ca? string file
+---@field cert? string file; goes with key
+---@field key? string file
+---@field hostname? string that the certificate has to name
+---@field insecure? boolean do not verify the server
+
+---@class moondog.watchdog
+---@field interval? number between audits of the real status; default 30
+---@field timeout? number for a dial; default 15
+---@field probe? number between round trips through the server; default 5; 0: none
+---@field probe_timeout? number for a probe's answer; default 2.5
+---@field reconnecting? number how long the library may try by itself; default 60
+
+---@class moondog.connect_options
+---@field name? string default "default"
+---@field servers? string|string[] default $NATS_URL, else nats://127.0.0.1:4222
+---@field user? string
+---@field password? string
+---@field token? string|fun(): string a function is asked before each dial
+---@field creds? string file, read again at each dial
+---@field nkey_seed_file? string file, read again at each dial
+---@field tls? moondog.tls|boolean
+---@field inbox_prefix? string default "_INBOX"
+---@field no_echo? boolean do not receive what this connection publishes
+---@field ping_interval? number default 20
+---@field ignore_discovered? boolean use the servers of the list only
+---@field library_reconnect? boolean default true; false: every loss is answered with a fresh link
+---@field reconnect? moondog.backoff|fun(ctx: moondog.attempt): number
+---@field watchdog? moondog.watchdog
+---@field pending? { bytes: integer } publishes kept while they cannot be sent; default 8 MiB
+---@field on? moondog.hooks
+---@field required? boolean readiness waits for it; default true
+
+---Declares a connection. It is dialled when the script has been loaded.
+---@param options? moondog.connect_options
+---@return moondog.connection
+function moondog.connect(options) end
+
+---@class moondog.backoff_options
+---@field base? number default 0.05
+---@field cap? number default 5
+---@field factor? number default 2
+---@field auth_base? number the step after auth errors; default 0.25
+---@field jitter? "none"|"full"|"equal"|"decorrelated" default "full"
+
+---A policy is a value: call it with a context to try it. ctx.random in [0, 1) makes it repeatable.
+---@class moondog.backoff
+---@operator call(table): number
+
+---@param options? moondog.backoff_options
+---@return moondog.backoff
+function moondog.backoff(options) end
+
+---Runs f(...) as a task of its own, soon.
+---@param f function
+function moondog.spawn(f, ...) end
+
+---Waits. Everything else goes on.
+---@param seconds number
+function moondog.sleep(seconds) end
+
+---Runs f every so many seconds. A tick is left out while the last run still waits.
+---@param seconds number
+---@param f function
+---@return moondog.timer
+function moondog.every(seconds, f) end
+
+---Runs f once.
+---@param seconds number
+---@param f function
+---@return moondog.timer
+function moondog.after(seconds, f) end
+
+---Seconds of a clock that never jumps.
+---@return number
+function moondog.now() end
+
+---Runs f when the script has been put to work.
+---@param f function
+function moondog.on_start(f) end
+
+---Runs f before the script is taken out of work.
+---@param f function
+function moondog.on_unload(f) end
+
+---@class moondog.log
+local log = {}
+---@param text any
+---@param fields? table<string, any>
+function log.debug(text, fields) end
+---@param text any
+---@param fields? table<string, any>
+function log.info(text, fields) end
+---@param text any
+---@param fields? table<string, any>
+function log.warn(text, fields) end
+---@param text any
+---@param fields? table<string, any>
+function log.error(text, fields) end
+
+---@class moondog.timer
+local timer = {}
+function timer:cancel() end
+
+---@class moondog.connection
+local connection = {}
+
+---@class moondog.subscribe_options
+---@field queue? string queue group
+---@field max? integer ends after so many messages
+---@field pending? { messages: integer, bytes: integer } waiting at most, default 524288 and 64 MiB; -1: no limit. At the cap the newest is dropped and counted
+---@field name? string for logs; default: the subject
+
+---@param subject string
+---@param handler fun(msg: moondog.message)
+---@param options? moondog.subscribe_options
+---@return moondog.subscription? sub
+---@return moondog.error? err
+function connection:subscribe(subject, handler, options) end
+
+---True when the message was taken: it is sent in order, also after a fresh link.
+---@param subject string
+---@param data? string|number
+---@param options? { headers: table<string, string|string[]>, reply: string }
+---@return true? ok
+---@return moondog.error? err
+function connection:publish(subject, data, options) end
+
+---Waits for the answer. Fails at once when nobody is subscribed, or when there is no link.
+---@param subject string
+---@param data? string|number
+---@param options? { timeout: number, headers: table<string, string|string[]> } timeout: default 2
+---@return moondog.message? reply
+---@return moondog.error? err
+function connection:request(subject, data, options) end
+
+---Waits until the server has received everything so far.
+---@param timeout? number default 1
+---@return true? ok
+---@return moondog.error? err
+function connection:flush(timeout) end
+
+---@return table status name, state, ready, attempt, outage, links, subscriptions, server, reason, error
+function connection:status() end
+
+---@return table stats links, dials, dials_failed, reconnects, abandoned, hanging, in_msgs, in_bytes, out_msgs, out_bytes, pending_bytes, pending_dropped, publish_lost, dropped
+function connection:stats() end
+
+---A completely fresh link, now.
+---@return true? ok
+---@return moondog.error? err
+function connection:reconnect() end
+
+---Ends the subscriptions, lets handlers finish, flushes, closes.
+---@param timeout? number default 30
+---@return true? ok
+---@return moondog.error? err
+function connection:drain(timeout) end
+
+---Closes at once, for good.
+---@return true
+function connection:close() end
+
+---@class moondog.subscription
+local subscription = {}
+---No message is handled after this.
+---@return true
+function subscription:unsubscribe() end
+---What has arrived is still handled.
+---@return true
+function subscription:drain() end
+---@return table stats subject, queue, active, handled, errors, overruns, dropped, queued
+function subscription:stats() end
+
+---Valid until its handler ends.
+---@class moondog.message
+---@field subject string
+---@field data string
+---@field reply? string
+---@field headers table<string, string|string[]>
+local message = {}
+---@param data? string|number
+---@param headers? table<string, string|string[]>
+---@return true? ok
+---@return moondog.error? err
+function message:respond(data, headers) end
+---Keeps the message beyond its handler.
+---@return moondog.message
+function message:retain() end
+
+return moondog
