@@ -66,7 +66,7 @@ static int parse(lua_State *L)
     lua_newtable(L);
     set_field(L, "version", md_version());
     set_field(L, "nats", nats_GetVersion());
-    set_field(L, "luajit", LUAJIT_VERSION);
+    set_field(L, "luajit", strchr(LUAJIT_VERSION, ' ') + 1); /* without its name */
     set_field(L, "libuv", uv_version_string());
     lua_call(L, 2, 3);
     return 3;
@@ -196,8 +196,8 @@ static int check(lua_State *L)
     return EXIT_DONE;
 }
 
-/* When no link hangs inside the library, its threads are ended, too. Otherwise nothing is tidied up under
- * the feet of those that still run. */
+/* When no link hangs inside the library, its threads are ended, too. Otherwise nothing is tidied up
+ * under the feet of those that still run. */
 static void close_library(int code)
 {
     if (link_count() == 0) {

@@ -61,14 +61,13 @@ void connection_do_dial(struct connection *c, uint64_t number)
 static void detach_link(struct connection *c, struct link_slot *slot)
 {
     if (c->link == slot->link) {
-        link_send(c->link, &c->queue); /* so that one place sorts out what can be saved */
+        c->publish_lost += link_close(c->link, &c->queue);
         c->link = NULL;
         c->up = c->deaf = c->syncing = false;
         c->sync_next = NULL;
         for (struct subscription *s = c->subscriptions; s != NULL; s = s->next)
             s->wire = NULL;
     }
-    c->publish_lost += link_close(slot->link, &c->queue);
 }
 
 void connection_do_destroy(struct connection *c, uint64_t number)

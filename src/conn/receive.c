@@ -134,6 +134,17 @@ static void on_current_event(struct connection *c, struct link *l, const link_ev
     }
 }
 
+/* It was accepted before all that waits. */
+static void on_returned(struct connection *c, link_event *event)
+{
+    if (event->records == NULL || c->closing) {
+        c->publish_lost++;
+        return;
+    }
+    record_queue_prepend(&c->queue, event->records);
+    event->records = NULL;
+}
+
 static void receive_slot_events(struct connection *c, struct link_slot *slot)
 {
     link_event *next;
@@ -143,11 +154,14 @@ static void receive_slot_events(struct connection *c, struct link_slot *slot)
             slot->gone = true;
             slot->leave_at = connection_now(c) + LAST_WORDS_MS;
             connection_feed_link(c, WATCHDOG_EVENT_GONE, link_number(slot->link));
+        } else if (e->type == LINK_EVENT_RETURNED) {
+            on_returned(c, e);
         } else if (c->link == slot->link) {
             on_current_event(c, slot->link, e);
         } else if (e->type == LINK_EVENT_PUBLISH_FAILED) {
             c->publish_lost += e->number;
         }
+        free(e->records);
         free(e);
     }
 }

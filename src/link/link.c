@@ -171,20 +171,25 @@ static uint64_t salvage_chunk(struct link *l, record_queue *rest, const record_c
     return record_queue_salvage(rest, c, read);
 }
 
-uint64_t link_close(struct link *l, record_queue *salvage)
+uint64_t link_close(struct link *l, record_queue *queue)
 {
     uint64_t lost = 0;
     if (!atomic_exchange(&l->closing, true)) {
+        bool nothing = atomic_load(&l->given_bytes) == 0; /* a dial that failed: nothing to sort out */
         uv_mutex_lock(&l->lock);
         record_queue rest = {0};
-        if (l->active != NULL)
-            lost += salvage_chunk(l, &rest, l->active, atomic_load(&l->active_read));
+        if (nothing)
+            record_queue_append(&rest, queue);
+        if (l->active != NULL) {
+            size_t from = atomic_exchange(&l->active_read, LINK_ALL_CLAIMED);
+            lost += salvage_chunk(l, &rest, l->active, from);
+        }
+        /* What the worker has is older than what waits in the connection. */
+        record_queue_append(&l->queue, queue);
         for (record_chunk *c; (c = record_queue_take(&l->queue)) != NULL; free(c))
             lost += salvage_chunk(l, &rest, c, 0);
         uv_mutex_unlock(&l->lock);
-        /* They were accepted before whatever waits in the connection. */
-        record_queue_append(&rest, salvage);
-        *salvage = rest;
+        *queue = rest;
     }
     link_ask(l, LINK_ASK_CLOSE);
     return lost;

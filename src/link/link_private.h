@@ -5,6 +5,7 @@
 
 #include "link/link.h"
 
+#define LINK_ALL_CLAIMED SIZE_MAX
 #define LINK_DRAINS_AT_ONCE 32 /* nats.c starts a thread for each draining subscription */
 
 struct link {
@@ -27,9 +28,8 @@ struct link {
     unsigned drains_running;
     record_chunk *active; /* the worker reads it without the lock; only it moves active_read */
 
-    /* The claim on the next record: the worker stores active_read first and then looks at closing,
-     * link_close() stores closing first and then looks at active_read. So a record is processed or
-     * salvaged, never both. */
+    /* Up to where the active chunk is claimed: by the worker record by record, by link_close() the rest
+     * at once (LINK_ALL_CLAIMED). So a record is processed or salvaged, never both, never neither. */
     _Atomic size_t active_read;
     atomic_bool closing; /* from here on nothing is delivered or published */
 

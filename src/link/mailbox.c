@@ -25,6 +25,7 @@ void mailbox_destroy(mailbox *m)
 {
     for (link_event *e = m->events; e != NULL;) {
         link_event *next = e->next;
+        free(e->records);
         free(e);
         e = next;
     }

@@ -34,6 +34,8 @@ typedef enum {
     LINK_EVENT_SLOW,           /* sub: a burst of drops began */
     LINK_EVENT_SUB_FAILED,     /* sub, error */
     LINK_EVENT_PUBLISH_FAILED, /* error, number: how many messages are lost */
+    LINK_EVENT_RETURNED, /* records: a publish that was under way when the link was given up;
+                            NULL: lost, no memory */
     LINK_EVENT_GONE,           /* the worker has ended; link_join() does not block any more */
 } link_event_type;
 
@@ -48,6 +50,7 @@ typedef struct link_event {
     watchdog_link_status status;
     char url[LINK_URL_SIZE]; /* without user info */
     int64_t max_payload;
+    struct record_chunk *records; /* to be freed by the receiver */
 } link_event;
 
 /* msg NULL: the last word of this link_sub; nothing of it comes after this. */

@@ -148,6 +148,29 @@ record_chunk *record_queue_take(record_queue *q)
     return c;
 }
 
+int record_queue_copy(record_queue *q, const record *r)
+{
+    record *copy = record_reserve(q, r->size);
+    if (copy == NULL)
+        return -1;
+    memcpy(copy, r, r->size);
+    q->publishes += r->type == RECORD_PUBLISH;
+    return 0;
+}
+
+void record_queue_prepend(record_queue *q, record_chunk *c)
+{
+    size_t bytes;
+    uint64_t publishes;
+    chunk_count(c, &bytes, &publishes);
+    c->next = q->head;
+    q->head = c;
+    if (q->tail == NULL)
+        q->tail = c;
+    q->bytes += bytes;
+    q->publishes += publishes;
+}
+
 uint64_t record_queue_salvage(record_queue *q, const record_chunk *c, size_t read)
 {
     uint64_t lost = 0;
@@ -156,13 +179,7 @@ uint64_t record_queue_salvage(record_queue *q, const record_chunk *c, size_t rea
         at += r->size;
         if (r->type != RECORD_PUBLISH)
             continue;
-        record *copy = record_reserve(q, r->size);
-        if (copy == NULL) {
-            lost++;
-            continue;
-        }
-        memcpy(copy, r, r->size);
-        q->publishes++;
+        lost += record_queue_copy(q, r) != 0;
     }
     return lost;
 }

@@ -71,6 +71,10 @@ record_chunk *record_queue_take(record_queue *q);
 /* Appends copies of the publishes of a chunk from offset `read` on; other records are dropped.
  * Returns how many could not be copied because there was no memory. */
 uint64_t record_queue_salvage(record_queue *q, const record_chunk *c, size_t read);
+/* Appends a copy of one record. -1: no memory. */
+int record_queue_copy(record_queue *q, const record *r);
+/* Puts a chunk in front of everything. */
+void record_queue_prepend(record_queue *q, record_chunk *c);
 void record_queue_clear(record_queue *q);
 
 #endif

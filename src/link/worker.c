@@ -328,30 +328,35 @@ static bool process(struct link *l, const record *r)
     return true;
 }
 
-/* A record that was claimed, but not processed, because the link is being closed. */
-static void give_up(struct link *l, const record *r)
+/* A publish that could not be sent now goes back to where it was. When the loop has taken the rest of the
+ * chunk meanwhile, it gets this one, too. */
+static void put_back(struct link *l, const record_chunk *c, size_t at, size_t size)
 {
-    if (r->pointer == NULL)
+    size_t next = at + size;
+    if (atomic_compare_exchange_strong(&l->active_read, &next, at))
         return;
-    if (r->type == RECORD_SUBSCRIBE)
-        mailbox_put(&l->mailbox, r->pointer, NULL);
-    link_sub_release(r->pointer);
+    link_event event = {.type = LINK_EVENT_RETURNED};
+    record_queue queue = {0};
+    if (record_queue_copy(&queue, (const record *)(const void *)(c->bytes + at)) == 0)
+        event.records = record_queue_take(&queue);
+    else
+        event.number = 1;
+    mailbox_post(&l->mailbox, &event);
 }
 
-/* Works through the active chunk. The order of the two atomics is explained in link_private.h. */
+/* Works through the active chunk. A record is claimed before it is processed: link_close() takes what is not
+ * claimed, at once and for good, so each record is either processed or salvaged. */
 static void process_chunk(struct link *l, record_chunk *c)
 {
     size_t at = atomic_load(&l->active_read);
     while (at < c->used) {
         const record *r = (const record *)(const void *)(c->bytes + at);
-        atomic_store(&l->active_read, at + r->size);
-        if (atomic_load(&l->closing)) {
-            give_up(l, r);
+        size_t expected = at;
+        if (!atomic_compare_exchange_strong(&l->active_read, &expected, at + r->size))
             return;
-        }
         if (!process(l, r)) {
-            atomic_store(&l->active_read, at);
             l->stalled = true;
+            put_back(l, c, at, r->size);
             return;
         }
         atomic_store_explicit(&l->done_bytes,

@@ -304,6 +304,11 @@ int generation_load(struct generation *g, const char *path, error *e, char *trac
         return -1;
     g->path = copy_path(path);
     load.text = text;
+    if (load.length > 0 && text[0] == LUA_SIGNATURE[0]) {
+        free(text);
+        return error_set(e, "bytecode", ERROR_CLASS_NONE,
+                         "%s: this is bytecode, which is not loaded: give the Lua source", path);
+    }
     g->loading = true;
     budget_enter(&g->budget, g->limits.load_budget_ms);
     int status = lua_cpcall(g->L, run_script, &load);
@@ -320,8 +325,13 @@ int generation_load(struct generation *g, const char *path, error *e, char *trac
                          "%s: its top level needs more than the %zu bytes that a generation may "
                          "have; raise --memory",
                          path, g->limits.memory_cap);
-    if (load.status != 0 && overran)
+    if (load.status != 0 && overran) {
         snprintf(e->code, sizeof e->code, "budget");
+        size_t length = strlen(e->message);
+        snprintf(e->message + length, sizeof e->message - length,
+                 " while the script was loaded: its top level only declares; or raise "
+                 "--load-budget");
+    }
     return load.status == 0 ? 0 : -1;
 }
 

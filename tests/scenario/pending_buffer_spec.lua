@@ -59,9 +59,18 @@ local function outage(values)
     refused = tonumber(refused), dropped = tonumber(dropped), pending = pending }
 end
 
+local function first_gap(messages)
+  for i, msg in ipairs(messages) do
+    if msg.subject ~= "late." .. i then
+      return ("late.%d came where late.%d belongs"):format(msg.subject:match("%d+"), i)
+    end
+  end
+  return "the last ones are missing"
+end
+
 local function assert_in_order(late, count)
   run.wait_until(function() return late.count >= count end, 15, function()
-    return ("%d messages, there are %d"):format(count, late.count)
+    return ("%d messages, there are %d: %s"):format(count, late.count, first_gap(late.messages))
   end)
   for i, msg in ipairs(late.messages) do
     assert.equals("late." .. i, msg.subject)

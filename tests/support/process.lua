@@ -9,7 +9,7 @@ M.__index = M
 local SETPRIV = "/usr/bin/setpriv"
 local TERM_SECONDS = 4
 local TICKS = 100 -- USER_HZ
-local LINES_SHOWN = 60
+local LINES_SHOWN = 120
 
 -- Cuts a stream into lines and hands each over.
 local function line_reader(pipe, take)

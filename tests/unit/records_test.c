@@ -1,0 +1,503 @@
+/* Records: what goes into a queue comes out of it, in order, whole, and counted. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "link/records.h"
+
+#define LARGER_THAN_A_CHUNK (1u << 20)
+
+static int push(record_queue *q, const char *subject, const char *data)
+{
+    record_message m = {.subject = subject,
+                        .subject_length = strlen(subject),
+                        .data = data,
+                        .data_length = strlen(data)};
+    return record_push_message(q, &m);
+}
+
+static void push_number(record_queue *q, unsigned number)
+{
+    char data[32];
+    (void)snprintf(data, sizeof data, "%u", number);
+    assert_int_equal(push(q, "numbers", data), 0);
+}
+
+/* The next record of a chunk, which is done with it. */
+static record *next(record_chunk *c)
+{
+    record *r = record_chunk_first(c);
+    if (r != NULL)
+        c->read += r->size;
+    return r;
+}
+
+static size_t chunk_bytes(const record_chunk *c)
+{
+    return c->used - c->read;
+}
+
+/* Takes all chunks and expects the publishes first..last-1 in them, and nothing else. */
+static unsigned expect_numbers(record_queue *q, unsigned first, unsigned last)
+{
+    unsigned chunks = 0;
+    for (record_chunk *c; (c = record_queue_take(q)) != NULL; free(c)) {
+        chunks++;
+        assert_null(c->next);
+        for (record *r; (r = next(c)) != NULL; first++) {
+            assert_int_equal(r->type, RECORD_PUBLISH);
+            assert_int_equal(strtoul(record_data(r), NULL, 10), first);
+        }
+    }
+    assert_int_equal(first, last);
+    return chunks;
+}
+
+/* The counts of a queue, against what lies in its chunks. */
+static void assert_counts_right(const record_queue *q)
+{
+    size_t bytes = 0;
+    uint64_t publishes = 0;
+    const record_chunk *last = NULL;
+    for (const record_chunk *c = q->head; c != NULL; last = c, c = c->next) {
+        assert_true(c->used <= c->capacity);
+        for (size_t at = c->read; at < c->used;) {
+            const record *r = (const record *)(const void *)(c->bytes + at);
+            assert_int_equal(r->size % 8, 0);
+            bytes += r->size;
+            publishes += r->type == RECORD_PUBLISH;
+            at += r->size;
+        }
+    }
+    assert_ptr_equal(q->tail, last);
+    assert_int_equal(q->bytes, bytes);
+    assert_int_equal(q->publishes, publishes);
+}
+
+static void assert_empty(const record_queue *q)
+{
+    assert_null(q->head);
+    assert_null(q->tail);
+    assert_int_equal(q->bytes, 0);
+    assert_int_equal(q->publishes, 0);
+}
+
+/* ---- one record ---- */
+
+static void a_message_comes_out_as_it_went_in(void **state)
+{
+    (void)state;
+    static const char headers[] = "Trace\0abc\0Empty\0";
+    static const char data[] = "before\0after\0";
+    record_message m = {.subject = "orders.new",
+                        .subject_length = 10,
+                        .reply = "_INBOX.1",
+                        .reply_length = 8,
+                        .headers = headers,
+                        .header_length = sizeof headers,
+                        .header_count = 2,
+                        .data = data,
+                        .data_length = sizeof data};
+    record_queue q = {0};
+    assert_int_equal(record_push_message(&q, &m), 0);
+    assert_int_equal(q.publishes, 1);
+    assert_int_equal(q.bytes, record_message_size(&m));
+
+    record_chunk *c = record_queue_take(&q);
+    const record *r = record_chunk_first(c);
+    assert_non_null(r);
+    assert_int_equal(r->type, RECORD_PUBLISH);
+    assert_int_equal(r->size, record_message_size(&m));
+    assert_int_equal(r->subject_length, 10);
+    assert_string_equal(record_subject(r), "orders.new");
+    assert_int_equal(r->reply_length, 8);
+    assert_string_equal(record_reply(r), "_INBOX.1");
+    assert_int_equal(r->header_count, 2);
+    assert_int_equal(r->header_length, sizeof headers);
+    assert_memory_equal(record_headers(r), headers, sizeof headers);
+    assert_int_equal(r->data_length, sizeof data);
+    assert_memory_equal(record_data(r), data, sizeof data);
+    assert_int_equal(record_data(r)[sizeof data], '\0');
+    assert_null(r->pointer);
+    free(c);
+}
+
+static void what_a_message_lacks_is_empty(void **state)
+{
+    (void)state;
+    record_message m = {.subject = "a", .subject_length = 1};
+    record_queue q = {0};
+    assert_int_equal(record_push_message(&q, &m), 0);
+    record_chunk *c = record_queue_take(&q);
+    const record *r = record_chunk_first(c);
+    assert_non_null(r);
+    assert_string_equal(record_subject(r), "a");
+    assert_string_equal(record_reply(r), "");
+    assert_string_equal(record_headers(r), "");
+    assert_string_equal(record_data(r), "");
+    assert_int_equal(r->reply_length + r->header_length + r->header_count, 0);
+    assert_int_equal(r->data_length, 0);
+    free(c);
+}
+
+/* Lengths count, not NULs: a subject that is a part of a longer text. */
+static void strings_need_no_nul(void **state)
+{
+    (void)state;
+    record_message m = {.subject = "abcdef",
+                        .subject_length = 3,
+                        .reply = "ghijkl",
+                        .reply_length = 2,
+                        .data = "mnopqr",
+                        .data_length = 1};
+    record_queue q = {0};
+    assert_int_equal(record_push_message(&q, &m), 0);
+    record_chunk *c = record_queue_take(&q);
+    const record *r = record_chunk_first(c);
+    assert_non_null(r);
+    assert_string_equal(record_subject(r), "abc");
+    assert_string_equal(record_reply(r), "gh");
+    assert_string_equal(record_data(r), "m");
+    free(c);
+}
+
+static void sizes_are_multiples_of_eight_and_hold_everything(void **state)
+{
+    (void)state;
+    char data[64] = {0};
+    for (size_t length = 0; length < sizeof data; length++) {
+        record_message m = {
+            .subject = "s", .subject_length = 1, .data = data, .data_length = length};
+        size_t wanted = sizeof(record) + 1 + length + 4; /* four NULs */
+        size_t size = record_message_size(&m);
+        assert_int_equal(size % 8, 0);
+        assert_true(size >= wanted && size < wanted + 8);
+        record_queue q = {0};
+        assert_int_equal(record_push_message(&q, &m), 0);
+        assert_int_equal(q.bytes, size);
+        assert_counts_right(&q);
+        record_queue_clear(&q);
+    }
+}
+
+static void commands_keep_their_arguments(void **state)
+{
+    (void)state;
+    int target = 0;
+    record_queue q = {0};
+    assert_int_equal(record_push_command(&q, RECORD_SUBSCRIBE, &target, 0, 0), 0);
+    assert_int_equal(record_push_command(&q, RECORD_FLUSH, NULL, UINT64_MAX, 1234), 0);
+    assert_int_equal(q.publishes, 0);
+    assert_counts_right(&q);
+    record_chunk *c = record_queue_take(&q);
+    const record *r = next(c);
+    assert_non_null(r);
+    assert_int_equal(r->type, RECORD_SUBSCRIBE);
+    assert_ptr_equal(r->pointer, &target);
+    r = next(c);
+    assert_non_null(r);
+    assert_int_equal(r->type, RECORD_FLUSH);
+    assert_null(r->pointer);
+    assert_true(r->number == UINT64_MAX);
+    assert_int_equal(r->value, 1234);
+    assert_null(next(c));
+    free(c);
+}
+
+/* ---- many records ---- */
+
+static void order_is_kept_over_chunk_borders(void **state)
+{
+    (void)state;
+    record_queue q = {0};
+    for (unsigned i = 0; i < 5000; i++) {
+        push_number(&q, i);
+        assert_int_equal(q.publishes, i + 1);
+    }
+    assert_counts_right(&q);
+    assert_true(expect_numbers(&q, 0, 5000) > 3);
+    assert_empty(&q);
+}
+
+static void commands_and_publishes_stay_in_one_order(void **state)
+{
+    (void)state;
+    record_queue q = {0};
+    for (uint64_t i = 0; i < 4000; i++) {
+        if (i % 3 == 0)
+            assert_int_equal(record_push_command(&q, RECORD_FLUSH, NULL, i, 0), 0);
+        else
+            push_number(&q, (unsigned)i);
+    }
+    assert_counts_right(&q);
+    uint64_t wanted = 0;
+    for (record_chunk *c; (c = record_queue_take(&q)) != NULL; free(c)) {
+        assert_counts_right(&q);
+        for (const record *r; (r = next(c)) != NULL; wanted++) {
+            assert_int_equal(r->type, wanted % 3 == 0 ? RECORD_FLUSH : RECORD_PUBLISH);
+            uint64_t is = r->type == RECORD_FLUSH ? r->number : strtoull(record_data(r), NULL, 10);
+            assert_int_equal(is, wanted);
+        }
+    }
+    assert_int_equal(wanted, 4000);
+    assert_empty(&q);
+}
+
+static void a_message_may_be_larger_than_a_chunk(void **state)
+{
+    (void)state;
+    char *data = malloc(LARGER_THAN_A_CHUNK);
+    assert_non_null(data);
+    for (size_t i = 0; i < LARGER_THAN_A_CHUNK; i++)
+        data[i] = (char)(i * 31);
+    record_message big = {
+        .subject = "big", .subject_length = 3, .data = data, .data_length = LARGER_THAN_A_CHUNK};
+    record_queue q = {0};
+    assert_int_equal(push(&q, "small", "before"), 0);
+    assert_int_equal(record_push_message(&q, &big), 0);
+    assert_int_equal(push(&q, "small", "after"), 0);
+    assert_int_equal(q.publishes, 3);
+    assert_counts_right(&q);
+
+    static const char *const wanted[] = {"before", NULL, "after"};
+    unsigned at = 0;
+    for (record_chunk *c; (c = record_queue_take(&q)) != NULL; free(c))
+        for (const record *r; (r = next(c)) != NULL; at++) {
+            assert_in_range(at, 0, 2);
+            if (wanted[at] != NULL) {
+                assert_string_equal(record_data(r), wanted[at]);
+                continue;
+            }
+            assert_string_equal(record_subject(r), "big");
+            assert_int_equal(r->data_length, LARGER_THAN_A_CHUNK);
+            assert_memory_equal(record_data(r), data, LARGER_THAN_A_CHUNK);
+        }
+    assert_int_equal(at, 3);
+    free(data);
+}
+
+static void a_queue_may_start_with_a_large_message(void **state)
+{
+    (void)state;
+    char *data = calloc(1, LARGER_THAN_A_CHUNK);
+    assert_non_null(data);
+    record_message big = {.data = data, .data_length = LARGER_THAN_A_CHUNK};
+    record_queue q = {0};
+    assert_int_equal(record_push_message(&q, &big), 0);
+    assert_counts_right(&q);
+    record_queue_clear(&q);
+    assert_empty(&q);
+    free(data);
+}
+
+static void a_lone_record_takes_little_memory(void **state)
+{
+    (void)state;
+    record_queue q = {0};
+    push_number(&q, 0);
+    assert_in_range(q.head->capacity, 1, 4096);
+    record_queue_clear(&q);
+}
+
+/* ---- handing over ---- */
+
+static void taking_counts_down_and_ends_with_null(void **state)
+{
+    (void)state;
+    record_queue q = {0};
+    assert_null(record_queue_take(&q));
+    for (unsigned i = 0; i < 3000; i++)
+        push_number(&q, i);
+    size_t bytes = q.bytes;
+    uint64_t publishes = q.publishes;
+    for (record_chunk *c; (c = record_queue_take(&q)) != NULL; free(c)) {
+        bytes -= chunk_bytes(c);
+        while (next(c) != NULL)
+            publishes--;
+        assert_int_equal(q.bytes, bytes);
+        assert_int_equal(q.publishes, publishes);
+        assert_counts_right(&q);
+    }
+    assert_empty(&q);
+    assert_null(record_queue_take(&q));
+}
+
+static void an_emptied_queue_can_be_used_again(void **state)
+{
+    (void)state;
+    record_queue q = {0};
+    for (unsigned round = 0; round < 3; round++) {
+        push_number(&q, round);
+        assert_counts_right(&q);
+        (void)expect_numbers(&q, round, round + 1);
+        assert_empty(&q);
+    }
+}
+
+static void appending_moves_everything_behind_the_end(void **state)
+{
+    (void)state;
+    static const unsigned sizes[] = {0, 1, 3000};
+    for (unsigned i = 0; i < 9; i++) {
+        unsigned first = sizes[i / 3];
+        unsigned second = sizes[i % 3];
+        record_queue to = {0};
+        record_queue from = {0};
+        for (unsigned n = 0; n < first; n++)
+            push_number(&to, n);
+        for (unsigned n = first; n < first + second; n++)
+            push_number(&from, n);
+        size_t bytes = to.bytes + from.bytes;
+        record_queue_append(&to, &from);
+        assert_empty(&from);
+        assert_int_equal(to.bytes, bytes);
+        assert_int_equal(to.publishes, first + second);
+        assert_counts_right(&to);
+        push_number(&to, first + second); /* and it goes on behind that */
+        push_number(&from, 0);
+        assert_counts_right(&to);
+        assert_counts_right(&from);
+        (void)expect_numbers(&to, 0, first + second + 1);
+        (void)expect_numbers(&from, 0, 1);
+    }
+}
+
+/* ---- salvage ---- */
+
+/* A chunk with a flush before each of the publishes 0..count-1. */
+static record_chunk *mixed_chunk(unsigned count)
+{
+    record_queue q = {0};
+    for (unsigned i = 0; i < count; i++) {
+        assert_int_equal(record_push_command(&q, RECORD_FLUSH, NULL, i, 0), 0);
+        push_number(&q, i);
+    }
+    record_chunk *c = record_queue_take(&q);
+    assert_empty(&q); /* few enough for one chunk */
+    return c;
+}
+
+static void salvage_keeps_publishes_and_drops_commands(void **state)
+{
+    (void)state;
+    record_chunk *c = mixed_chunk(8);
+    record_queue q = {0};
+    assert_int_equal(record_queue_salvage(&q, c, 0), 0);
+    assert_int_equal(q.publishes, 8);
+    assert_counts_right(&q);
+    free(c); /* they are copies */
+    (void)expect_numbers(&q, 0, 8);
+}
+
+static void salvage_starts_at_the_offset(void **state)
+{
+    (void)state;
+    record_chunk *c = mixed_chunk(8);
+    for (unsigned done = 0; done <= 8; done++) {
+        record_queue q = {0};
+        assert_int_equal(record_queue_salvage(&q, c, c->read), 0);
+        assert_int_equal(q.publishes, 8 - done);
+        assert_counts_right(&q);
+        (void)expect_numbers(&q, done, 8);
+        (void)next(c);
+        (void)next(c);
+    }
+    free(c);
+}
+
+static void salvage_appends_to_what_is_there(void **state)
+{
+    (void)state;
+    record_queue source = {0};
+    for (unsigned i = 1; i < 3000; i++)
+        push_number(&source, i);
+    record_queue q = {0};
+    push_number(&q, 0);
+    for (record_chunk *c; (c = record_queue_take(&source)) != NULL; free(c)) {
+        assert_int_equal(record_queue_salvage(&q, c, 0), 0);
+        assert_counts_right(&q);
+    }
+    (void)expect_numbers(&q, 0, 3000);
+}
+
+static void salvaged_messages_are_whole(void **state)
+{
+    (void)state;
+    char *data = malloc(LARGER_THAN_A_CHUNK);
+    assert_non_null(data);
+    memset(data, 'x', LARGER_THAN_A_CHUNK);
+    data[0] = data[LARGER_THAN_A_CHUNK - 1] = '\0';
+    record_message m = {.subject = "big",
+                        .subject_length = 3,
+                        .reply = "back",
+                        .reply_length = 4,
+                        .headers = "a\0b",
+                        .header_length = 4,
+                        .header_count = 1,
+                        .data = data,
+                        .data_length = LARGER_THAN_A_CHUNK};
+    record_queue source = {0};
+    assert_int_equal(record_push_message(&source, &m), 0);
+    record_chunk *c = record_queue_take(&source);
+    record_queue q = {0};
+    assert_int_equal(record_queue_salvage(&q, c, 0), 0);
+    assert_int_equal(q.bytes, record_message_size(&m));
+    free(c);
+    c = record_queue_take(&q);
+    const record *r = record_chunk_first(c);
+    assert_non_null(r);
+    assert_string_equal(record_subject(r), "big");
+    assert_string_equal(record_reply(r), "back");
+    assert_int_equal(r->header_count, 1);
+    assert_memory_equal(record_headers(r), "a\0b", 4);
+    assert_int_equal(r->data_length, LARGER_THAN_A_CHUNK);
+    assert_memory_equal(record_data(r), data, LARGER_THAN_A_CHUNK);
+    free(c);
+    free(data);
+}
+
+static void clearing_leaves_an_empty_queue(void **state)
+{
+    (void)state;
+    record_queue q = {0};
+    record_queue_clear(&q);
+    assert_empty(&q);
+    for (unsigned i = 0; i < 3000; i++)
+        push_number(&q, i);
+    record_queue_clear(&q);
+    assert_empty(&q);
+    push_number(&q, 7);
+    assert_counts_right(&q);
+    (void)expect_numbers(&q, 7, 8);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_message_comes_out_as_it_went_in),
+        cmocka_unit_test(what_a_message_lacks_is_empty),
+        cmocka_unit_test(strings_need_no_nul),
+        cmocka_unit_test(sizes_are_multiples_of_eight_and_hold_everything),
+        cmocka_unit_test(commands_keep_their_arguments),
+        cmocka_unit_test(order_is_kept_over_chunk_borders),
+        cmocka_unit_test(commands_and_publishes_stay_in_one_order),
+        cmocka_unit_test(a_message_may_be_larger_than_a_chunk),
+        cmocka_unit_test(a_queue_may_start_with_a_large_message),
+        cmocka_unit_test(a_lone_record_takes_little_memory),
+        cmocka_unit_test(taking_counts_down_and_ends_with_null),
+        cmocka_unit_test(an_emptied_queue_can_be_used_again),
+        cmocka_unit_test(appending_moves_everything_behind_the_end),
+        cmocka_unit_test(salvage_keeps_publishes_and_drops_commands),
+        cmocka_unit_test(salvage_starts_at_the_offset),
+        cmocka_unit_test(salvage_appends_to_what_is_there),
+        cmocka_unit_test(salvaged_messages_are_whole),
+        cmocka_unit_test(clearing_leaves_an_empty_queue),
+    };
+    return cmocka_run_group_tests_name("records", tests, NULL, NULL);
+}
