@@ -153,9 +153,10 @@ local connection = {}
 ---@class moondog.subscribe_options
 ---@field queue? string queue group
 ---@field max? integer ends after so many messages
----@field pending? { messages: integer, bytes: integer } waiting at most, default 524288 and 64 MiB; -1: no limit. At the cap the newest is dropped and counted
+---@field pending? { messages: integer, bytes: integer } default 524288 and 64 MiB; -1: no limit; see below
 ---@field name? string for logs; default: the subject
 
+---At its pending limit a subscription drops the newest message, counts it, and reports once per burst.
 ---@param subject string
 ---@param handler fun(msg: moondog.message)
 ---@param options? moondog.subscribe_options
@@ -188,7 +189,9 @@ function connection:flush(timeout) end
 ---@return table status name, state, ready, attempt, outage, links, subscriptions, server, reason, error
 function connection:status() end
 
----@return table stats links, dials, dials_failed, reconnects, abandoned, hanging, in_msgs, in_bytes, out_msgs, out_bytes, pending_bytes, pending_dropped, publish_lost, dropped
+---links, dials, dials_failed, reconnects, abandoned, hanging, in_msgs, in_bytes, out_msgs, out_bytes,
+---pending_bytes, pending_dropped, publish_lost, dropped.
+---@return table stats
 function connection:stats() end
 
 ---A completely fresh link, now.

@@ -74,7 +74,8 @@ bool link_options_equal(const link_options *a, const link_options *b)
            same(a->tls_cert, b->tls_cert) && same(a->tls_key, b->tls_key) &&
            same(a->tls_hostname, b->tls_hostname) && same(a->inbox_prefix, b->inbox_prefix) &&
            a->no_echo == b->no_echo && a->ignore_discovered == b->ignore_discovered &&
-           a->library_reconnect == b->library_reconnect && a->ping_ms == b->ping_ms;
+           a->library_reconnect == b->library_reconnect && a->ping_ms == b->ping_ms &&
+           a->dial_timeout_ms == b->dial_timeout_ms && a->probe_timeout_ms == b->probe_timeout_ms;
 }
 
 /* Where the host starts: behind "scheme://" and "user:password@". */
@@ -84,10 +85,17 @@ static const char *skip_user_info(const char *rest)
     return at == NULL ? rest : at + 1;
 }
 
-const char *link_redact_url(const char *url, char *buffer, unsigned size)
+/* Behind "scheme://": a "://" that comes after an @ is of something else. */
+static const char *skip_scheme(const char *url)
 {
     const char *scheme = strstr(url, "://");
-    const char *rest = scheme == NULL ? url : scheme + 3;
+    const char *at = strchr(url, '@');
+    return scheme == NULL || (at != NULL && at < scheme) ? url : scheme + 3;
+}
+
+const char *link_redact_url(const char *url, char *buffer, unsigned size)
+{
+    const char *rest = skip_scheme(url);
     snprintf(buffer, size, "%.*s%s", (int)(rest - url), url, skip_user_info(rest));
     return buffer;
 }
@@ -129,7 +137,7 @@ static const char *check_port(const char *at)
         return "there is something behind its host";
     char *end;
     long port = strtol(at + 1, &end, 10);
-    if (end == at + 1 || port < 1 || port > 65535 || (*end != '\0' && strcmp(end, "/") != 0))
+    if (at[1] < '0' || at[1] > '9' || port < 1 || port > 65535 || (*end != '\0' && strcmp(end, "/") != 0))
         return "its port is not a number from 1 to 65535";
     return NULL;
 }

@@ -331,6 +331,7 @@ static void produce(void *arg)
     if (mailbox_put(p->box, sub_of(p->number), NULL) != 0)
         abort();
     post(p->box, LINK_EVENT_GONE, p->number, EVENTS_EACH);
+    nats_ReleaseThreadMemory();
 }
 
 /* What the loop got of each producer. */
@@ -457,6 +458,20 @@ static void detaching_is_safe_while_threads_put(void **state)
     mailbox_destroy(&f.box);
 }
 
+/* Messages are freed by a thread of the library. */
+static int open_library(void **state)
+{
+    (void)state;
+    return nats_Open(-1) == NATS_OK ? 0 : -1;
+}
+
+static int close_library(void **state)
+{
+    (void)state;
+    nats_ReleaseThreadMemory();
+    return nats_CloseAndWait(DEADLINE_MS) == NATS_OK ? 0 : -1;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -474,5 +489,5 @@ int main(void)
         cmocka_unit_test(many_threads_lose_and_double_nothing),
         cmocka_unit_test(detaching_is_safe_while_threads_put),
     };
-    return cmocka_run_group_tests_name("mailbox", tests, NULL, NULL);
+    return cmocka_run_group_tests_name("mailbox", tests, open_library, close_library);
 }
