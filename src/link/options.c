@@ -85,12 +85,13 @@ static const char *skip_user_info(const char *rest)
     return at == NULL ? rest : at + 1;
 }
 
-/* Behind "scheme://": a "://" that comes after an @ is of something else. */
+/* Behind "scheme://". What comes before a "://" is a scheme only when it is made of the letters of
+ * one: it could be a password. */
 static const char *skip_scheme(const char *url)
 {
-    const char *scheme = strstr(url, "://");
-    const char *at = strchr(url, '@');
-    return scheme == NULL || (at != NULL && at < scheme) ? url : scheme + 3;
+    size_t length =
+        strspn(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-");
+    return strncmp(url + length, "://", 3) == 0 ? url + length + 3 : url;
 }
 
 const char *link_redact_url(const char *url, char *buffer, unsigned size)
@@ -137,7 +138,8 @@ static const char *check_port(const char *at)
         return "there is something behind its host";
     char *end;
     long port = strtol(at + 1, &end, 10);
-    if (at[1] < '0' || at[1] > '9' || port < 1 || port > 65535 || (*end != '\0' && strcmp(end, "/") != 0))
+    if (at[1] < '0' || at[1] > '9' || port < 1 || port > 65535 ||
+        (*end != '\0' && strcmp(end, "/") != 0))
         return "its port is not a number from 1 to 65535";
     return NULL;
 }
@@ -149,10 +151,9 @@ int link_options_add_server(link_options *o, const char *url, error *e)
                          LINK_SERVERS_MAX);
     if (strlen(url) >= URL_MAX)
         return bad_url(e, "(long)", "it is too long");
-    const char *scheme = strstr(url, "://");
-    if (scheme != NULL && strncasecmp(url, "nats://", 7) != 0 && strncasecmp(url, "tls://", 6) != 0)
+    const char *rest = skip_scheme(url);
+    if (rest != url && strncasecmp(url, "nats://", 7) != 0 && strncasecmp(url, "tls://", 6) != 0)
         return bad_url(e, url, "its scheme is neither nats nor tls");
-    const char *rest = scheme == NULL ? url : scheme + 3;
     const char *host = skip_user_info(rest);
     const char *port_at = NULL;
     const char *why = check_host(host, &port_at);
@@ -162,7 +163,7 @@ int link_options_add_server(link_options *o, const char *url, error *e)
         return bad_url(e, url, why);
     char text[URL_MAX + 16];
     bool has_port = port_at[0] == ':';
-    snprintf(text, sizeof text, "%s%.*s%s", scheme == NULL ? "nats://" : "",
+    snprintf(text, sizeof text, "%s%.*s%s", rest == url ? "nats://" : "",
              has_port ? (int)strlen(url) : (int)(port_at - url), url, has_port ? "" : ":4222");
     char *copy = strdup(text);
     if (copy == NULL)

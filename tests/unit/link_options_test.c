@@ -141,6 +141,7 @@ static void user_info_is_kept(void **state)
     expect_taken("nats://token@host", "nats://token@host:4222", 4222, false);
     expect_taken("user:pass@host", "nats://user:pass@host:4222", 4222, false);
     expect_taken("nats://user:p@ss:w/rd@host:1", "nats://user:p@ss:w/rd@host:1", 1, false);
+    expect_taken("user:p://x@host", "nats://user:p://x@host:4222", 4222, false);
 }
 
 static void too_long_urls_are_refused(void **state)
@@ -245,7 +246,8 @@ static void refusals_show_no_user_info(void **state)
     static const char *const urls[] = {
         "http://joe:s3cret@host",     "nats://joe:s3cret@host:x",   "joe:s3cret@host:0",
         "nats://joe:s3cret@ho st",    "nats://joe:s3cret@host:1/p", "joe:s3cret@",
-        "nats://joe:s3cret@[::1:422", "nats://s3cret@:1",
+        "nats://joe:s3cret@[::1:422", "nats://s3cret@:1",           "joe:s3cret@host://4222",
+        "joe:s3cret://x@ho st",
     };
     for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
         link_options *o = new_options();
