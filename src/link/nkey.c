@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define PREFIX_SEED 0x90u /* 18 << 3: 'S' */
+#define PREFIX_USER 0xa0u /* 20 << 3: 'U' */
 #define SEED_CHARS 58
 #define SEED_BYTES 36   /* two bytes of prefix, 32 of key, two of CRC */
 #define PUBLIC_BYTES 35 /* one byte of prefix, 32 of key, two of CRC */
@@ -87,10 +88,12 @@ int nkey_public_from_seed(const char *seed, char out[NKEY_PUBLIC_SIZE], error *e
                crc16(raw, SEED_BYTES - 2) !=
                    (uint16_t)(raw[SEED_BYTES - 2] | (raw[SEED_BYTES - 1] << 8))) {
         error_set(e, "bad_seed", ERROR_CLASS_AUTH, "not an NKEY seed: its checksum is wrong");
+    } else if ((public_key[0] = (unsigned char)(((raw[0] & 7u) << 5) | ((raw[1] & 0xf8u) >> 3))) !=
+               PREFIX_USER) {
+        error_set(e, "bad_seed", ERROR_CLASS_AUTH, "not the seed of a user: one begins with SU");
     } else if (derive(raw + 2, public_key + 1) != 0) {
         error_set(e, "bad_seed", ERROR_CLASS_AUTH, "OpenSSL does not take the NKEY seed");
     } else {
-        public_key[0] = (unsigned char)(((raw[0] & 7u) << 5) | ((raw[1] & 0xf8u) >> 3));
         uint16_t crc = crc16(public_key, PUBLIC_BYTES - 2);
         public_key[PUBLIC_BYTES - 2] = (unsigned char)(crc & 0xffu);
         public_key[PUBLIC_BYTES - 1] = (unsigned char)(crc >> 8);
