@@ -1,6 +1,7 @@
 -- Runs first in every generation: takes away what could take the runtime down, and makes what loads code
--- load it so that it can be interrupted. Called with the scheduler's wait token.
-local wait_token, log = ...
+-- load it so that it can be interrupted. Called with the scheduler's wait token, the log, and what tells
+-- whether the time budget of the entry is used up.
+local wait_token, log, over_budget = ...
 
 local jit_off = jit.off
 local debug_traceback, debug_getinfo, debug_getlocal = debug.traceback, debug.getinfo, debug.getlocal
@@ -62,6 +63,17 @@ local function print_to_log(...)
     log("info", table.concat(parts, "\t"))
 end
 print = print_to_log
+
+-- The error that ends a time budget is raised by a hook, and while that is being handled no hook runs: a
+-- handler of the script's could go on for ever.
+local raw_xpcall = xpcall
+
+function xpcall(f, handler, ...)
+    return raw_xpcall(f, function(err)
+        if over_budget() then return err end
+        return handler(err)
+    end, ...)
+end
 
 -- A coroutine of the script's own may wait, too: what waits inside it yields the token, which is passed
 -- on until it reaches the scheduler, and the answer is passed back.

@@ -66,9 +66,10 @@ bool budget_leave(budget *b)
 /* ---- the sentinel ---- */
 
 /* Whether it is inside an entry. */
-static bool look(budget *b, uint64_t now)
+static bool look(budget *b)
 {
     uint64_t entry = atomic_load_explicit(&b->entry, memory_order_acquire);
+    uint64_t now = uv_hrtime(); /* after it: what was seen has not begun later than this */
     if (entry != b->seen_entry) {
         b->seen_entry = entry;
         b->seen_since = now;
@@ -91,9 +92,8 @@ static void sentinel_main(void *closure)
     uv_mutex_lock(&s->lock);
     while (!s->stopping) {
         bool busy = false;
-        uint64_t now = uv_hrtime();
         for (budget *b = s->budgets; b != NULL; b = b->next)
-            busy |= look(b, now);
+            busy |= look(b);
         uv_cond_timedwait(&s->changed, &s->lock, busy ? TICK_BUSY_NS : TICK_IDLE_NS);
     }
     uv_mutex_unlock(&s->lock);

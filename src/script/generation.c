@@ -117,6 +117,13 @@ static int log_from_sandbox(lua_State *L)
     return 0;
 }
 
+/* [-0, +1] */
+static int over_budget(lua_State *L)
+{
+    lua_pushboolean(L, generation_of(L)->budget.armed != 0);
+    return 1;
+}
+
 /* package.preload's loader of an embedded module; its index is the upvalue. */
 static int load_embedded(lua_State *L)
 {
@@ -158,7 +165,8 @@ static int set_up(lua_State *L)
         return lua_error(L);
     lua_pushlightuserdata(L, task_wait_token());
     lua_pushcfunction(L, log_from_sandbox);
-    lua_call(L, 2, 0);
+    lua_pushcfunction(L, over_budget);
+    lua_call(L, 3, 0);
     return 0;
 }
 
