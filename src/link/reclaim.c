@@ -2,6 +2,7 @@
 #include "link/reclaim.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <stdbool.h>
@@ -66,7 +67,7 @@ void reclaim_run(reclaim *r)
             continue;
         /* A descriptor of our own: its number cannot become another socket's between look and act.
          */
-        int fd = dup((int)strtol(entry->d_name, NULL, 10));
+        int fd = fcntl((int)strtol(entry->d_name, NULL, 10), F_DUPFD_CLOEXEC, 0);
         if (fd < 0)
             continue;
         if (hangs(r, fd) && shutdown(fd, SHUT_RDWR) == 0)
