@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "link/mailbox.h"
+#include "link/records.h"
 
 #define DEADLINE_MS 60000
 #define PRODUCERS 6
@@ -310,6 +311,9 @@ static void destroying_frees_what_is_inside(void **state)
     assert_int_equal(mailbox_put(&f.box, sub_of(0), NULL), 0);
     for (unsigned i = 0; i < 10; i++)
         post(&f.box, LINK_EVENT_ERROR, 0, i);
+    link_event returned = {.type = LINK_EVENT_RETURNED, .records = calloc(1, sizeof(record_chunk))};
+    assert_non_null(returned.records);
+    mailbox_post(&f.box, &returned);
     fixture_close(&f);
 }
 

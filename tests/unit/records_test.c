@@ -462,6 +462,55 @@ static void salvaged_messages_are_whole(void **state)
     free(data);
 }
 
+static void one_record_can_be_copied(void **state)
+{
+    (void)state;
+    int target = 0;
+    record_queue source = {0};
+    push_number(&source, 0);
+    assert_int_equal(record_push_command(&source, RECORD_DRAIN, &target, 3, 4), 0);
+    record_chunk *c = record_queue_take(&source);
+    record_queue q = {0};
+    for (const record *r; (r = next(c)) != NULL;)
+        assert_int_equal(record_queue_copy(&q, r), 0);
+    free(c);
+    assert_int_equal(q.publishes, 1);
+    assert_counts_right(&q);
+    c = record_queue_take(&q);
+    const record *r = next(c);
+    assert_non_null(r);
+    assert_string_equal(record_data(r), "0");
+    r = next(c);
+    assert_non_null(r);
+    assert_int_equal(r->type, RECORD_DRAIN);
+    assert_ptr_equal(r->pointer, &target);
+    assert_int_equal(r->number, 3);
+    assert_int_equal(r->value, 4);
+    free(c);
+}
+
+static void a_prepended_chunk_comes_first(void **state)
+{
+    (void)state;
+    static const unsigned sizes[] = {0, 1, 3000};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        record_queue q = {0};
+        push_number(&q, 0);
+        push_number(&q, 1);
+        record_chunk *c = record_queue_take(&q);
+        (void)next(c); /* what is done does not count */
+        for (unsigned n = 2; n < 2 + sizes[i]; n++)
+            push_number(&q, n);
+        record_queue_prepend(&q, c);
+        assert_int_equal(q.publishes, sizes[i] + 1);
+        assert_counts_right(&q);
+        push_number(&q, 2 + sizes[i]);
+        assert_counts_right(&q);
+        (void)expect_numbers(&q, 1, 3 + sizes[i]);
+        assert_empty(&q);
+    }
+}
+
 static void clearing_leaves_an_empty_queue(void **state)
 {
     (void)state;
@@ -497,6 +546,8 @@ int main(void)
         cmocka_unit_test(salvage_starts_at_the_offset),
         cmocka_unit_test(salvage_appends_to_what_is_there),
         cmocka_unit_test(salvaged_messages_are_whole),
+        cmocka_unit_test(one_record_can_be_copied),
+        cmocka_unit_test(a_prepended_chunk_comes_first),
         cmocka_unit_test(clearing_leaves_an_empty_queue),
     };
     return cmocka_run_group_tests_name("records", tests, NULL, NULL);
