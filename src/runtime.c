@@ -31,7 +31,7 @@ struct md_runtime {
     struct generation *generation;
     uv_timer_t stop_timer;
     bool stopping, stopped;
-    bool forced; /* the second md_stop(): nothing is waited for */
+    bool forced;            /* the second md_stop(): nothing is waited for */
     uint64_t stop_deadline; /* ms, of the whole stop */
 };
 

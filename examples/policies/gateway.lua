@@ -62,8 +62,8 @@ end
 
 gw:subscribe("gateway.*", function(msg)
   local question = questions[msg.subject:match("[^.]+$")]
-  local reply = { headers = { status = question and "ok" or "unknown" } }
-  msg:respond(question and question() or "there are status and uptime", reply)
+  msg:respond(question and question() or "there are status and uptime",
+    { status = question and "ok" or "unknown" }) -- headers of the response
 end, { queue = "gateway" })
 
 -- While the connection is down, publishes are kept and sent later. A heartbeat from the past is of

@@ -175,7 +175,8 @@ uint64_t link_close(struct link *l, record_queue *queue)
 {
     uint64_t lost = 0;
     if (!atomic_exchange(&l->closing, true)) {
-        bool nothing = atomic_load(&l->given_bytes) == 0; /* a dial that failed: nothing to sort out */
+        bool nothing =
+            atomic_load(&l->given_bytes) == 0; /* a dial that failed: nothing to sort out */
         uv_mutex_lock(&l->lock);
         record_queue rest = {0};
         if (nothing)

@@ -328,8 +328,8 @@ static bool process(struct link *l, const record *r)
     return true;
 }
 
-/* A publish that could not be sent now goes back to where it was. When the loop has taken the rest of the
- * chunk meanwhile, it gets this one, too. */
+/* A publish that could not be sent now goes back to where it was. When the loop has taken the rest
+ * of the chunk meanwhile, it gets this one, too. */
 static void put_back(struct link *l, const record_chunk *c, size_t at, size_t size)
 {
     size_t next = at + size;
@@ -344,8 +344,8 @@ static void put_back(struct link *l, const record_chunk *c, size_t at, size_t si
     mailbox_post(&l->mailbox, &event);
 }
 
-/* Works through the active chunk. A record is claimed before it is processed: link_close() takes what is not
- * claimed, at once and for good, so each record is either processed or salvaged. */
+/* Works through the active chunk. A record is claimed before it is processed: link_close() takes
+ * what is not claimed, at once and for good, so each record is either processed or salvaged. */
 static void process_chunk(struct link *l, record_chunk *c)
 {
     size_t at = atomic_load(&l->active_read);
