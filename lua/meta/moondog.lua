@@ -29,7 +29,7 @@ local moondog = {}
 ---@field fresh boolean a link made by the watchdog; false: the library has the old one back
 ---@field outage number how long the connection was down
 ---@field links integer links made so far
----@field reason? string why a fresh link was needed: "start", "closed", "probe", "reconnecting", "hung", "requested"
+---@field reason? string why a fresh link was needed: "start", "closed", "probe", "hung", ...; see status()
 ---@field answered? boolean only in the hook probe
 
 ---@class moondog.hooks
@@ -186,7 +186,10 @@ function connection:request(subject, data, options) end
 ---@return moondog.error? err
 function connection:flush(timeout) end
 
----@return table status name, state, ready, attempt, outage, links, subscriptions, server, reason, error
+---name, state ("idle", "dialing", "up", "reconnecting", "closed", "stopped"), ready, attempt, outage, links,
+---subscriptions, server, error, and reason, why the newest link was lost or not made: "start", "closed", "dial_failed",
+---"dial_timeout", "reconnecting", "probe", "hung", "requested"; "none" before the first.
+---@return table status
 function connection:status() end
 
 ---links, dials, dials_failed, reconnects, abandoned, hanging, in_msgs, in_bytes, out_msgs, out_bytes,

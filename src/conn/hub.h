@@ -13,13 +13,14 @@
 
 struct connection;
 
-#define HUB_HANGING_MAX                                                                            \
-    32 /* links that were given up and have not come back; no dials at the cap */
-#define HUB_DIALS_PER_SECOND 50 /* of all connections together: a storm is not answered with one   \
-                                 */
-#define HUB_RECLAIM_MS 500u     /* between two looks for the sockets of links that hang */
-#define HUB_BATCH_NS                                                                               \
-    2000000u /* so long at most are messages handled before timers have their turn */
+/* Links that were given up and have not come back; no dials at the cap. */
+#define HUB_HANGING_MAX 32
+/* Of all connections together: a storm is not answered with one. */
+#define HUB_DIALS_PER_SECOND 50
+/* Between two looks for the sockets of links that hang. */
+#define HUB_RECLAIM_MS 500u
+/* So long at most are messages handled before timers have their turn. */
+#define HUB_BATCH_NS 2000000u
 
 struct hub {
     uv_loop_t *loop;

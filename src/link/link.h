@@ -73,11 +73,11 @@ void link_set_token(struct link *l, const char *token);
 void link_answer_delay(struct link *l, uint32_t delay_ms);
 
 /* The link is given up: it delivers nothing any more, publishes nothing that it has not begun,
- * and destroys itself as soon as it can. `queue` is what waits for it; afterwards it holds the publishes of
- * both, in order, without those that the link has begun. (One of these may come back by
- * LINK_EVENT_RETURNED.) Returns how many could not be saved because there was no memory. Idempotent. A
- * message that the library had taken already, but not sent, is lost with the link: NATS delivers at most
- * once. */
+ * and destroys itself as soon as it can. `queue` is what waits for it; afterwards it holds the
+ * publishes of both, in order, without those that the link has begun. (One of these may come back
+ * by LINK_EVENT_RETURNED.) Returns how many could not be saved because there was no memory.
+ * Idempotent. A message that the library had taken already, but not sent, is lost with the link:
+ * NATS delivers at most once. */
 uint64_t link_close(struct link *l, record_queue *queue);
 
 /* After LINK_EVENT_GONE, when the mailbox is empty and no subscription is left: joins the worker

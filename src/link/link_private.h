@@ -28,8 +28,9 @@ struct link {
     unsigned drains_running;
     record_chunk *active; /* the worker reads it without the lock; only it moves active_read */
 
-    /* Up to where the active chunk is claimed: by the worker record by record, by link_close() the rest
-     * at once (LINK_ALL_CLAIMED). So a record is processed or salvaged, never both, never neither. */
+    /* Up to where the active chunk is claimed: by the worker record by record, by link_close() the
+     * rest at once (LINK_ALL_CLAIMED). So a record is processed or salvaged: never both, never
+     * neither. */
     _Atomic size_t active_read;
     atomic_bool closing; /* from here on nothing is delivered or published */
 

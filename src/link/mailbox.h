@@ -34,8 +34,7 @@ typedef enum {
     LINK_EVENT_SLOW,           /* sub: a burst of drops began */
     LINK_EVENT_SUB_FAILED,     /* sub, error */
     LINK_EVENT_PUBLISH_FAILED, /* error, number: how many messages are lost */
-    LINK_EVENT_RETURNED, /* records: a publish that was under way when the link was given up;
-                            NULL: lost, no memory */
+    LINK_EVENT_RETURNED,       /* records: a publish that was under way; NULL: it is lost */
     LINK_EVENT_GONE,           /* the worker has ended; link_join() does not block any more */
 } link_event_type;
 

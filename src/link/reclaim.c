@@ -50,7 +50,7 @@ static bool is_silent(int fd, uint32_t silent_ms)
 
 static bool hangs(const reclaim *r, int fd)
 {
-    struct sockaddr_storage peer;
+    struct sockaddr_storage peer = {0};
     socklen_t size = sizeof peer;
     return getpeername(fd, (struct sockaddr *)&peer, &size) == 0 &&
            contains(r->hanging, r->hanging_count, port_of(&peer)) && has_marks(fd) &&

@@ -376,10 +376,11 @@ static void read_inbox_prefix(lua_State *L, int index, link_options *o)
 void options_read_connection(lua_State *L, int index, struct binding *b)
 {
     options_check(L, index, connect_names, "moondog.connect");
-    b->options.link = link_options_new();
-    if (b->options.link == NULL)
+    link_options *o = b->options.link = link_options_new();
+    if (o == NULL) {
         luaL_error(L, "no memory for a connection");
-    link_options *o = b->options.link;
+        return; /* never: luaL_error() does not come back */
+    }
     b->name = copy(L, options_string(L, index, "name", "default"));
     if (b->name[0] == '\0' || strlen(b->name) > 128)
         luaL_error(L, "option \"name\" has to have 1 to 128 bytes");

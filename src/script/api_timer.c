@@ -1,5 +1,6 @@
 /* Timers and backoff policies of the Lua API. Loop thread, or the loading one: then they only
  * declare. */
+#include <assert.h>
 #include <lauxlib.h>
 #include <stdlib.h>
 
@@ -68,6 +69,7 @@ static void on_tick(uv_timer_t *handle)
     t->running = true;
     if (!t->repeats)
         timer_stop(t);
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it does not count references */
     struct task *task = task_begin(t->generation, &t->callback);
     if (task == NULL) {
         on_finished(t);
@@ -98,8 +100,11 @@ void api_start_timers(struct generation *g)
 
 void api_close_timers(struct generation *g)
 {
-    while (g->timers != NULL)
+    while (g->timers != NULL) {
+        const struct lua_timer *t = g->timers;
         timer_stop(g->timers);
+        assert(g->timers != t);
+    }
 }
 
 uint32_t api_seconds(lua_State *L, int arg, double min, double max)

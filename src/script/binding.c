@@ -2,6 +2,7 @@
  */
 #include "script/binding.h"
 
+#include <assert.h>
 #include <lauxlib.h>
 #include <math.h>
 #include <stdlib.h>
@@ -344,6 +345,7 @@ void binding_detach(struct binding *b)
         h->subscription = NULL;
         h->over = true;
         unlink_handler(h);
+        assert(b->handlers != h);
         handler_release(h);
     }
 }

@@ -14,7 +14,7 @@
 #include "script/message.h"
 #include "script/task.h"
 
-#define SCRIPT_BYTES_MAX (16 * 1024 * 1024)
+#define SCRIPT_BYTES_MAX ((size_t)16 * 1024 * 1024)
 
 /* ---- memory ---- */
 
@@ -211,7 +211,7 @@ char *generation_read_file(const char *path, size_t *length, error *e)
         capacity = capacity == 0 ? 16384 : capacity * 2;
         char *more = capacity > SCRIPT_BYTES_MAX ? NULL : realloc(text, capacity);
         if (more == NULL) {
-            error_set(e, "too_large", ERROR_CLASS_NONE, "the script %s is larger than %d bytes",
+            error_set(e, "too_large", ERROR_CLASS_NONE, "the script %s is larger than %zu bytes",
                       path, SCRIPT_BYTES_MAX);
             goto failed;
         }

@@ -1,6 +1,7 @@
 /* Tasks: coroutines for script functions. See task.h. Loop thread. */
 #include "script/task.h"
 
+#include <assert.h>
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -380,8 +381,11 @@ void task_drop(struct task *t)
 
 void task_close_all(struct generation *g)
 {
-    while (g->parked != NULL)
-        task_drop(g->parked);
+    while (g->parked != NULL) {
+        struct task *t = g->parked;
+        task_drop(t);
+        assert(g->parked != t);
+    }
     for (struct task *t = g->spawned, *next; t != NULL; t = next) {
         next = t->next;
         task_end(t, false);
