@@ -211,8 +211,9 @@ const connection_options *connection_get_options(const struct connection *c)
 void connection_get_state(const struct connection *c, connection_state *out)
 {
     *out = (connection_state){
-        .state = c->dog.state,
-        .ready = c->up && !c->deaf,
+        .state =
+            c->closing ? WATCHDOG_STOPPED : c->dog.state, /* also before the turn that stops it */
+        .ready = c->up && !c->deaf && !c->closing,
         .attempt = c->dog.attempt > c->attempt_base ? c->dog.attempt - c->attempt_base : 0,
         .outage = connection_outage(c),
         .reason = c->dog.reason,

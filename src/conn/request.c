@@ -109,12 +109,8 @@ static int take_slot(struct connection *c, uint32_t *index, error *e)
 uint64_t connection_request(struct connection *c, const record_message *message, request_done done,
                             void *closure, error *e)
 {
-    if (!c->up || c->closing) {
-        error_set(e, c->closing ? "closed" : "disconnected", ERROR_CLASS_NETWORK,
-                  "connection %s is %s: %s", c->name, watchdog_state_name(c->dog.state),
-                  c->error.code[0] != '\0' ? c->error.message : "there is no link yet");
+    if (!connection_can_ask(c, e))
         return 0;
-    }
     uint32_t index = 0;
     if (open_inbox(c, e) != 0 || take_slot(c, &index, e) != 0)
         return 0;

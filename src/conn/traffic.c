@@ -103,6 +103,19 @@ void connection_bury(struct connection *c, struct link_sub *s)
         link_sub_release(s); /* it stays until the link goes; its messages are dropped */
 }
 
+/* ---- what needs an answer ---- */
+
+bool connection_can_ask(const struct connection *c, error *e)
+{
+    if (c->closing)
+        error_set(e, "closed", ERROR_CLASS_NONE, "connection %s is closed", c->name);
+    else if (!c->up)
+        error_set(e, "disconnected", ERROR_CLASS_NETWORK, "connection %s is %s: %s", c->name,
+                  watchdog_state_name(c->dog.state),
+                  c->error.code[0] != '\0' ? c->error.message : "there is no link yet");
+    return c->up && !c->closing;
+}
+
 /* ---- publishes ---- */
 
 static int refuse(struct connection *c, error *e, const char *code, const char *text, size_t value)
@@ -148,11 +161,8 @@ void connection_send_queue(struct connection *c)
 uint64_t connection_flush(struct connection *c, uint32_t timeout_ms, connection_flushed done,
                           void *closure, error *e)
 {
-    if (!c->up) {
-        error_set(e, "disconnected", ERROR_CLASS_NETWORK, "connection %s is %s", c->name,
-                  watchdog_state_name(c->dog.state));
+    if (!connection_can_ask(c, e))
         return 0;
-    }
     struct flush_waiter *w = calloc(1, sizeof *w);
     if (w == NULL ||
         record_push_command(&c->queue, RECORD_FLUSH, NULL, c->flush_token, timeout_ms) != 0) {
