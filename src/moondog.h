@@ -44,7 +44,26 @@ typedef struct {
     uint32_t load_budget_ms;    /* of loading a script; default 1000; 0: none */
     size_t memory_cap;          /* of a generation, in bytes; default 256 MiB; 0: none */
     uint32_t drain_ms;          /* deadline of the drain in md_stop(); default 10000 */
+    uint32_t retire_ms;         /* for a replaced generation to finish; default 30000 */
+    size_t state_cap;           /* of moondog.state at a reload, in bytes; default 16 MiB */
+    int watch;                  /* not 0: reload when the script or one of its modules changes */
+    uint32_t probation_ms;      /* after a reload; 0 (default): none */
+    double probation_rate;      /* errors a handled message at which the generation before comes
+                                   back; default 0.1 */
 } md_options;
+
+/* What a reload did. */
+typedef struct {
+    uint32_t generation; /* the number of the one that is at work now */
+    uint32_t subscriptions_kept, subscriptions_added, subscriptions_removed;
+    uint32_t connections_kept, connections_added, connections_removed;
+    uint32_t connections_redialled; /* of those kept: their options need a new link */
+    double load_ms, swap_ms;        /* swap: for so long the loop did nothing else */
+} md_reload_result;
+
+/* Called on the loop thread, when the reload is over. One of result and error is NULL; both are
+ * valid for the call. */
+typedef void (*md_reload_fn)(void *closure, const md_reload_result *result, const md_error *error);
 
 /* The version, as "1.2.3". Any thread. */
 MD_API const char *md_version(void);
@@ -56,6 +75,17 @@ MD_API md_runtime *md_create(const md_options *options, md_error *error);
 /* Loads the script and puts it to work: its connections are dialled, its subscriptions made. Blocks
  * for at most load_budget_ms. When anything is wrong, nothing has changed. */
 MD_API int md_load(md_runtime *runtime, const char *path, md_error *error);
+
+/* Loads the script again, in a thread of its own, and puts it to work in the place of the running
+ * one: no message is lost, none is handled twice. When anything is wrong, nothing has changed.
+ * `previous`: from the text of the generation before instead of the files. Reloads come one after
+ * the other; those that are asked for meanwhile become one. `fn` may be NULL. -1 and *error: it was
+ * not begun, and fn is not called. May be called from a callback. */
+MD_API int md_reload(md_runtime *runtime, int previous, md_reload_fn fn, void *closure,
+                     md_error *error);
+
+/* The state of the runtime as one line of JSON, to be freed with free(). NULL: no memory. */
+MD_API char *md_status(md_runtime *runtime);
 
 /* Loads the script without putting it to work, and writes what it declares to *report, as lines of
  * text or as one line of JSON. The caller frees *report with free(). */

@@ -4,36 +4,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <uv.h>
 
-#include "base/log.h"
 #include "conn/connection.h"
-#include "conn/hub.h"
-#include "moondog.h"
 #include "report.h"
-#include "script/api.h"
+#include "runtime_private.h"
 #include "script/binding.h"
-#include "script/generation.h"
+#include "script/takeover.h"
 #include "script/task.h"
 
 #define STOP_TICK_MS 20u
 #define END_GRACE_MS 2000u /* for links to end, once the drain is over */
 #define LOG_FLUSH_MS 1000u
-
-struct md_runtime {
-    uv_loop_t own_loop, *loop;
-    struct hub hub;
-    sentinel sentinel;
-    struct logger *log;
-    generation_limits limits;
-    uint32_t drain_ms;
-    uint32_t generations; /* numbers given out */
-    struct generation *generation;
-    uv_timer_t stop_timer;
-    bool stopping, stopped;
-    bool forced;            /* the second md_stop(): nothing is waited for */
-    uint64_t stop_deadline; /* ms, of the whole stop */
-};
 
 const char *md_version(void)
 {
@@ -52,6 +35,9 @@ void md_options_init(md_options *options)
         .load_budget_ms = 1000,
         .memory_cap = 256u * 1024 * 1024,
         .drain_ms = 10000,
+        .retire_ms = 30000,
+        .state_cap = 16u * 1024 * 1024,
+        .probation_rate = 0.1,
     };
 }
 
@@ -65,9 +51,16 @@ static int fail(md_error *out, const char *code, const char *message)
     return -1;
 }
 
-static uint64_t now_ms(void)
+uint64_t runtime_now_ms(void)
 {
     return uv_hrtime() / 1000000u;
+}
+
+int64_t runtime_wall_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 /* ---- making ---- */
@@ -108,7 +101,7 @@ static int open_loop(md_runtime *rt, const md_options *o)
     rt->hub.closure = rt;
     uv_timer_init(rt->loop, &rt->stop_timer);
     rt->stop_timer.data = rt;
-    return 0;
+    return reload_init(rt);
 }
 
 md_runtime *md_create(const md_options *options, md_error *error_out)
@@ -136,30 +129,32 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
         return NULL;
     }
     rt->drain_ms = o.drain_ms;
-    rt->limits = (generation_limits){.hub = &rt->hub,
-                                     .sentinel = &rt->sentinel,
-                                     .handler_budget_ms = o.handler_budget_ms,
-                                     .load_budget_ms = o.load_budget_ms,
-                                     .memory_cap = o.memory_cap};
+    rt->probation_ms = o.probation_ms;
+    rt->probation_rate = o.probation_rate;
+    rt->limits.hub = &rt->hub;
+    rt->limits.sentinel = &rt->sentinel;
+    rt->limits.handler_budget_ms = o.handler_budget_ms;
+    rt->limits.load_budget_ms = o.load_budget_ms;
+    rt->limits.memory_cap = o.memory_cap;
+    rt->limits.state_cap = o.state_cap;
+    rt->limits.retire_ms = o.retire_ms;
+    rt->name = strdup(o.name != NULL ? o.name : "moondog");
+    if (rt->name == NULL || (o.watch != 0 && (rt->watch = file_watch_new(rt)) == NULL)) {
+        fail(error_out, "no_memory", "no memory for a runtime");
+        md_free(rt);
+        return NULL;
+    }
     return rt;
 }
 
 /* ---- scripts ---- */
 
-static int script_error(md_error *out, const error *e, const char *traceback)
+int runtime_error(md_error *out, const error *e, const char *traceback)
 {
     fail(out, e->code, e->message);
     if (out != NULL)
         snprintf(out->traceback, sizeof out->traceback, "%s", traceback);
     return -1;
-}
-
-static void end_generation(md_runtime *rt, struct generation *g)
-{
-    generation_close(g);
-    while (!generation_is_closed(g))
-        uv_run(rt->loop, UV_RUN_NOWAIT);
-    generation_free(g);
 }
 
 /* A generation that was loaded, and not put to work. NULL and *out. */
@@ -172,9 +167,9 @@ static struct generation *load(md_runtime *rt, const char *path, md_error *out)
         fail(out, "no_memory", "cannot make a lua_State: no memory; raise --memory");
         return NULL;
     }
-    if (generation_load(g, path, &e, traceback, sizeof traceback) != 0) {
-        script_error(out, &e, traceback);
-        end_generation(rt, g);
+    if (generation_load(g, path, NULL, &e, traceback, sizeof traceback) != 0) {
+        runtime_error(out, &e, traceback);
+        reload_discard(rt, g);
         return NULL;
     }
     return g;
@@ -190,10 +185,16 @@ int md_load(md_runtime *rt, const char *path, md_error *out)
     error e = {0};
     rt->generations++;
     rt->generation = g;
+    g->loaded_at = runtime_wall_ms();
     log_emit(rt->log, LOG_INFO, "script loaded", log_str("path", path),
              log_int("generation", g->number), log_int("memory", (int64_t)g->memory));
-    if (generation_commit(g, &e) != 0)
-        return script_error(out, &e, "");
+    if (takeover(g, NULL, NULL, &e) != 0) {
+        rt->generation = NULL;
+        reload_discard(rt, g);
+        return runtime_error(out, &e, "");
+    }
+    if (rt->watch != NULL)
+        file_watch_set(rt->watch, g->sources, NULL);
     return 0;
 }
 
@@ -203,19 +204,24 @@ int md_check(md_runtime *rt, const char *path, int json, char **report, md_error
     if (g == NULL)
         return -1;
     *report = report_declarations(g, json != 0);
-    end_generation(rt, g);
+    reload_discard(rt, g);
     return *report != NULL ? 0 : fail(out, "no_memory", "no memory for the report");
 }
 
 /* ---- running ---- */
 
-static void forget_connection(md_runtime *rt, struct connection *c)
+static void forget_in(struct generation *g, const struct connection *c)
 {
-    if (rt->generation == NULL)
-        return;
-    for (struct binding *b = rt->generation->bindings; b != NULL; b = b->next)
-        if (b->connection == c)
-            binding_detach(b);
+    for (struct binding *b = g->bindings; b != NULL; b = b->next)
+        binding_forget(b, c);
+}
+
+static void forget_connection(md_runtime *rt, const struct connection *c)
+{
+    if (rt->generation != NULL)
+        forget_in(rt->generation, c);
+    for (struct generation *g = rt->reloads.retiring; g != NULL; g = g->next)
+        forget_in(g, c);
 }
 
 /* What hangs inside the library is not waited for. */
@@ -251,6 +257,7 @@ static void turn_done(void *closure)
         forget_connection(rt, c);
         connection_free(c);
     }
+    reload_turn(rt);
     if (rt->stopping && all_over(rt))
         stop_now(rt);
 }
@@ -258,7 +265,7 @@ static void turn_done(void *closure)
 static void on_stop_tick(uv_timer_t *timer)
 {
     md_runtime *rt = timer->data;
-    if (now_ms() < rt->stop_deadline)
+    if (runtime_now_ms() < rt->stop_deadline)
         return;
     log_emit(rt->log, LOG_WARN, "stopped at the deadline",
              log_int("hanging_links", rt->hub.hanging));
@@ -280,10 +287,9 @@ void md_stop(md_runtime *rt)
         return;
     }
     rt->stopping = true;
-    rt->stop_deadline = now_ms() + rt->drain_ms + END_GRACE_MS;
+    rt->stop_deadline = runtime_now_ms() + rt->drain_ms + END_GRACE_MS;
     log_emit(rt->log, LOG_INFO, "stopping", log_int("drain_ms", rt->drain_ms));
     if (rt->generation != NULL) {
-        api_close_timers(rt->generation);
         generation_unload(rt->generation);
     }
     for (struct connection *c = rt->hub.connections; c != NULL; c = connection_after(c))
@@ -301,12 +307,12 @@ static void on_closed(uv_handle_t *handle)
 
 static void end_connections(md_runtime *rt)
 {
-    uint64_t deadline = now_ms() + END_GRACE_MS;
+    uint64_t deadline = runtime_now_ms() + END_GRACE_MS;
     for (struct connection *c = rt->hub.connections; c != NULL; c = connection_after(c))
         connection_close(c);
     uv_timer_start(&rt->stop_timer, on_stop_tick, STOP_TICK_MS,
                    STOP_TICK_MS); /* so that it turns */
-    while (!all_over(rt) && !rt->forced && now_ms() < deadline)
+    while (!all_over(rt) && !rt->forced && runtime_now_ms() < deadline)
         uv_run(rt->loop, UV_RUN_ONCE);
     while (rt->hub.connections != NULL) {
         forget_connection(rt, rt->hub.connections);
@@ -322,17 +328,22 @@ void md_free(md_runtime *rt)
     rt->stop_deadline = UINT64_MAX;
     end_connections(rt);
     if (rt->generation != NULL)
-        end_generation(rt, rt->generation);
+        reload_discard(rt, rt->generation);
     rt->generation = NULL;
+    if (!reload_end_all(rt))
+        return; /* a thread that hangs still uses it: better a leak than a crash */
     bool timer_closed = false;
     rt->stop_timer.data = &timer_closed;
     uv_close((uv_handle_t *)&rt->stop_timer, on_closed);
     hub_close(&rt->hub);
-    while (!timer_closed || !hub_closed(&rt->hub))
+    reload_close(rt);
+    file_watch_close(rt->watch);
+    while (!timer_closed || !hub_closed(&rt->hub) || !reload_closed(rt) || !file_watch_closed(rt))
         uv_run(rt->loop, UV_RUN_NOWAIT);
     sentinel_stop(&rt->sentinel);
     if (rt->loop == &rt->own_loop)
         uv_loop_close(&rt->own_loop);
     log_free(rt->log, LOG_FLUSH_MS);
+    free(rt->name);
     free(rt);
 }

@@ -4,7 +4,10 @@
 
 ---@class moondog
 ---@field version string
----@field state table plain data of the script
+---@field state table plain data of the script: nil, booleans, numbers, strings, and tables of these. It crosses
+---a reload: what the generation before has in it comes over what the new top level declares, key by key; only
+---`version` stays as the new one declares it. What cannot cross (functions, userdata, metatables, cycles, more
+---than --state) is named, and the reload refused.
 ---@field log moondog.log
 local moondog = {}
 
@@ -102,6 +105,8 @@ function moondog.spawn(f, ...) end
 
 ---Waits. Everything else goes on.
 ---@param seconds number
+---@return true? ok
+---@return moondog.error? err
 function moondog.sleep(seconds) end
 
 ---Runs f every so many seconds. A tick is left out while the last run still waits.
@@ -120,13 +125,22 @@ function moondog.after(seconds, f) end
 ---@return number
 function moondog.now() end
 
----Runs f when the script has been put to work.
----@param f function
+---Runs f when the script has been put to work, before its first message; after a reload with the state that has
+---come over, and with the `version` that it had, so that it can be brought up to date. What f subscribes before it
+---first waits takes over what the generation before had.
+---@param f fun(state: table, old_version?: any)
 function moondog.on_start(f) end
 
----Runs f before the script is taken out of work.
+---Runs f when the script is taken out of work: at the end, or when another generation has taken over. What it
+---writes to moondog.state then comes too late.
 ---@param f function
 function moondog.on_unload(f) end
+
+---Loads the script again and puts it to work, as SIGHUP does. Waits. After a reload the generation that was
+---replaced finishes what it has begun (--retire); then what still waits gets an error with the code "replaced".
+---@return integer? generation number of the new one
+---@return moondog.error? err the script goes on as it was
+function moondog.reload() end
 
 ---@class moondog.log
 local log = {}

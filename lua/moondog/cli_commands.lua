@@ -124,6 +124,9 @@ local run = {
     "Script code cannot take the process down: a handler that raises is reported and counted, one that runs "
       .. "for longer than its budget is stopped, and a script that needs more memory than its cap gets an "
       .. "error. Everything else goes on.",
+    "SIGHUP reloads the script, and so does `--watch` when it or a module of it has changed: the new text is "
+      .. "loaded beside the running one and takes over between two messages; none is lost, none is handled "
+      .. "twice. When anything is wrong with it, that is logged, and the running one goes on.",
     "SIGTERM and SIGINT drain: nothing new is accepted, handlers that are at work finish, pending publishes "
       .. "are sent, and the process exits. A second signal exits at once.",
     "Logs go to standard error, one event a line.",
@@ -137,6 +140,17 @@ local run = {
       .. "temporary folder, and ends with moondog. It needs nats-server to be installed." },
     { flag = "--name", value = "N", convert = process_name, text = "What this process is called in logs and "
       .. "by tools. Default: the name of FILE without its folder and `.lua`." },
+    { flag = "--watch", text = "Reload when FILE or a module that it required has changed." },
+    { flag = "--probation", value = "SECONDS", convert = decimal("--probation", "seconds", 0, 86400),
+      default = 0, text = "How long a new generation is watched after a reload, in seconds: when too many of "
+        .. "its handlers fail, the one before comes back. 0: it is not watched." },
+    { flag = "--probation-rate", value = "PERCENT",
+      convert = whole("--probation-rate", "percent", 1, 100), default = 10,
+      text = "How many of a hundred messages may fail on probation. Fewer than 5 failures never count." },
+    { flag = "--retire", value = "SECONDS", convert = decimal("--retire", "seconds", 0, 86400), default = 30,
+      text = "How long a generation that was replaced may take to finish what it has begun, in seconds." },
+    { flag = "--state", value = "MB", convert = whole("--state", "megabytes", 1, 4096), default = 16,
+      text = "How large moondog.state may be at a reload, in megabytes." },
     { flag = "--log", value = "FORMAT", choices = { "auto", "logfmt", "short", "json" }, default = "auto",
       text = "How log lines look. `logfmt` is key=value, `json` is one object a line, `short` is for "
         .. "people, `auto` is short on a terminal and logfmt otherwise." },
@@ -184,8 +198,8 @@ local check = {
   summary = "look for mistakes in a policy without running it",
   description = {
     "Compiles FILE and runs its declarations in a dry state, without a network: nothing is connected, no "
-      .. "handler runs. Prints the connections and subscriptions that it declares, and the problems that "
-      .. "were found, each with its line.",
+      .. "handler runs. Prints the connections and subscriptions that it declares, and what is probably "
+      .. "a mistake although it can be loaded.",
   },
   arguments = {
     { name = "FILE", key = "file", convert = policy_file, text = "The policy, a Lua file." },
@@ -196,8 +210,8 @@ local check = {
   environment = {},
   files = {},
   exits = {
-    { "0", "No problem was found." },
-    { "1", "FILE cannot be loaded, or there is a problem." },
+    { "0", "FILE can be loaded." },
+    { "1", "FILE cannot be loaded." },
     { "2", "Usage: an unknown option, or no FILE." },
   },
   examples = {

@@ -1,7 +1,7 @@
 -- Runs first in every generation: takes away what could take the runtime down, and makes what loads code
--- load it so that it can be interrupted. Called with the scheduler's wait token, the log, and what tells
--- whether the time budget of the entry is used up.
-local wait_token, log, over_budget = ...
+-- load it so that it can be interrupted. Called with the scheduler's wait token, the log, what tells whether
+-- the time budget of the entry is used up, and what reads a file and remembers it while the script is loaded.
+local wait_token, log, over_budget, read_source = ...
 
 local jit_off = jit.off
 local debug_traceback, debug_getinfo, debug_getlocal = debug.traceback, debug.getinfo, debug.getlocal
@@ -34,24 +34,44 @@ end
 
 loadstring = load
 
+local function load_file(path, ...)
+    local text, err = read_source(path)
+    if text == false then return interpreted(raw_loadfile(path, "t", ...)) end
+    if not text then return nil, err end
+    return interpreted(raw_load(text, "@" .. path, "t", ...))
+end
+
 function loadfile(name, mode, env)
     local ok, err = text_only(mode)
     if not ok then return nil, err end
-    if env == nil then return interpreted(raw_loadfile(name, "t")) end
-    return interpreted(raw_loadfile(name, "t", env))
+    if env == nil then return load_file(name) end
+    return load_file(name, env)
 end
 
 function dofile(name)
     return assert(loadfile(name))()
 end
 
+-- Where a module is; like package.searchpath, but a file that is remembered need not be there any more.
+local function find_module(name)
+    local tried = {}
+    for template in package.path:gmatch("[^;]+") do
+        local path = template:gsub("%?", (name:gsub("%.", "/")))
+        local text, err = read_source(path)
+        if text == false then return package.searchpath(name, package.path) end
+        if text then return path end
+        tried[#tried + 1] = "\n\t" .. err
+    end
+    return nil, table.concat(tried)
+end
+
 -- Lua modules: like the stock searcher, but text only and interpreted.
 local function search_lua(name)
-    local path, err = package.searchpath(name, package.path)
-    if not path then return err end
-    local chunk, problem = loadfile(path)
+    local path, tried = find_module(name)
+    if not path then return tried end
+    local chunk, err = load_file(path)
     if not chunk then
-        error("error loading module '" .. name .. "' from file '" .. path .. "':\n\t" .. problem, 0)
+        error("error loading module '" .. name .. "' from file '" .. path .. "':\n\t" .. err, 0)
     end
     return chunk
 end

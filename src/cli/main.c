@@ -114,6 +114,11 @@ static void read_options(lua_State *L, md_options *o)
     o->load_budget_ms = (uint32_t)get_number(L, "load_budget", o->load_budget_ms);
     o->memory_cap = (size_t)(get_number(L, "memory", (double)o->memory_cap / 1048576) * 1048576);
     o->drain_ms = (uint32_t)(get_number(L, "drain", o->drain_ms / 1000.0) * 1000);
+    o->retire_ms = (uint32_t)(get_number(L, "retire", o->retire_ms / 1000.0) * 1000);
+    o->state_cap = (size_t)(get_number(L, "state", (double)o->state_cap / 1048576) * 1048576);
+    o->watch = get_flag(L, "watch");
+    o->probation_ms = (uint32_t)(get_number(L, "probation", 0) * 1000);
+    o->probation_rate = get_number(L, "probation_rate", o->probation_rate * 100) / 100;
 }
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -122,11 +127,18 @@ static void on_signal(uv_signal_t *handle, int number)
     md_stop(handle->data);
 }
 
-static void watch_signal(uv_loop_t *loop, uv_signal_t *handle, md_runtime *rt, int number)
+static void on_reload_signal(uv_signal_t *handle, int number)
+{
+    (void)number;
+    md_reload(handle->data, 0, NULL, NULL, NULL); /* what comes of it is in the log */
+}
+
+static void watch_signal(uv_loop_t *loop, uv_signal_t *handle, md_runtime *rt, int number,
+                         uv_signal_cb callback)
 {
     uv_signal_init(loop, handle);
     handle->data = rt;
-    uv_signal_start(handle, on_signal, number);
+    uv_signal_start(handle, callback, number);
     uv_unref((uv_handle_t *)handle);
 }
 
@@ -135,7 +147,7 @@ static int run_script(lua_State *L, const char *file)
     md_options o;
     md_error e = {0};
     uv_loop_t loop;
-    uv_signal_t terminate, interrupt;
+    uv_signal_t terminate, interrupt, hangup;
     read_options(L, &o);
     uv_loop_init(&loop);
     o.loop = &loop;
@@ -146,11 +158,13 @@ static int run_script(lua_State *L, const char *file)
     if (md_load(rt, file, &e) != 0) {
         code = EXIT_FAILED;
     } else {
-        watch_signal(&loop, &terminate, rt, SIGTERM);
-        watch_signal(&loop, &interrupt, rt, SIGINT);
+        watch_signal(&loop, &terminate, rt, SIGTERM, on_signal);
+        watch_signal(&loop, &interrupt, rt, SIGINT, on_signal);
+        watch_signal(&loop, &hangup, rt, SIGHUP, on_reload_signal);
         md_run(rt);
         uv_close((uv_handle_t *)&terminate, NULL);
         uv_close((uv_handle_t *)&interrupt, NULL);
+        uv_close((uv_handle_t *)&hangup, NULL);
     }
     md_free(rt); /* its log is written out before we say our last word */
     uv_run(&loop, UV_RUN_NOWAIT);

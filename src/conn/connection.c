@@ -109,6 +109,65 @@ void connection_close(struct connection *c)
     hub_again(c->hub);
 }
 
+bool connection_is_open(const struct connection *c)
+{
+    return !c->closing && !c->draining;
+}
+
+void connection_configure(struct connection *c, const connection_options *options)
+{
+    link_options_retain(options->link);
+    link_options_release(c->options.link);
+    c->options = *options;
+    watchdog_configure(&c->dog, &options->watchdog, connection_now(c));
+    connection_set_timer(c);
+}
+
+static void inherit(struct connection *heir, const struct connection *c)
+{
+    heir->links += c->links;
+    heir->dials += c->dials;
+    heir->dials_failed += c->dials_failed;
+    heir->reconnects += c->reconnects;
+    heir->abandoned += c->abandoned;
+    heir->in_messages += c->in_messages;
+    heir->in_bytes += c->in_bytes;
+    heir->out_messages += c->out_messages;
+    heir->out_bytes += c->out_bytes;
+    heir->pending_dropped += c->pending_dropped;
+    heir->dropped += c->dropped;
+    heir->publish_lost += c->publish_lost;
+}
+
+void connection_hand_over(struct connection *c, struct connection *heir, uint32_t timeout_ms)
+{
+    log_emit(c->hub->log, LOG_INFO, "connection handed over", log_str("connection", c->name),
+             log_str("from", c->server), log_str("to", heir->server));
+    inherit(heir, c);
+    c->heir = heir;
+    connection_observe(c, NULL, NULL);
+    if (c->up)
+        connection_drain(c, timeout_ms);
+    else
+        connection_close(c);
+}
+
+/* What cannot be sent by `c` any more: its heir's to send, before what came later, or lost. */
+void connection_give_up_queue(struct connection *c)
+{
+    if (c->heir == NULL) {
+        c->publish_lost += c->queue.publishes;
+        record_queue_clear(&c->queue);
+        return;
+    }
+    record_queue all = {0};
+    for (record_chunk *chunk; (chunk = record_queue_take(&c->queue)) != NULL; free(chunk))
+        c->heir->publish_lost += record_queue_salvage(&all, chunk, chunk->read);
+    record_queue_append(&all, &c->heir->queue);
+    c->heir->queue = all;
+    hub_again(c->hub);
+}
+
 void connection_drain(struct connection *c, uint32_t timeout_ms)
 {
     if (c->draining || c->closing)
@@ -130,12 +189,13 @@ void connection_check_drain(struct connection *c)
     if (!c->draining || c->closing)
         return;
     bool late = connection_now(c) >= c->drain_deadline;
-    bool busy = c->subscription_count > (c->inbox.subscription != NULL) ||
+    bool busy = c->subscription_count > (c->inbox.subscription != NULL) || c->inbox.waiting > 0 ||
                 (c->observer != NULL && c->observer->busy != NULL && c->observer->busy(c->closure));
-    if (!late && busy)
+    bool stranded = c->heir != NULL && !c->up; /* its heir sends the rest */
+    if (!late && !stranded && busy)
         return;
     bool nothing = c->queue.head == NULL && (c->link == NULL || link_unsent_bytes(c->link) == 0);
-    if (late || (!c->up && nothing)) {
+    if (late || stranded || (!c->up && nothing)) {
         if (late)
             log_emit(c->hub->log, LOG_WARN, "drain deadline passed", log_str("connection", c->name),
                      log_int("subscriptions", c->subscription_count),
@@ -180,6 +240,9 @@ void connection_free(struct connection *c)
         c->subscriptions->link_subs = 0;
         subscription_end(c->subscriptions);
     }
+    for (struct connection *other = c->hub->connections; other != NULL; other = other->next)
+        if (other->heir == c)
+            other->heir = c->heir;
     record_queue_clear(&c->queue);
     free(c->inbox.slots);
     *c->back = c->next;

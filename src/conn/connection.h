@@ -81,6 +81,14 @@ void connection_close(struct connection *c);
 /* Stops the subscriptions, lets what has arrived be handled, flushes what was published, then
  * closes: when that is done, or after timeout_ms. */
 void connection_drain(struct connection *c, uint32_t timeout_ms);
+/* Whether subscriptions and publishes are taken: it is neither closed nor drained. */
+bool connection_is_open(const struct connection *c);
+/* Takes over what can change without a new link: the watchdog's timings, the pending cap, the
+ * built-in policy. `options->link` has to be link_options_equal() to what there is. */
+void connection_configure(struct connection *c, const connection_options *options);
+/* `heir` is up and does all that `c` did: it goes on with the counters, and sends what `c` cannot
+ * send any more. `c` is drained, without an observer. */
+void connection_hand_over(struct connection *c, struct connection *heir, uint32_t timeout_ms);
 /* A completely fresh link, now. -1: the connection is closed. */
 int connection_reconnect(struct connection *c, error *e);
 /* After close: false while links are still ending. */

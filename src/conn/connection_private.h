@@ -101,6 +101,7 @@ struct connection {
     struct flush_waiter *flushes;
     uint64_t flush_token;
 
+    struct connection *heir; /* sends what this one cannot send any more; NULL: it is lost */
     bool draining, drain_flushed;
     uint64_t drain_deadline;
 
@@ -116,6 +117,7 @@ uint64_t connection_now(const struct connection *c); /* ms */
 void connection_set_error(struct connection *c, const error *e);
 double connection_outage(const struct connection *c); /* seconds, negative: none */
 void connection_check_drain(struct connection *c);
+void connection_give_up_queue(struct connection *c);
 void connection_carry_out_wants(struct connection *c);
 
 /* drive.c */

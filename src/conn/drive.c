@@ -157,8 +157,7 @@ static void stopped(struct connection *c)
     error_set(&e, "closed", ERROR_CLASS_NONE, "connection %s was closed by the script", c->name);
     c->closing = true;
     c->draining = false;
-    c->publish_lost += c->queue.publishes;
-    record_queue_clear(&c->queue);
+    connection_give_up_queue(c);
     connection_fail_waiters(c, &e);
     subscriptions_end_all(c);
     log_emit(c->hub->log, LOG_INFO, "connection ended", log_str("connection", c->name),

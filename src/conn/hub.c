@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 
+#include "base/random.h"
 #include "conn/connection_private.h"
 
 static void on_wake(uv_async_t *wake)
@@ -100,9 +101,7 @@ void hub_reclaim(struct hub *h)
 int hub_init(struct hub *h, uv_loop_t *loop, struct logger *log)
 {
     *h = (struct hub){.loop = loop, .log = log};
-    h->random = uv_hrtime();
-    uv_random(NULL, NULL, &h->random, sizeof h->random, 0, NULL);
-    h->random |= 1;
+    h->random = random_seed();
     h->dial_tokens = HUB_DIALS_PER_SECOND;
     h->dial_tokens_at = uv_hrtime();
     int failed = uv_async_init(loop, &h->wake, on_wake);
@@ -144,13 +143,9 @@ bool hub_closed(const struct hub *h)
     return h->handles == 0;
 }
 
-/* xorshift64*: jitter needs no better. */
 double hub_random(struct hub *h)
 {
-    h->random ^= h->random >> 12;
-    h->random ^= h->random << 25;
-    h->random ^= h->random >> 27;
-    return (double)((h->random * 0x2545f4914f6cdd1dULL) >> 11) / 9007199254740992.0;
+    return random_next(&h->random);
 }
 
 uint32_t hub_dial_wait(struct hub *h)

@@ -137,12 +137,14 @@ static void on_current_event(struct connection *c, struct link *l, const link_ev
 /* It was accepted before all that waits. */
 static void on_returned(struct connection *c, link_event *event)
 {
-    if (event->records == NULL || c->closing) {
+    if (event->records == NULL) {
         c->publish_lost++;
         return;
     }
     record_queue_prepend(&c->queue, event->records);
     event->records = NULL;
+    if (c->dog.state == WATCHDOG_STOPPED)
+        connection_give_up_queue(c);
 }
 
 static void receive_slot_events(struct connection *c, struct link_slot *slot)

@@ -113,6 +113,16 @@ void subscription_handle(struct subscription *s, subscription_handler handler,
     s->closure = closure;
 }
 
+void subscription_set_pending(struct subscription *s, const subscription_options *options)
+{
+    s->limits.pending_messages = options->pending_messages;
+    s->limits.pending_bytes = options->pending_bytes;
+    if (s->wire == NULL)
+        return;
+    atomic_store_explicit(&s->wire->max_messages, options->pending_messages, memory_order_relaxed);
+    atomic_store_explicit(&s->wire->max_bytes, options->pending_bytes, memory_order_relaxed);
+}
+
 /* Not active any more, and told so; freed when no link names it. */
 void subscription_end(struct subscription *s)
 {

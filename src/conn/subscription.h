@@ -35,6 +35,8 @@ struct subscription *subscription_new(struct connection *c, const subscription_o
 /* Who handles the messages, from the next one on. NULL handlers: dropped and ignored. */
 void subscription_handle(struct subscription *s, subscription_handler handler,
                          subscription_ended ended, void *closure);
+/* Other pending limits from now on; what else `options` says does not count. */
+void subscription_set_pending(struct subscription *s, const subscription_options *options);
 /* No message is handled after this. */
 void subscription_unsubscribe(struct subscription *s);
 /* What has arrived, or is on its way, is still handled. */

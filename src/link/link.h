@@ -29,7 +29,7 @@ struct link_sub {
     struct link *link;                /* counted */
     void *owner;                      /* the loop's; not touched by other threads */
     char *subject, *queue;            /* queue NULL: none */
-    uint64_t max_messages, max_bytes; /* pending limits; 0: none */
+    _Atomic uint64_t max_messages, max_bytes; /* pending limits; 0: none */
     uint64_t deliver_max;             /* unsubscribe by itself after so many; 0: never */
     /* The delivery thread's half. */
     _Atomic uint64_t put_messages, put_bytes, dropped;

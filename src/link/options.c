@@ -74,8 +74,7 @@ bool link_options_equal(const link_options *a, const link_options *b)
            same(a->tls_cert, b->tls_cert) && same(a->tls_key, b->tls_key) &&
            same(a->tls_hostname, b->tls_hostname) && same(a->inbox_prefix, b->inbox_prefix) &&
            a->no_echo == b->no_echo && a->ignore_discovered == b->ignore_discovered &&
-           a->library_reconnect == b->library_reconnect && a->ping_ms == b->ping_ms &&
-           a->dial_timeout_ms == b->dial_timeout_ms && a->probe_timeout_ms == b->probe_timeout_ms;
+           a->library_reconnect == b->library_reconnect && a->ping_ms == b->ping_ms;
 }
 
 /* Where the host starts: behind "scheme://" and "user:password@". */

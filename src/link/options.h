@@ -36,7 +36,8 @@ link_options *link_options_retain(link_options *o);
 /* Wipes the secrets and frees at the last release. NULL is harmless. */
 void link_options_release(link_options *o);
 
-/* Whether two connections with these options can share one link: everything but the fallback. */
+/* Whether a link that was made with the one can go on with the other: everything but the timeouts
+ * and the fallback, which count for the next link. */
 bool link_options_equal(const link_options *a, const link_options *b);
 
 /* Checks one server URL (scheme nats, tls or none; host; port) and appends a normalised copy. */

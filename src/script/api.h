@@ -4,6 +4,7 @@
 #ifndef MD_SCRIPT_API_H
 #define MD_SCRIPT_API_H
 
+#include <lauxlib.h>
 #include <lua.h>
 
 #include "script/binding.h"
@@ -18,6 +19,7 @@ void api_open(lua_State *L);
 
 /* Metatables. [-0, +0] */
 void api_register_connection(lua_State *L);
+void api_register_subscription(lua_State *L);
 void api_register_timer(lua_State *L);
 void api_register_backoff(lua_State *L);
 
@@ -51,10 +53,25 @@ bool options_function(lua_State *L, int index, const char *name);
 /* Fills the options of a binding from the table at `index`. */
 void options_read_connection(lua_State *L, int index, struct binding *b);
 
+/* Raises an error that names `what` when `over`: the generation was replaced. */
+void api_check_not(lua_State *L, bool over, const char *what);
+
 /* A number of seconds at a position of the arguments, as milliseconds. */
 uint32_t api_seconds(lua_State *L, int arg, double min, double max);
 
 /* The binding of the connection handle at an argument. */
 struct binding *api_check_connection(lua_State *L, int arg);
+/* Its connection, or NULL and *e when it has ended. Raises an error while loading. */
+struct connection *api_live(lua_State *L, struct binding *b, const char *what, error *e);
+/* connection:subscribe(subject, handler [, options]) */
+int api_subscribe(lua_State *L);
+
+/* The metatable of a type, with its methods. [-0, +1] */
+void api_register_type(lua_State *L, const char *type, const luaL_Reg *methods, lua_CFunction gc);
+
+/* Fields of the table on top. [-0, +0] */
+void api_set_number(lua_State *L, const char *name, double value);
+void api_set_string(lua_State *L, const char *name, const char *value);
+void api_set_boolean(lua_State *L, const char *name, bool value);
 
 #endif

@@ -39,7 +39,14 @@ static int on_start(lua_State *L)
 
 static int on_unload(lua_State *L)
 {
+    api_check_not(L, generation_of(L)->retiring, "moondog.on_unload");
     return add_callback(L, &generation_of(L)->on_unload, "on_unload");
+}
+
+void api_check_not(lua_State *L, bool over, const char *what)
+{
+    if (over)
+        luaL_error(L, "%s: this generation of the script was replaced by another", what);
 }
 
 /* ---- spawn, sleep, now ---- */
@@ -59,6 +66,7 @@ static void on_spawned_finished(void *closure)
 static int spawn(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TFUNCTION);
+    api_check_not(L, generation_of(L)->cancelled, "moondog.spawn");
     struct spawned *s = calloc(1, sizeof *s);
     if (s == NULL)
         return luaL_error(L, "no memory for a task");
@@ -71,7 +79,8 @@ static int spawn(lua_State *L)
 
 static void on_slept(struct task *t)
 {
-    task_resume(t, 0);
+    lua_pushboolean(t->co, 1);
+    task_resume(t, 1);
 }
 
 static int sleep_(lua_State *L)
@@ -79,6 +88,27 @@ static int sleep_(lua_State *L)
     struct task *t = task_current(L, "moondog.sleep");
     task_set_timer(t, api_seconds(L, 1, 0, SLEEP_MAX_S), on_slept);
     return task_park(t, L, NULL, NULL);
+}
+
+static void cancel_reload(struct task *t, void *closure)
+{
+    const generation_limits *limits = &t->generation->limits;
+    limits->reload_cancel(limits->reload_closure, closure);
+}
+
+/* Waits: the number of the new generation, or nil, err. */
+static int reload(lua_State *L)
+{
+    struct task *t = task_current(L, "moondog.reload");
+    const generation_limits *limits = &t->generation->limits;
+    api_check_not(L, t->generation->retiring, "moondog.reload");
+    struct reload_request *request = limits->reload(limits->reload_closure, t);
+    if (request == NULL) {
+        error e = {0};
+        error_set(&e, "stopping", ERROR_CLASS_NONE, "the runtime stops, or has no memory");
+        return message_fail(L, &e);
+    }
+    return task_park(t, L, cancel_reload, request);
 }
 
 static int now(lua_State *L)
@@ -163,20 +193,46 @@ static int log_error(lua_State *L)
     return write_log(L, LOG_ERROR);
 }
 
+/* ---- helpers of all parts ---- */
+
+void api_register_type(lua_State *L, const char *type, const luaL_Reg *methods, lua_CFunction gc)
+{
+    luaL_newmetatable(L, type);
+    lua_pushcfunction(L, gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pushstring(L, type);
+    lua_setfield(L, -2, "__metatable");
+    lua_newtable(L);
+    luaL_register(L, NULL, methods);
+    lua_setfield(L, -2, "__index");
+}
+
+void api_set_number(lua_State *L, const char *name, double value)
+{
+    lua_pushnumber(L, value);
+    lua_setfield(L, -2, name);
+}
+
+void api_set_string(lua_State *L, const char *name, const char *value)
+{
+    lua_pushstring(L, value);
+    lua_setfield(L, -2, name);
+}
+
+void api_set_boolean(lua_State *L, const char *name, bool value)
+{
+    lua_pushboolean(L, value);
+    lua_setfield(L, -2, name);
+}
+
 /* ---- the module ---- */
 
 void api_open(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"connect", api_connect},
-                                         {"backoff", api_backoff},
-                                         {"spawn", spawn},
-                                         {"sleep", sleep_},
-                                         {"every", api_every},
-                                         {"after", api_after},
-                                         {"now", now},
-                                         {"on_start", on_start},
-                                         {"on_unload", on_unload},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"connect", api_connect}, {"backoff", api_backoff}, {"spawn", spawn}, {"sleep", sleep_},
+        {"every", api_every},     {"after", api_after},     {"now", now},     {"reload", reload},
+        {"on_start", on_start},   {"on_unload", on_unload}, {NULL, NULL}};
     static const luaL_Reg levels[] = {{"debug", log_debug},
                                       {"info", log_info},
                                       {"warn", log_warn},
@@ -184,6 +240,7 @@ void api_open(lua_State *L)
                                       {NULL, NULL}};
     message_register(L);
     api_register_connection(L);
+    api_register_subscription(L);
     api_register_timer(L);
     api_register_backoff(L);
     lua_newtable(L);

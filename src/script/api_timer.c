@@ -4,6 +4,7 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 
+#include "base/random.h"
 #include "script/api.h"
 #include "script/task.h"
 
@@ -124,6 +125,7 @@ static int new_timer(lua_State *L, bool repeats, double min)
     struct generation *g = generation_of(L);
     uint32_t ms = api_seconds(L, 1, min, SECONDS_MAX);
     luaL_checktype(L, 2, LUA_TFUNCTION);
+    api_check_not(L, g->retiring, repeats ? "moondog.every" : "moondog.after");
     struct lua_timer **handle = lua_newuserdata(L, sizeof *handle);
     *handle = NULL;
     luaL_getmetatable(L, TIMER_TYPE);
@@ -179,15 +181,8 @@ static int timer_gc(lua_State *L)
 
 void api_register_timer(lua_State *L)
 {
-    luaL_newmetatable(L, TIMER_TYPE);
-    lua_pushcfunction(L, timer_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pushliteral(L, "timer");
-    lua_setfield(L, -2, "__metatable");
-    lua_newtable(L);
-    lua_pushcfunction(L, timer_cancel);
-    lua_setfield(L, -2, "cancel");
-    lua_setfield(L, -2, "__index");
+    static const luaL_Reg methods[] = {{"cancel", timer_cancel}, {NULL, NULL}};
+    api_register_type(L, TIMER_TYPE, methods, timer_gc);
     lua_pop(L, 1);
 }
 
@@ -236,7 +231,7 @@ static int backoff_call(lua_State *L)
     double attempt = options_number(L, 2, "attempt", 1, 1, 1e9);
     double outage = options_number(L, 2, "outage", 0, 0, 1e12);
     double previous = options_number(L, 2, "previous", 0, 0, 1e12);
-    double random = options_number(L, 2, "random", hub_random(generation_of(L)->limits.hub), 0,
+    double random = options_number(L, 2, "random", random_next(&generation_of(L)->random), 0,
                                    0.9999999999999999);
     lua_getfield(L, 2, "class");
     int cls =

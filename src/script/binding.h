@@ -22,6 +22,9 @@ struct binding {
     struct callback hooks[CONNECTION_NOTICE_COUNT];
     struct callback policy, token;
     struct connection *connection; /* NULL before commit, and after it ended */
+    /* Dialled because the options changed; takes the place of `connection` when it is up. */
+    struct connection *successor;
+    struct binding *older, *newer; /* the same connection in the generations around this one */
     struct handler *handlers;
     unsigned busy;  /* handlers that have not finished */
     int handle_ref; /* the userdata that scripts hold */
@@ -36,9 +39,14 @@ struct handler {
     struct callback callback;
     struct message_slot slot;
     struct subscription *subscription; /* NULL: not committed, or ended */
-    char *subject, *queue, *name;
+    struct subscription *successor;    /* the same on binding->successor */
+    struct subscription *leaving;      /* the same on a connection that was handed over */
+    struct handler *matched;           /* of the generation before, while this one takes over */
+    char *subject, *queue;
+    char *key;                /* subject and queue */
+    struct handler *same_key; /* the next one with this key, while another generation takes over */
+    bool taken;               /* matched by a handler of that one */
     subscription_options options;
-    bool over;
 };
 
 /* The hooks as `on = { ... }` spells them, in the order of connection_notice. */
@@ -48,14 +56,28 @@ extern const char *const binding_hook_names[CONNECTION_NOTICE_COUNT];
 struct binding *binding_new(struct generation *g);
 void binding_free(struct binding *b);
 
-/* Makes the connection and its subscriptions, and starts it. */
-int binding_commit(struct binding *b, error *e);
-/* Lets go of the connection and of all handlers. */
+/* Makes what is declared: the connection, unless the generation before has it, and the
+ * subscriptions that it has not. -1 and *e: then binding_undo(). See takeover.h. */
+int binding_prepare(struct binding *b, struct binding *older, error *e);
+void binding_undo(struct binding *b);
+/* Puts what was prepared to work. Cannot fail. */
+void binding_commit(struct binding *b);
+/* Drains the connection, and closes the one that was to take its place. */
+void binding_drain(struct binding *b, uint32_t timeout_ms);
+void binding_close(struct binding *b);
+/* Its hooks, policy and token function are not called any more. */
+void binding_silence(struct binding *b);
+/* Lets go of the connection, and ends the subscriptions that are left. */
 void binding_detach(struct binding *b);
+/* The connection is about to be freed. */
+void binding_forget(struct binding *b, const struct connection *c);
 
-/* NULL and *e. The callback is set by the caller; committed bindings subscribe at once. */
+/* NULL and *e. The callback is set by the caller. */
 struct handler *handler_new(struct binding *b, const subscription_options *options, error *e);
+/* Subscribes, or takes the subscription over from the generation before. -1 and *e: it is over. */
 int handler_commit(struct handler *h, error *e);
+void handler_unsubscribe(struct handler *h);
+void handler_drain(struct handler *h);
 void handler_retain(struct handler *h);
 void handler_release(struct handler *h);
 

@@ -1,20 +1,23 @@
 /* Generations: making, loading, putting to work, ending. See generation.h for the threads. */
 #include "script/generation.h"
 
-#include <errno.h>
 #include <lauxlib.h>
 #include <luajit.h>
 #include <lualib.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/random.h"
 #include "script/api.h"
 #include "script/binding.h"
 #include "script/embedded.h"
 #include "script/message.h"
+#include "script/source.h"
 #include "script/task.h"
 
-#define SCRIPT_BYTES_MAX ((size_t)16 * 1024 * 1024)
+#define EMPTY_BYTES (256u * 1024) /* closing a state with less is quick */
+#define STEP_BYTES 1024u          /* that make the collector do a step */
+#define STEP_MULTIPLIER 4000      /* of the work in one step: some 40 KiB */
 
 /* ---- memory ---- */
 
@@ -34,6 +37,8 @@ static void *allocate(void *closure, void *block, size_t old, size_t size)
     void *fresh = realloc(block, size);
     if (fresh != NULL)
         g->memory += size - old;
+    if (g->memory > g->memory_peak)
+        g->memory_peak = g->memory;
     return fresh;
 }
 
@@ -124,6 +129,27 @@ static int over_budget(lua_State *L)
     return 1;
 }
 
+/* The text of a file, or nil and why not. While the generation is loaded, what is read is
+ * remembered; a script at work reads what is there now, by itself: false. [-0, +1 or 2] */
+static int read_source(lua_State *L)
+{
+    struct generation *g = generation_of(L);
+    const char *path = luaL_checkstring(L, 1);
+    error e = {0};
+    if (!g->loading) {
+        lua_pushboolean(L, 0);
+        return 1;
+    }
+    const source_file *file = sources_read(g->sources, path, &e);
+    if (file != NULL) {
+        lua_pushlstring(L, file->text, file->length);
+        return 1;
+    }
+    lua_pushnil(L);
+    lua_pushstring(L, e.message);
+    return 2;
+}
+
 /* package.preload's loader of an embedded module; its index is the upvalue. */
 static int load_embedded(lua_State *L)
 {
@@ -159,6 +185,8 @@ static int set_up(lua_State *L)
     lua_pop(L, 1);
     lua_getfield(L, -1, "loaded");
     api_open(L);
+    lua_pushvalue(L, -1);
+    g->module_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_setfield(L, -2, "moondog");
     const embedded_module *sandbox = find_embedded("moondog.sandbox");
     if (luaL_loadbuffer(L, sandbox->text, sandbox->length, sandbox->chunk) != 0)
@@ -166,7 +194,8 @@ static int set_up(lua_State *L)
     lua_pushlightuserdata(L, task_wait_token());
     lua_pushcfunction(L, log_from_sandbox);
     lua_pushcfunction(L, over_budget);
-    lua_call(L, 3, 0);
+    lua_pushcfunction(L, read_source);
+    lua_call(L, 4, 0);
     return 0;
 }
 
@@ -177,7 +206,8 @@ struct generation *generation_new(const generation_limits *limits, uint32_t numb
         return NULL;
     g->limits = *limits;
     g->number = number;
-    g->protect_ref = LUA_NOREF;
+    g->random = random_seed();
+    g->protect_ref = g->module_ref = g->old_version_ref = LUA_NOREF;
     g->spawned_end = &g->spawned;
     g->L = lua_newstate(allocate, g);
     if (g->L == NULL || lua_cpcall(g->L, set_up, g) != 0) {
@@ -195,42 +225,6 @@ struct generation *generation_new(const generation_limits *limits, uint32_t numb
 }
 
 /* ---- loading ---- */
-
-char *generation_read_file(const char *path, size_t *length, error *e)
-{
-    FILE *f = fopen(path, "re");
-    char *text = NULL;
-    *length = 0;
-    if (f == NULL) {
-        error_set(e, "unreadable", ERROR_CLASS_NONE, "cannot read the script %s: %s", path,
-                  strerror(errno));
-        return NULL;
-    }
-    size_t capacity = 0;
-    do {
-        capacity = capacity == 0 ? 16384 : capacity * 2;
-        char *more = capacity > SCRIPT_BYTES_MAX ? NULL : realloc(text, capacity);
-        if (more == NULL) {
-            error_set(e, "too_large", ERROR_CLASS_NONE, "the script %s is larger than %zu bytes",
-                      path, SCRIPT_BYTES_MAX);
-            goto failed;
-        }
-        text = more;
-        *length += fread(text + *length, 1, capacity - *length, f);
-    } while (*length == capacity);
-    if (ferror(f)) {
-        error_set(e, "unreadable", ERROR_CLASS_NONE, "cannot read the script %s: %s", path,
-                  strerror(errno));
-        goto failed;
-    }
-    fclose(f);
-    return text;
-
-failed:
-    free(text);
-    fclose(f);
-    return NULL;
-}
 
 struct load {
     struct generation *g;
@@ -297,32 +291,29 @@ static int run_script(lua_State *L)
     return 0;
 }
 
-static char *copy_path(const char *path)
-{
-    return strdup(path);
-}
-
-int generation_load(struct generation *g, const char *path, error *e, char *traceback, size_t size)
+int generation_load(struct generation *g, const char *path, sources *from, error *e,
+                    char *traceback, size_t size)
 {
     struct load load = {
         .g = g, .path = path, .e = e, .traceback = traceback, .traceback_size = size};
     traceback[0] = '\0';
-    char *text = generation_read_file(path, &load.length, e);
-    if (text == NULL)
+    g->sources = from != NULL ? sources_retain(from) : sources_new();
+    g->path = strdup(path);
+    if (g->sources == NULL || g->path == NULL)
+        return error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the script %s", path);
+    const source_file *file = sources_read(g->sources, path, e);
+    if (file == NULL)
         return -1;
-    g->path = copy_path(path);
-    load.text = text;
-    if (load.length > 0 && text[0] == LUA_SIGNATURE[0]) {
-        free(text);
+    load.text = file->text;
+    load.length = file->length;
+    if (load.length > 0 && load.text[0] == LUA_SIGNATURE[0])
         return error_set(e, "bytecode", ERROR_CLASS_NONE,
                          "%s: this is bytecode, which is not loaded: give the Lua source", path);
-    }
     g->loading = true;
     budget_enter(&g->budget, g->limits.load_budget_ms);
     int status = lua_cpcall(g->L, run_script, &load);
     bool overran = budget_leave(&g->budget);
     g->loading = false;
-    free(text);
     if (status != 0) { /* out of memory, or the budget ended between the calls */
         load.status = status;
         note_error(g->L, &load);
@@ -345,30 +336,44 @@ int generation_load(struct generation *g, const char *path, error *e, char *trac
 
 /* ---- work ---- */
 
-static void run_callbacks(struct generation *g, struct callback_node *list)
+/* [-0, +2] */
+static void push_start_arguments(lua_State *L, void *closure)
+{
+    struct generation *g = closure;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, g->module_ref);
+    lua_pushliteral(L, "state");
+    lua_rawget(L, -2);
+    lua_remove(L, -2);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, g->old_version_ref);
+}
+
+/* push may be NULL; otherwise it pushes two arguments. */
+static void run_callbacks(struct generation *g, struct callback_node *list, generation_fn push)
 {
     for (struct callback_node *n = list; n != NULL; n = n->next) {
         struct task *t = task_begin(g, &n->callback);
-        if (t != NULL)
-            task_start(t, 0);
+        if (t == NULL)
+            continue;
+        int count = 0;
+        if (push != NULL && generation_protect(g, push, g, 2, n->callback.kind) == 0) {
+            lua_xmove(g->L, t->co, 2);
+            count = 2;
+        }
+        task_start(t, count);
     }
 }
 
-int generation_commit(struct generation *g, error *e)
+void generation_start(struct generation *g)
 {
-    g->committed = true;
-    for (struct binding *b = g->bindings; b != NULL; b = b->next)
-        if (binding_commit(b, e) != 0)
-            return -1;
     api_start_timers(g);
-    run_callbacks(g, g->on_start);
+    run_callbacks(g, g->on_start, push_start_arguments);
     hub_again(g->limits.hub);
-    return 0;
 }
 
 void generation_unload(struct generation *g)
 {
-    run_callbacks(g, g->on_unload);
+    api_close_timers(g);
+    run_callbacks(g, g->on_unload, NULL);
 }
 
 bool generation_is_busy(const struct generation *g)
@@ -385,13 +390,59 @@ void generation_sweep(struct generation *g)
 
 /* ---- the end ---- */
 
-static void free_callbacks(struct callback_node *list)
+void generation_retire(struct generation *g)
 {
-    while (list != NULL) {
-        struct callback_node *next = list->next;
-        free(list);
-        list = next;
-    }
+    g->retiring = true;
+    g->retire_deadline = uv_hrtime() / 1000000u + g->limits.retire_ms;
+    for (struct binding *b = g->bindings; b != NULL; b = b->next)
+        binding_silence(b);
+    generation_unload(g);
+}
+
+bool generation_has_finished(const struct generation *g)
+{
+    if (generation_is_busy(g))
+        return false;
+    for (const struct binding *b = g->bindings; b != NULL; b = b->next)
+        if (b->handlers != NULL || (b->newer == NULL && b->connection != NULL))
+            return false;
+    return true;
+}
+
+bool generation_cancel(struct generation *g)
+{
+    uint64_t until = uv_hrtime() + GENERATION_SLICE_NS;
+    error e = {0};
+    error_set(&e, "replaced", ERROR_CLASS_NONE,
+              "this generation of the script was replaced, and had %.1f s to finish",
+              g->limits.retire_ms / 1000.0);
+    g->cancelled = true;
+    while (g->parked != NULL && uv_hrtime() < until)
+        task_interrupt(g->parked, &e);
+    return g->parked == NULL;
+}
+
+static void clear_callbacks(struct callback_node *list, lua_State *L)
+{
+    for (; list != NULL; list = list->next)
+        callback_clear(&list->callback, L);
+}
+
+/* Cuts what the script could reach, so that the collector can take it in slices. */
+static int drop_roots(lua_State *L)
+{
+    struct generation *g = lua_touserdata(L, 1);
+    luaL_unref(L, LUA_REGISTRYINDEX, g->module_ref);
+    luaL_unref(L, LUA_REGISTRYINDEX, g->old_version_ref);
+    clear_callbacks(g->on_start, L);
+    clear_callbacks(g->on_unload, L);
+    lua_newtable(L);
+    lua_setfield(L, LUA_REGISTRYINDEX, "_LOADED");
+    lua_newtable(L);
+    lua_replace(L, LUA_GLOBALSINDEX);
+    lua_gc(L, LUA_GCSETSTEPMUL, STEP_MULTIPLIER);
+    g->steps_left = 100 + g->memory / STEP_BYTES; /* more than two cycles take */
+    return 0;
 }
 
 void generation_close(struct generation *g)
@@ -404,14 +455,52 @@ void generation_close(struct generation *g)
     for (struct binding *b = g->bindings; b != NULL; b = b->next)
         binding_detach(b);
     generation_sweep(g);
-    budget_forget(g->limits.sentinel, &g->budget);
-    lua_close(g->L); /* the handles of timers that scripts still held are closed by this */
-    g->L = NULL;
+    if (lua_cpcall(g->L, drop_roots, g) != 0)
+        lua_pop(g->L, 1);
 }
 
-bool generation_is_closed(const struct generation *g)
+/* lua_gc(LUA_GCSTEP) also does all the work that the collector was behind, which may be long; an
+ * allocation of this size lets it do exactly one step. */
+static int collect_slice(lua_State *L)
 {
-    return g->closing && g->handles == 0;
+    struct generation *g = lua_touserdata(L, 1);
+    uint64_t until = uv_hrtime() + GENERATION_SLICE_NS;
+    while (g->memory > EMPTY_BYTES && g->steps_left > 0 && uv_hrtime() < until) {
+        g->steps_left--;
+        lua_newuserdata(L, STEP_BYTES);
+        lua_pop(L, 1);
+    }
+    return 0;
+}
+
+/* Closing a state frees all that it has in one go, which may take long: most of it is collected
+ * before, in slices. */
+static bool is_empty(struct generation *g)
+{
+    if (lua_cpcall(g->L, collect_slice, g) != 0)
+        return true;
+    return g->memory <= EMPTY_BYTES || g->steps_left == 0;
+}
+
+bool generation_close_step(struct generation *g, bool hurry)
+{
+    if (g->L != NULL) {
+        if (!hurry && !is_empty(g)) /* finalizers are ours: scripts can have none */
+            return false;
+        budget_forget(g->limits.sentinel, &g->budget);
+        lua_close(g->L); /* the handles of timers that scripts still held are closed by this */
+        g->L = NULL;
+    }
+    return g->handles == 0;
+}
+
+static void free_callbacks(struct callback_node *list)
+{
+    while (list != NULL) {
+        struct callback_node *next = list->next;
+        free(list);
+        list = next;
+    }
 }
 
 void generation_free(struct generation *g)
@@ -422,6 +511,7 @@ void generation_free(struct generation *g)
     }
     free_callbacks(g->on_start);
     free_callbacks(g->on_unload);
+    sources_release(g->sources);
     free(g->path);
     free(g);
 }

@@ -15,9 +15,12 @@
 #include "conn/connection.h"
 #include "conn/hub.h"
 #include "script/budget.h"
+#include "script/source.h"
 
 struct binding;
 struct lua_timer;
+struct reload_request;
+struct takeover;
 struct task;
 
 /* A function of the script with what is needed to name it in a report. */
@@ -34,6 +37,14 @@ typedef struct {
     sentinel *sentinel;
     uint32_t handler_budget_ms, load_budget_ms;
     size_t memory_cap;
+    size_t state_cap;   /* of moondog.state, packed */
+    uint32_t retire_ms; /* what a generation that was replaced may take to finish */
+    /* A script asks for a reload, and `t` goes on when that is over: with the number of the new
+     * generation, or nil, err. The result is for reload_cancel(), when the task ends before.
+     * NULL: not now. */
+    struct reload_request *(*reload)(void *closure, struct task *t);
+    void (*reload_cancel)(void *closure, struct reload_request *request);
+    void *reload_closure;
 } generation_limits;
 
 struct generation {
@@ -41,12 +52,18 @@ struct generation {
     uint32_t number;
     lua_State *L; /* its main thread: used between entries, from the loop */
     budget budget;
-    size_t memory;
+    size_t memory, memory_peak;
     uint64_t memory_refusals;
     bool loading;   /* the top level runs: it declares, and cannot wait or send */
     bool committed; /* it is at work */
+    bool retiring;  /* it was replaced: what it has begun is finished */
+    bool cancelled; /* the deadline of that has passed: nothing waits any more */
     bool closing;
+    uint64_t retire_deadline;  /* ms */
+    struct generation *next;   /* in the runtime's list of those that retire */
+    struct takeover *takeover; /* while it takes over from another */
     char *path;
+    sources *sources; /* what it was loaded from */
 
     struct binding *bindings;
     struct callback_node *on_start, *on_unload;
@@ -59,10 +76,16 @@ struct generation {
     struct task *running;
     unsigned idle_count, parked_count;
     int protect_ref;      /* the C function behind generation_protect() */
+    int module_ref;       /* the module `moondog` */
+    int old_version_ref;  /* state.version of the generation before; LUA_NOREF: none */
     natsMsg *garbage[64]; /* handled messages, destroyed together */
     unsigned garbage_count;
-    uint64_t errors;  /* of all callbacks */
-    unsigned handles; /* open libuv handles */
+    uint64_t errors; /* of all callbacks */
+    uint64_t handled, handler_errors;
+    unsigned handles;  /* open libuv handles */
+    size_t steps_left; /* of the collector, after it was closed */
+    int64_t loaded_at; /* ms since 1970 */
+    uint64_t random;
 };
 
 struct callback_node {
@@ -73,23 +96,39 @@ struct callback_node {
 /* Without a script. NULL when out of memory. */
 struct generation *generation_new(const generation_limits *limits, uint32_t number);
 
-/* Compiles the file and runs its top level, under the load budget and the memory cap. -1 and *e
- * with the place, and the script's traceback in `traceback` (of `size` bytes). */
-int generation_load(struct generation *g, const char *path, error *e, char *traceback, size_t size);
+/* Compiles the file and runs its top level, under the load budget and the memory cap. Files that
+ * are in `from` are taken from there; NULL: all are read. -1 and *e with the place, and the
+ * script's traceback in `traceback` (of `size` bytes). */
+int generation_load(struct generation *g, const char *path, sources *from, error *e,
+                    char *traceback, size_t size);
 
-/* Puts it to work: its connections start, its subscriptions and timers too, then on_start. */
-int generation_commit(struct generation *g, error *e);
-
-/* Runs its on_unload functions. */
+/* Starts its timers and runs its on_start functions, up to where they wait. See takeover.h for
+ * what comes before. */
+void generation_start(struct generation *g);
+/* Stops its timers and runs its on_unload functions. */
 void generation_unload(struct generation *g);
 
 /* Whether handlers or other tasks have not finished. */
 bool generation_is_busy(const struct generation *g);
 
-/* Cancels timers and tasks, closes connections' ties to it. The state is closed when
- * generation_is_closed(); then generation_free(). */
+/* Another one has taken its place: hooks, policies and timers are not called any more, what was
+ * begun is finished. */
+void generation_retire(struct generation *g);
+/* Whether it has nothing left to do, once it retires. */
+bool generation_has_finished(const struct generation *g);
+/* What waits gets the error "replaced", and nothing can wait any more. Takes one slice of time;
+ * false: not all was reached yet. */
+bool generation_cancel(struct generation *g);
+
+/* How long work is done that could be done later, before the loop goes on. */
+#define GENERATION_SLICE_NS 1000000u
+
+/* Ends timers and tasks, and the connections' ties to it. Then generation_close_step() until it is
+ * true, then generation_free(). */
 void generation_close(struct generation *g);
-bool generation_is_closed(const struct generation *g);
+/* Frees its memory: one slice, or all at once when in a hurry. False: not closed yet; the loop has
+ * to turn. */
+bool generation_close_step(struct generation *g, bool hurry);
 void generation_free(struct generation *g);
 
 /* Destroys the messages that were handled. */
@@ -115,8 +154,5 @@ static inline bool callback_is_set(const struct callback *cb)
 }
 /* "file:line" of the function at index, into cb->name. */
 void callback_name_by_place(struct callback *cb, lua_State *L, int index);
-
-/* Reads a file: whole text, to be freed. NULL and *e. */
-char *generation_read_file(const char *path, size_t *length, error *e);
 
 #endif

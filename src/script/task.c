@@ -92,6 +92,7 @@ static void failed(struct generation *g, struct callback *cb, struct report *r, 
                    bool overran)
 {
     g->errors++;
+    g->handler_errors += strcmp(cb->kind, "handler") == 0;
     cb->errors++;
     cb->overruns += overran;
     if (status == LUA_ERRMEM) { /* its text is known, and there may be no memory to ask for more */
@@ -299,6 +300,8 @@ struct task *task_current(lua_State *L, const char *what)
                    what);
     if (g->running == NULL)
         luaL_error(L, "%s waits, and a policy cannot wait", what);
+    if (g->cancelled)
+        luaL_error(L, "%s waits, and the time of this generation of the script is over", what);
     return g->running;
 }
 
@@ -367,6 +370,15 @@ void task_resume_error(struct task *t, const error *e)
     }
     lua_xmove(g->L, t->co, 2);
     task_resume(t, 2);
+}
+
+void task_interrupt(struct task *t, const error *e)
+{
+    task_cancel cancel = t->cancel;
+    t->cancel = NULL;
+    if (cancel != NULL)
+        cancel(t, t->closure);
+    task_resume_error(t, e);
 }
 
 void task_drop(struct task *t)

@@ -12,6 +12,7 @@
 
 #include "script/generation.h"
 
+struct binding;
 struct message;
 struct task;
 
@@ -33,6 +34,7 @@ struct task {
     task_finished finished;
     void *finished_closure;
     struct message *message; /* that it handles: valid until it is over */
+    struct binding *binding; /* of what it waits for */
     uv_timer_t timer;
     bool has_timer;
     void (*on_timeout)(struct task *t);
@@ -61,6 +63,8 @@ void task_set_timer(struct task *t, uint32_t timeout_ms, void (*on_timeout)(stru
 void task_resume(struct task *t, int count);
 /* The same with nil, err. */
 void task_resume_error(struct task *t, const error *e);
+/* It gets nil, err instead of what it waits for. */
+void task_interrupt(struct task *t, const error *e);
 /* It is parked no more and its coroutine is dropped; the script does not see it. */
 void task_drop(struct task *t);
 

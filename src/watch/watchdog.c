@@ -134,6 +134,13 @@ static void give_up_old_link(const turn *t)
 
 /* ---- while there is a link ---- */
 
+static void schedule_checks(const turn *t)
+{
+    watchdog *w = t->w;
+    w->probe_at = w->config.probe_ms > 0 ? later(t, w->config.probe_ms) : WATCHDOG_NEVER;
+    w->audit_at = later(t, w->config.interval_ms);
+}
+
 /* What was asked before is void: an audit that waited behind a reconnect is no sign of a hang. */
 static void carry_messages(const turn *t, watchdog_action_type tell, watchdog_reason reason)
 {
@@ -142,8 +149,7 @@ static void carry_messages(const turn *t, watchdog_action_type tell, watchdog_re
     w->state = WATCHDOG_UP;
     w->outage_since = WATCHDOG_NEVER;
     w->probes_missed = 0;
-    w->probe_at = w->config.probe_ms > 0 ? later(t, w->config.probe_ms) : WATCHDOG_NEVER;
-    w->audit_at = later(t, w->config.interval_ms);
+    schedule_checks(t);
     emit(t, tell, w->link, reason);
 }
 
@@ -377,17 +383,31 @@ static uint32_t at_least_one(uint32_t ms)
     return ms > 0 ? ms : 1; /* 0 would be a deadline that is always due: a loop without end */
 }
 
-void watchdog_init(watchdog *w, const watchdog_config *config)
+static void set_config(watchdog *w, const watchdog_config *config)
 {
-    *w = (watchdog){.config = *config, .state = WATCHDOG_IDLE};
+    w->config = *config;
     w->config.interval_ms = at_least_one(config->interval_ms);
     w->config.timeout_ms = at_least_one(config->timeout_ms);
     w->config.probe_timeout_ms = at_least_one(config->probe_timeout_ms);
     w->config.reconnecting_ms = at_least_one(config->reconnecting_ms);
     w->config.grace_ms = at_least_one(config->grace_ms);
+}
+
+void watchdog_init(watchdog *w, const watchdog_config *config)
+{
+    *w = (watchdog){.state = WATCHDOG_IDLE};
+    set_config(w, config);
     w->outage_since = WATCHDOG_NEVER;
     w->gone_deadline = WATCHDOG_NEVER;
     forget_deadlines(w);
+}
+
+void watchdog_configure(watchdog *w, const watchdog_config *config, uint64_t now)
+{
+    turn t = {w, now, NULL};
+    set_config(w, config);
+    if (w->state == WATCHDOG_UP)
+        schedule_checks(&t);
 }
 
 void watchdog_step(watchdog *w, const watchdog_event *event, uint64_t now,

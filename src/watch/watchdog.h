@@ -146,6 +146,9 @@ typedef struct {
 
 void watchdog_init(watchdog *w, const watchdog_config *config);
 
+/* Other timings from now on. What is under way keeps the deadline that it has. */
+void watchdog_configure(watchdog *w, const watchdog_config *config, uint64_t now);
+
 /* Takes one event at `now` and fills *actions (overwritten) in the order in which they are to be
  * done. Any event is allowed in any state. */
 void watchdog_step(watchdog *w, const watchdog_event *event, uint64_t now,

@@ -39,7 +39,7 @@ end
 -- The functions that the core registers.
 local function registered_functions()
   local set = {}
-  for _, file in ipairs { "api_connection", "api_module", "api_timer", "message" } do
+  for _, file in ipairs { "api_connection", "api_subscription", "api_module", "api_timer", "message" } do
     for name in read("src/script/" .. file .. ".c"):gmatch('{"([%w_]+)",%s*[%w_]+}') do set[name] = true end
   end
   return sorted(set)

@@ -107,11 +107,33 @@ end
 -- written as Lua literals. options: args (more of them), and those of start().
 function M.run(text, values, options)
   options = options or {}
-  local args = { "run", M.script(M.fill(text, values)), "--log", "json" }
+  local path = M.script(M.fill(text, values))
+  local args = { "run", path, "--log", "json" }
   for _, arg in ipairs(options.args or {}) do
     args[#args + 1] = arg
   end
-  return M.start(args, options)
+  local self = M.start(args, options)
+  self.script_path = path
+  return self
+end
+
+-- Replaces the script of M.run().
+function M:rewrite(text, values)
+  run.file(self.script_path:match("[^/]+$"), M.fill(text, values))
+end
+
+-- Asks for a reload and waits for what comes of it: the log entry of "script reloaded" or of
+-- "reload failed". `text` (nil: as it is) replaces the script before.
+function M:reload(text, values)
+  if text then
+    self:rewrite(text, values)
+  end
+  local function over(entry)
+    return entry.msg == "script reloaded" or entry.msg == "reload failed"
+  end
+  local before = #self:find_logs(over)
+  self:signal("sighup")
+  return self:wait_log(over, 20, before + 1)
 end
 
 function M.fill(text, values)

@@ -1,0 +1,588 @@
+/* One generation after another: loading in a thread of its own, the swap on the loop, the
+ * retirement of what was replaced, going back. See runtime_private.h. Loop thread, but load_main().
+ */
+#include <malloc.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "conn/connection.h"
+#include "runtime_private.h"
+#include "script/binding.h"
+#include "script/message.h"
+#include "script/state.h"
+#include "script/takeover.h"
+#include "script/task.h"
+
+#define RETIRING_MAX 16u      /* generations; beyond it the oldest is cancelled */
+#define RETIRE_TICK_MS 20u    /* between two looks at the deadlines */
+#define RETIRE_GRACE_MS 5000u /* after it was cancelled: for connections to end */
+#define LOAD_GRACE_MS 5000u   /* over the budget: for code that has to come back first */
+#define LOAD_UNLIMITED_MS 60000u
+#define HANGING_MAX 4u
+#define TRIM_BYTES (8u * 1024 * 1024) /* of a heap that was freed */
+#define PROBATION_ERRORS_MIN 5u
+#define END_JOB_MS 2000u /* that a load may take when the runtime ends */
+
+typedef enum { RELOAD_FILE, RELOAD_PREVIOUS, RELOAD_IF_CHANGED } reload_kind;
+
+struct reload_request {
+    struct reload_request *next;
+    reload_kind kind;
+    md_reload_fn fn; /* NULL: nobody wants to know */
+    void *closure;
+    struct task *task; /* of the script that asked; NULL: none, or it has ended */
+};
+
+struct load_job {
+    struct load_job *next; /* among those that hang */
+    md_runtime *rt;
+    reload_kind kind;
+    struct reload_request *requests;
+    uv_thread_t thread;
+    uint64_t begun; /* ns */
+    /* Written by the thread, read when `finished`. */
+    struct generation *g;
+    char *path;
+    sources *from;
+    error error;
+    char traceback[sizeof((md_error *)0)->traceback];
+    int status;
+    atomic_bool finished;
+};
+
+/* ---- telling ---- */
+
+static void tell(struct reload_request *requests, const md_reload_result *result, const md_error *e)
+{
+    for (struct reload_request *r = requests, *next; r != NULL; r = next) {
+        next = r->next;
+        if (r->fn != NULL)
+            r->fn(r->closure, result, e);
+        if (r->task != NULL && result != NULL) {
+            lua_pushnumber(r->task->co, result->generation);
+            task_resume(r->task, 1);
+        } else if (r->task != NULL) {
+            error err = {0};
+            error_set(&err, e->code, ERROR_CLASS_NONE, "%s", e->message);
+            task_resume_error(r->task, &err);
+        }
+        free(r);
+    }
+}
+
+static void fail(md_runtime *rt, struct reload_request *requests, const error *e,
+                 const char *traceback)
+{
+    md_error out;
+    runtime_error(&out, e, traceback);
+    rt->reloads.failed++;
+    rt->reloads.last_error = out;
+    rt->reloads.last_error_at = runtime_wall_ms();
+    log_emit(rt->log, LOG_ERROR, "reload failed", log_str("error", out.message),
+             log_str("code", out.code), log_int("generation", rt->generation->number),
+             log_str("traceback", out.traceback));
+    tell(requests, NULL, &out);
+}
+
+/* ---- loading ---- */
+
+static void load_main(void *closure)
+{
+    struct load_job *job = closure;
+    md_runtime *rt = job->rt;
+    job->status = generation_load(job->g, job->path, job->from, &job->error, job->traceback,
+                                  sizeof job->traceback);
+    atomic_store(&job->finished, true);
+    uv_async_send(&rt->reloads.loaded);
+}
+
+static void job_free(struct load_job *job)
+{
+    sources_release(job->from);
+    free(job->path);
+    free(job);
+}
+
+static void on_deadline(uv_timer_t *timer);
+
+static struct load_job *job_new(md_runtime *rt, reload_kind kind, error *e)
+{
+    struct reloads *r = &rt->reloads;
+    if (kind == RELOAD_PREVIOUS && r->previous == NULL) {
+        error_set(e, "no_previous", ERROR_CLASS_NONE, "there is no generation before this one");
+        return NULL;
+    }
+    if (r->hanging_count >= HANGING_MAX) {
+        error_set(e, "hanging", ERROR_CLASS_LIMIT,
+                  "%u loads hang in code that nothing can stop: restart the process",
+                  r->hanging_count);
+        return NULL;
+    }
+    struct load_job *job = calloc(1, sizeof *job);
+    if (job != NULL) {
+        *job = (struct load_job){.rt = rt, .kind = kind, .begun = uv_hrtime()};
+        job->path = strdup(rt->generation->path);
+        job->from = kind == RELOAD_PREVIOUS ? sources_retain(r->previous) : NULL;
+        job->g = generation_new(&rt->limits, rt->generations + 1);
+    }
+    if (job == NULL || job->path == NULL || job->g == NULL ||
+        uv_thread_create(&job->thread, load_main, job) != 0) {
+        error_set(e, "no_memory", ERROR_CLASS_LIMIT,
+                  "cannot load a script: no memory, or no thread");
+        if (job != NULL && job->g != NULL)
+            reload_discard(rt, job->g);
+        if (job != NULL)
+            job_free(job);
+        return NULL;
+    }
+    return job;
+}
+
+/* The next job for all that wait; the last one says which source is wanted. */
+static void begin(md_runtime *rt)
+{
+    struct reloads *r = &rt->reloads;
+    struct reload_request *requests = r->waiting;
+    if (r->job != NULL || requests == NULL || rt->stopping)
+        return;
+    r->waiting = NULL;
+    r->waiting_end = &r->waiting;
+    reload_kind kind = RELOAD_IF_CHANGED;
+    for (const struct reload_request *q = requests; q != NULL; q = q->next)
+        if (q->kind != RELOAD_IF_CHANGED)
+            kind = q->kind;
+    error e = {0};
+    r->job = job_new(rt, kind, &e);
+    if (r->job == NULL) {
+        fail(rt, requests, &e, "");
+        return;
+    }
+    r->job->requests = requests;
+    uint32_t limit = rt->limits.load_budget_ms;
+    uv_update_time(rt->loop);
+    uv_timer_start(&r->deadline, on_deadline, limit > 0 ? limit + LOAD_GRACE_MS : LOAD_UNLIMITED_MS,
+                   0);
+}
+
+static void on_deadline(uv_timer_t *timer)
+{
+    md_runtime *rt = timer->data;
+    struct reloads *r = &rt->reloads;
+    struct load_job *job = r->job;
+    if (job == NULL || atomic_load(&job->finished))
+        return;
+    struct reload_request *requests = job->requests;
+    job->requests = NULL;
+    job->next = r->hanging;
+    r->hanging = job;
+    r->hanging_count++;
+    r->job = NULL;
+    error e = {0};
+    error_set(&e, "hanging", ERROR_CLASS_TIMEOUT,
+              "%s: its top level is in code that no budget can stop, such as a pattern that never "
+              "ends; it is left to itself",
+              job->path);
+    fail(rt, requests, &e, "");
+    begin(rt);
+}
+
+/* ---- the swap ---- */
+
+static int carry_state(struct generation *fresh, struct generation *old, error *e)
+{
+    packed_state packed;
+    if (state_pack(old, old->limits.state_cap, &packed, e) != 0)
+        return -1;
+    int failed = state_unpack(fresh, &packed, e);
+    packed_state_clear(&packed);
+    return failed;
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    (void)timer; /* the turn does what there is to do */
+}
+
+static void start_tick(struct reloads *r)
+{
+    if (!uv_is_active((uv_handle_t *)&r->tick))
+        uv_timer_start(&r->tick, on_tick, RETIRE_TICK_MS, RETIRE_TICK_MS);
+}
+
+static void retire(md_runtime *rt, struct generation *g)
+{
+    struct reloads *r = &rt->reloads;
+    g->next = r->retiring;
+    r->retiring = g;
+    r->retiring_count++;
+    start_tick(r);
+}
+
+static void note_probation(md_runtime *rt, reload_kind kind)
+{
+    rt->reloads.probation_until =
+        rt->probation_ms > 0 && kind != RELOAD_PREVIOUS ? runtime_now_ms() + rt->probation_ms : 0;
+}
+
+/* 0, or -1 and *e: then all is as before. */
+static int swap(md_runtime *rt, struct load_job *job, md_reload_result *result, error *e)
+{
+    struct generation *fresh = job->g, *old = rt->generation;
+    takeover_counts n;
+    uint64_t start = uv_hrtime();
+    if (carry_state(fresh, old, e) != 0 || takeover(fresh, old, &n, e) != 0)
+        return -1;
+    rt->generations++;
+    rt->generation = fresh;
+    fresh->loaded_at = runtime_wall_ms();
+    retire(rt, old);
+    sources_release(rt->reloads.previous);
+    rt->reloads.previous = sources_retain(old->sources);
+    rt->reloads.done++;
+    note_probation(rt, job->kind);
+    uint64_t end = uv_hrtime();
+    *result = (md_reload_result){
+        .generation = fresh->number,
+        .subscriptions_kept = n.kept,
+        .subscriptions_added = n.added,
+        .subscriptions_removed = n.removed,
+        .connections_kept = n.connections_kept,
+        .connections_added = n.connections_added,
+        .connections_removed = n.connections_removed,
+        .connections_redialled = n.connections_redialled,
+        .load_ms = (double)(start - job->begun) / 1e6,
+        .swap_ms = (double)(end - start) / 1e6,
+    };
+    log_emit(rt->log, LOG_INFO, "script reloaded", log_str("path", fresh->path),
+             log_int("generation", fresh->number), log_int("kept", n.kept),
+             log_int("added", n.added), log_int("removed", n.removed),
+             log_num("load_ms", result->load_ms), log_num("swap_ms", result->swap_ms));
+    return 0;
+}
+
+static bool is_unchanged(const md_runtime *rt, const struct load_job *job)
+{
+    char now[SOURCE_HASH_SIZE], then[SOURCE_HASH_SIZE];
+    if (job->kind != RELOAD_IF_CHANGED)
+        return false;
+    sources_hash(job->g->sources, now);
+    sources_hash(rt->generation->sources, then);
+    return strcmp(now, then) == 0;
+}
+
+static void watch(md_runtime *rt, const sources *also)
+{
+    if (rt->watch != NULL)
+        file_watch_set(rt->watch, rt->generation->sources, also);
+}
+
+static void finish(md_runtime *rt, struct load_job *job)
+{
+    md_reload_result result = {0};
+    if (job->status == 0 && is_unchanged(rt, job)) {
+        log_emit(rt->log, LOG_DEBUG, "script unchanged", log_str("path", job->path));
+        reload_discard(rt, job->g);
+        result.generation = rt->generation->number;
+        tell(job->requests, &result, NULL);
+    } else if (job->status == 0 && swap(rt, job, &result, &job->error) == 0) {
+        watch(rt, NULL);
+        tell(job->requests, &result, NULL);
+    } else {
+        watch(rt, job->g->sources);
+        reload_discard(rt, job->g);
+        fail(rt, job->requests, &job->error, job->traceback);
+    }
+}
+
+static void reap_hanging(md_runtime *rt)
+{
+    for (struct load_job **at = &rt->reloads.hanging; *at != NULL;) {
+        struct load_job *job = *at;
+        if (!atomic_load(&job->finished)) {
+            at = &job->next;
+            continue;
+        }
+        *at = job->next;
+        rt->reloads.hanging_count--;
+        uv_thread_join(&job->thread);
+        reload_discard(rt, job->g);
+        job_free(job);
+    }
+}
+
+static void on_loaded(uv_async_t *handle)
+{
+    md_runtime *rt = handle->data;
+    struct load_job *job = rt->reloads.job;
+    reap_hanging(rt);
+    if (job == NULL || !atomic_load(&job->finished))
+        return;
+    uv_timer_stop(&rt->reloads.deadline);
+    rt->reloads.job = NULL;
+    uv_thread_join(&job->thread); /* its last act was to wake us */
+    if (rt->stopping) {
+        error e = {0};
+        error_set(&e, "stopping", ERROR_CLASS_NONE, "the runtime stops");
+        reload_discard(rt, job->g);
+        fail(rt, job->requests, &e, "");
+    } else {
+        finish(rt, job);
+    }
+    job_free(job);
+    begin(rt);
+}
+
+/* ---- asking ---- */
+
+static struct reload_request *ask(md_runtime *rt, reload_kind kind, md_reload_fn fn, void *closure)
+{
+    struct reload_request *q = calloc(1, sizeof *q);
+    if (q == NULL)
+        return NULL;
+    *q = (struct reload_request){.kind = kind, .fn = fn, .closure = closure};
+    *rt->reloads.waiting_end = q;
+    rt->reloads.waiting_end = &q->next;
+    begin(rt);
+    return q;
+}
+
+int md_reload(md_runtime *rt, int previous, md_reload_fn fn, void *closure, md_error *out)
+{
+    error e = {0};
+    if (rt->generation == NULL || rt->stopping)
+        error_set(&e, rt->stopping ? "stopping" : "no_script", ERROR_CLASS_NONE,
+                  rt->stopping ? "the runtime stops" : "this runtime has no script yet");
+    else if (ask(rt, previous ? RELOAD_PREVIOUS : RELOAD_FILE, fn, closure) == NULL)
+        error_set(&e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a reload");
+    else
+        return 0;
+    return runtime_error(out, &e, "");
+}
+
+void reload_if_changed(md_runtime *rt)
+{
+    if (rt->generation != NULL && !rt->stopping)
+        ask(rt, RELOAD_IF_CHANGED, NULL, NULL);
+}
+
+/* The script's own wish is not carried out inside its call: begin() may fail at once, and would
+ * resume a task that is not parked yet. */
+static struct reload_request *ask_from_script(void *closure, struct task *t)
+{
+    md_runtime *rt = closure;
+    struct reload_request *q = rt->stopping ? NULL : calloc(1, sizeof *q);
+    if (q == NULL)
+        return NULL;
+    *q = (struct reload_request){.kind = RELOAD_FILE, .task = t};
+    *rt->reloads.waiting_end = q;
+    rt->reloads.waiting_end = &q->next;
+    hub_again(&rt->hub);
+    return q;
+}
+
+static void task_has_ended(void *closure, struct reload_request *q)
+{
+    (void)closure;
+    q->task = NULL;
+}
+
+/* ---- retiring ---- */
+
+void reload_discard(md_runtime *rt, struct generation *g)
+{
+    generation_close(g);
+    retire(rt, g);
+}
+
+/* Whether it wants another turn soon. */
+static bool retire_step(struct generation *g, bool overdue, uint64_t now)
+{
+    if (g->closing)
+        return g->L != NULL;
+    bool finished = generation_has_finished(g);
+    bool late = now >= g->retire_deadline + RETIRE_GRACE_MS;
+    if (!finished && !late && (overdue || now >= g->retire_deadline)) {
+        if (!generation_cancel(g))
+            return true;
+        finished = generation_has_finished(g);
+        if (overdue && now < g->retire_deadline)
+            g->retire_deadline = now;
+    }
+    if (finished || late)
+        generation_close(g);
+    return g->closing;
+}
+
+static void on_trim(uv_work_t *work)
+{
+    (void)work;
+    malloc_trim(0);
+}
+
+static void on_trimmed(uv_work_t *work, int status)
+{
+    md_runtime *rt = work->data;
+    (void)status;
+    rt->reloads.trimming = false;
+    rt->reloads.handles--;
+}
+
+/* The C library keeps what was freed in small pieces; a large heap goes back to the system. */
+static void give_memory_back(md_runtime *rt, size_t bytes)
+{
+    struct reloads *r = &rt->reloads;
+    if (bytes < TRIM_BYTES || r->trimming)
+        return;
+    r->trim.data = rt;
+    if (uv_queue_work(rt->loop, &r->trim, on_trim, on_trimmed) != 0)
+        return;
+    r->trimming = true;
+    r->handles++;
+}
+
+static void run_retiring(md_runtime *rt)
+{
+    struct reloads *r = &rt->reloads;
+    uint64_t now = runtime_now_ms();
+    bool again = false;
+    unsigned index = 0;
+    for (struct generation **at = &r->retiring; *at != NULL; index++) {
+        struct generation *g = *at;
+        if (!g->closing) {
+            task_run_spawned(g);
+            generation_sweep(g);
+        }
+        again |= retire_step(g, index >= RETIRING_MAX, now);
+        if (g->closing && generation_close_step(g, false)) {
+            *at = g->next;
+            r->retiring_count--;
+            give_memory_back(rt, g->memory_peak);
+            generation_free(g);
+        } else {
+            at = &g->next;
+        }
+    }
+    if (r->retiring == NULL)
+        uv_timer_stop(&r->tick);
+    else if (again)
+        hub_again(&rt->hub);
+}
+
+static void check_probation(md_runtime *rt)
+{
+    struct reloads *r = &rt->reloads;
+    const struct generation *g = rt->generation;
+    if (r->probation_until == 0)
+        return;
+    if (runtime_now_ms() >= r->probation_until) {
+        r->probation_until = 0;
+        log_emit(rt->log, LOG_INFO, "probation passed", log_int("generation", g->number),
+                 log_int("handled", (int64_t)g->handled),
+                 log_int("errors", (int64_t)g->handler_errors));
+        return;
+    }
+    if (g->handler_errors < PROBATION_ERRORS_MIN ||
+        (double)g->handler_errors < rt->probation_rate * (double)g->handled)
+        return;
+    r->probation_until = 0;
+    log_emit(rt->log, LOG_ERROR, "generation failed its probation: going back to the one before",
+             log_int("generation", g->number), log_int("handled", (int64_t)g->handled),
+             log_int("errors", (int64_t)g->handler_errors));
+    ask(rt, RELOAD_PREVIOUS, NULL, NULL);
+}
+
+void reload_turn(md_runtime *rt)
+{
+    run_retiring(rt);
+    if (rt->generation == NULL)
+        return;
+    check_probation(rt);
+    begin(rt);
+}
+
+/* ---- making and ending ---- */
+
+int reload_init(md_runtime *rt)
+{
+    struct reloads *r = &rt->reloads;
+    r->waiting_end = &r->waiting;
+    int failed = uv_async_init(rt->loop, &r->loaded, on_loaded);
+    if (failed != 0)
+        return failed;
+    uv_timer_init(rt->loop, &r->deadline);
+    uv_timer_init(rt->loop, &r->tick);
+    r->loaded.data = r->deadline.data = r->tick.data = rt;
+    uv_unref((uv_handle_t *)&r->loaded);
+    r->handles = 3;
+    rt->limits.reload = ask_from_script;
+    rt->limits.reload_cancel = task_has_ended;
+    rt->limits.reload_closure = rt;
+    return 0;
+}
+
+/* Those who asked are told; the tasks among them end with their generation. */
+static void refuse_all(struct reload_request *requests)
+{
+    static const md_error stopping = {.code = "stopping", .message = "the runtime stops"};
+    for (struct reload_request *q = requests; q != NULL; q = q->next)
+        q->task = NULL;
+    tell(requests, NULL, &stopping);
+}
+
+static void end_job(md_runtime *rt)
+{
+    struct reloads *r = &rt->reloads;
+    struct load_job *job = r->job;
+    uint64_t deadline = runtime_now_ms() + END_JOB_MS;
+    if (job == NULL)
+        return;
+    refuse_all(job->requests);
+    r->job = NULL;
+    start_tick(r);
+    while (!atomic_load(&job->finished) && runtime_now_ms() < deadline)
+        uv_run(rt->loop, UV_RUN_ONCE);
+    job->next = r->hanging;
+    r->hanging = job;
+    r->hanging_count++;
+}
+
+bool reload_end_all(md_runtime *rt)
+{
+    struct reloads *r = &rt->reloads;
+    refuse_all(r->waiting);
+    r->waiting = NULL;
+    r->waiting_end = &r->waiting;
+    end_job(rt);
+    reap_hanging(rt);
+    while (r->retiring != NULL) {
+        struct generation *g = r->retiring;
+        r->retiring = g->next;
+        generation_close(g);
+        while (!generation_close_step(g, true))
+            uv_run(rt->loop, UV_RUN_NOWAIT);
+        generation_free(g);
+    }
+    return r->hanging == NULL;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    md_runtime *rt = handle->data;
+    rt->reloads.handles--;
+}
+
+void reload_close(md_runtime *rt)
+{
+    struct reloads *r = &rt->reloads;
+    sources_release(r->previous);
+    r->previous = NULL;
+    uv_close((uv_handle_t *)&r->deadline, on_closed);
+    uv_close((uv_handle_t *)&r->tick, on_closed);
+    uv_close((uv_handle_t *)&r->loaded, on_closed);
+}
+
+bool reload_closed(const md_runtime *rt)
+{
+    return rt->reloads.handles == 0;
+}

@@ -1,0 +1,84 @@
+/* The inside of a runtime, shared by runtime.c (its life), reload.c (one generation after another)
+ * and watch_files.c. Loop thread. */
+#ifndef MD_RUNTIME_PRIVATE_H
+#define MD_RUNTIME_PRIVATE_H
+
+#include "base/log.h"
+#include "conn/hub.h"
+#include "moondog.h"
+#include "script/generation.h"
+
+struct load_job;
+struct reload_request;
+struct file_watch;
+
+/* Generations after the first one. */
+struct reloads {
+    struct generation *retiring; /* replaced, and not freed yet; the newest first */
+    unsigned retiring_count;
+    sources *previous;        /* of the generation that was replaced last; NULL: none */
+    struct load_job *job;     /* under way, or NULL */
+    struct load_job *hanging; /* given up: inside code that nothing can stop */
+    unsigned hanging_count;
+    struct reload_request *waiting, **waiting_end; /* for the next job */
+    uv_async_t loaded;
+    uv_timer_t deadline; /* of the job */
+    uv_timer_t tick;     /* while generations retire */
+    uv_work_t trim;      /* gives memory back to the system */
+    bool trimming;
+    unsigned handles; /* open ones of these */
+    uint64_t done, failed;
+    md_error last_error;      /* code "": none */
+    int64_t last_error_at;    /* ms since 1970 */
+    uint64_t probation_until; /* ms; 0: the generation is not on probation */
+};
+
+struct md_runtime {
+    uv_loop_t own_loop, *loop;
+    char *name;
+    struct hub hub;
+    sentinel sentinel;
+    struct logger *log;
+    generation_limits limits;
+    uint32_t drain_ms;
+    uint32_t probation_ms;
+    double probation_rate;
+    uint32_t generations; /* numbers given out */
+    struct generation *generation;
+    struct reloads reloads;
+    struct file_watch *watch; /* NULL: files are not watched */
+    uv_timer_t stop_timer;
+    bool stopping, stopped;
+    bool forced;            /* the second md_stop(): nothing is waited for */
+    uint64_t stop_deadline; /* ms, of the whole stop */
+};
+
+uint64_t runtime_now_ms(void);
+int64_t runtime_wall_ms(void); /* since 1970 */
+int runtime_error(md_error *out, const error *e, const char *traceback);
+
+/* reload.c */
+int reload_init(md_runtime *rt);
+/* Tells those who wait, ends the generations that retire, at once. False: a load hangs, in a thread
+ * that still uses the runtime. */
+bool reload_end_all(md_runtime *rt);
+/* Starts to close the handles; reload_closed() says when they are. */
+void reload_close(md_runtime *rt);
+bool reload_closed(const md_runtime *rt);
+/* Between two turns: what retires makes progress. */
+void reload_turn(md_runtime *rt);
+/* After a generation was made that is not put to work. */
+void reload_discard(md_runtime *rt, struct generation *g);
+/* Because files have changed. */
+void reload_if_changed(md_runtime *rt);
+
+/* watch_files.c */
+/* NULL: no memory. */
+struct file_watch *file_watch_new(md_runtime *rt);
+/* From now on the files of both are watched; each may be NULL. */
+void file_watch_set(struct file_watch *w, const sources *a, const sources *b);
+/* Closes the handles; it is freed when they are closed. */
+void file_watch_close(struct file_watch *w);
+bool file_watch_closed(const md_runtime *rt);
+
+#endif

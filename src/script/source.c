@@ -1,0 +1,129 @@
+/* The files that a generation was loaded from. See source.h. */
+#include "script/source.h"
+
+#include <errno.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A whole file, to be freed; ends with a zero byte that does not count. NULL and *e. */
+static char *read_file(const char *path, size_t *length, error *e)
+{
+    FILE *f = fopen(path, "re");
+    char *text = NULL;
+    *length = 0;
+    if (f == NULL) {
+        error_set(e, "unreadable", ERROR_CLASS_NONE, "cannot read the script %s: %s", path,
+                  strerror(errno));
+        return NULL;
+    }
+    size_t capacity = 0;
+    do {
+        capacity = capacity == 0 ? 16384 : capacity * 2;
+        char *more = capacity > SOURCE_FILE_BYTES_MAX ? NULL : realloc(text, capacity);
+        if (more == NULL) {
+            error_set(e, "too_large", ERROR_CLASS_NONE, "the script %s is larger than %zu bytes",
+                      path, SOURCE_FILE_BYTES_MAX);
+            goto failed;
+        }
+        text = more;
+        *length += fread(text + *length, 1, capacity - 1 - *length, f);
+    } while (*length == capacity - 1);
+    if (ferror(f)) {
+        error_set(e, "unreadable", ERROR_CLASS_NONE, "cannot read the script %s: %s", path,
+                  strerror(errno));
+        goto failed;
+    }
+    fclose(f);
+    text[*length] = '\0';
+    return text;
+
+failed:
+    free(text);
+    fclose(f);
+    return NULL;
+}
+
+sources *sources_new(void)
+{
+    sources *s = calloc(1, sizeof *s);
+    if (s != NULL)
+        s->references = 1;
+    return s;
+}
+
+sources *sources_retain(sources *s)
+{
+    s->references++;
+    return s;
+}
+
+void sources_release(sources *s)
+{
+    if (s == NULL || --s->references > 0)
+        return;
+    for (size_t i = 0; i < s->count; i++) {
+        free(s->files[i].path);
+        free(s->files[i].text);
+    }
+    free(s->files);
+    free(s);
+}
+
+static int make_room(sources *s)
+{
+    if (s->count < s->capacity)
+        return 0;
+    size_t capacity = s->capacity == 0 ? 4 : s->capacity * 2;
+    source_file *files = realloc(s->files, capacity * sizeof *files);
+    if (files == NULL)
+        return -1;
+    s->files = files;
+    s->capacity = capacity;
+    return 0;
+}
+
+const source_file *sources_read(sources *s, const char *path, error *e)
+{
+    for (size_t i = 0; i < s->count; i++)
+        if (strcmp(s->files[i].path, path) == 0)
+            return &s->files[i];
+    source_file file = {0};
+    file.text = read_file(path, &file.length, e);
+    if (file.text == NULL)
+        return NULL;
+    file.path = strdup(path);
+    if (file.path == NULL || make_room(s) != 0) {
+        free(file.path);
+        free(file.text);
+        error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the text of %s", path);
+        return NULL;
+    }
+    s->files[s->count] = file;
+    return &s->files[s->count++];
+}
+
+static const char *last_component(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash == NULL ? path : slash + 1;
+}
+
+void sources_hash(const sources *s, char out[SOURCE_HASH_SIZE])
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    int good = ctx != NULL && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL);
+    for (size_t i = 0; good && i < s->count; i++) {
+        const char *name = last_component(s->files[i].path);
+        good = EVP_DigestUpdate(ctx, name, strlen(name) + 1) &&
+               EVP_DigestUpdate(ctx, s->files[i].text, s->files[i].length + 1);
+    }
+    good = good && EVP_DigestFinal_ex(ctx, digest, &size);
+    EVP_MD_CTX_free(ctx);
+    out[0] = '\0';
+    for (unsigned i = 0; good && i < size; i++)
+        snprintf(out + 2 * (size_t)i, 3, "%02x", digest[i]);
+}

@@ -1,0 +1,38 @@
+/* The files that a generation was loaded from, as they were: the script and the modules that it
+ * required. A file is read once; what was read stays, so that a generation can be loaded again
+ * from the same text after the files have changed. One thread at a time. */
+#ifndef MD_SCRIPT_SOURCE_H
+#define MD_SCRIPT_SOURCE_H
+
+#include <stddef.h>
+
+#include "base/error.h"
+
+#define SOURCE_FILE_BYTES_MAX ((size_t)16 * 1024 * 1024)
+#define SOURCE_HASH_SIZE 65
+
+typedef struct {
+    char *path;
+    char *text; /* ends with a zero byte that does not count */
+    size_t length;
+} source_file;
+
+typedef struct {
+    unsigned references;
+    size_t count, capacity;
+    source_file *files; /* in the order in which they were first read: the script, its modules */
+} sources;
+
+/* Empty, with one reference. NULL when out of memory. */
+sources *sources_new(void);
+sources *sources_retain(sources *s);
+void sources_release(sources *s); /* NULL is harmless */
+
+/* The file as it was first read; reads it when it never was. NULL and *e ("unreadable",
+ * "too_large", "no_memory"). The text lives as long as `s`; the pointer until the next call. */
+const source_file *sources_read(sources *s, const char *path, error *e);
+
+/* SHA-256 over the paths' last components and the texts, in hexadecimal. */
+void sources_hash(const sources *s, char out[SOURCE_HASH_SIZE]);
+
+#endif
