@@ -88,7 +88,9 @@ MD_API int md_reload(md_runtime *runtime, int previous, md_reload_fn fn, void *c
 MD_API char *md_status(md_runtime *runtime);
 
 /* Loads the script without putting it to work, and writes what it declares to *report, as lines of
- * text or as one line of JSON. The caller frees *report with free(). */
+ * text or as one line of JSON. The caller frees *report with free(). 0; 1 when something is
+ * probably a mistake, which the report says; -1 and *error when it cannot be loaded: then there is
+ * no report. */
 MD_API int md_check(md_runtime *runtime, const char *path, int json, char **report,
                     md_error *error);
 

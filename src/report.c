@@ -70,8 +70,9 @@ static json_t *describe(const struct generation *g)
     }
     if (g->bindings == NULL)
         add_problem(problems, g->path, ": it declares no connection: call moondog.connect{...}");
-    return json_pack("{s:s, s:b, s:o, s:o, s:I}", "path", g->path, "ok", 1, "connections",
-                     connections, "problems", problems, "memory", (json_int_t)g->memory);
+    return json_pack("{s:s, s:b, s:o, s:o, s:I}", "path", g->path, "ok",
+                     json_array_size(problems) == 0, "connections", connections, "problems",
+                     problems, "memory", (json_int_t)g->memory);
 }
 
 static void print_connection(FILE *out, const json_t *c)
@@ -100,7 +101,9 @@ static char *as_text(const json_t *report)
     FILE *out = open_memstream(&text, &size);
     if (out == NULL)
         return NULL;
-    fprintf(out, "%s: ok\n", json_string_value(json_object_get(report, "path")));
+    bool ok = json_is_true(json_object_get(report, "ok"));
+    fprintf(out, "%s: %s\n", json_string_value(json_object_get(report, "path")),
+            ok ? "ok" : "can be loaded, but");
     json_array_foreach(json_object_get(report, "connections"), i, one) print_connection(out, one);
     json_array_foreach(json_object_get(report, "problems"), i, one)
         fprintf(out, "problem: %s\n", json_string_value(one));
@@ -108,11 +111,12 @@ static char *as_text(const json_t *report)
     return text;
 }
 
-char *report_declarations(const struct generation *g, bool json)
+char *report_declarations(const struct generation *g, bool json, unsigned *problems)
 {
     json_t *report = describe(g);
     if (report == NULL)
         return NULL;
+    *problems = (unsigned)json_array_size(json_object_get(report, "problems"));
     char *text = json ? json_dumps(report, JSON_COMPACT) : as_text(report);
     json_decref(report);
     return text;

@@ -6,8 +6,8 @@
 
 struct generation;
 
-/* What a generation that was loaded, and not put to work, declares: lines of text, or JSON. To be
- * freed with free(); NULL when out of memory. */
-char *report_declarations(const struct generation *g, bool json);
+/* What a generation that was loaded, and not put to work, declares: lines of text, or JSON, and how
+ * much of it is probably a mistake. To be freed with free(); NULL when out of memory. */
+char *report_declarations(const struct generation *g, bool json, unsigned *problems);
 
 #endif

@@ -203,9 +203,12 @@ int md_check(md_runtime *rt, const char *path, int json, char **report, md_error
     struct generation *g = load(rt, path, out);
     if (g == NULL)
         return -1;
-    *report = report_declarations(g, json != 0);
+    unsigned problems = 0;
+    *report = report_declarations(g, json != 0, &problems);
     reload_discard(rt, g);
-    return *report != NULL ? 0 : fail(out, "no_memory", "no memory for the report");
+    if (*report == NULL)
+        return fail(out, "no_memory", "no memory for the report");
+    return problems > 0;
 }
 
 /* ---- running ---- */
@@ -238,6 +241,9 @@ static void stop_now(md_runtime *rt)
     if (rt->stopped)
         return;
     rt->stopped = true;
+    if (rt->generation != NULL && generation_is_busy(rt->generation))
+        log_emit(rt->log, LOG_INFO, "tasks given up",
+                 log_int("count", rt->generation->parked_count + rt->generation->spawned_count));
     uv_timer_stop(&rt->stop_timer);
     uv_stop(rt->loop);
 }
@@ -258,7 +264,7 @@ static void turn_done(void *closure)
         connection_free(c);
     }
     reload_turn(rt);
-    if (rt->stopping && all_over(rt))
+    if (rt->stopping && all_over(rt) && (rt->generation == NULL || rt->generation->unloading == 0))
         stop_now(rt);
 }
 

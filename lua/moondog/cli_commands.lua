@@ -85,7 +85,7 @@ M.description = {
   "Moondog keeps a program's NATS connections alive, and lets its operators rewrite how, in Lua, while "
     .. "it runs. The NATS client library does the ordinary reconnecting. Moondog notices when the library "
     .. "has given up or hangs, builds a fresh link, again and again, until it works, and then puts every "
-    .. "subscription, consumer and pending publish back. A script never sees a dead connection.",
+    .. "subscription and pending publish back. What a script holds stays good all the while.",
   "A policy is a Lua file that declares connections, handlers, timers and hooks. `moondog COMMAND --help` "
     .. "describes each command.",
 }
@@ -123,12 +123,14 @@ local run = {
       .. "is loaded, nothing is started. NATS need not be there: connections are tried until they work.",
     "Script code cannot take the process down: a handler that raises is reported and counted, one that runs "
       .. "for longer than its budget is stopped, and a script that needs more memory than its cap gets an "
-      .. "error. Everything else goes on.",
+      .. "error. Everything else goes on. The one thing that cannot be stopped is a single call into C that "
+      .. "does not come back, such as a pattern with many `*` on a long text.",
     "SIGHUP reloads the script, and so does `--watch` when it or a module of it has changed: the new text is "
       .. "loaded beside the running one and takes over between two messages; none is lost, none is handled "
       .. "twice. When anything is wrong with it, that is logged, and the running one goes on.",
     "SIGTERM and SIGINT drain: nothing new is accepted, handlers that are at work finish, pending publishes "
-      .. "are sent, and the process exits. A second signal exits at once.",
+      .. "are sent, on_unload functions finish, and the process exits. A second signal exits at once: 0 when the "
+      .. "loop turns, 1 when it was stuck.",
     "Logs go to standard error, one event a line.",
   },
   arguments = {
@@ -210,8 +212,8 @@ local check = {
   environment = {},
   files = {},
   exits = {
-    { "0", "FILE can be loaded." },
-    { "1", "FILE cannot be loaded." },
+    { "0", "FILE can be loaded, and nothing looks like a mistake." },
+    { "1", "FILE cannot be loaded, or there is what is probably a mistake." },
     { "2", "Usage: an unknown option, or no FILE." },
   },
   examples = {

@@ -54,21 +54,21 @@ end
 
 -- Where a module is; like package.searchpath, but a file that is remembered need not be there any more.
 local function find_module(name)
-    local tried = {}
+    local count, first = 0, nil
     for template in package.path:gmatch("[^;]+") do
         local path = template:gsub("%?", (name:gsub("%.", "/")))
         local text, err = read_source(path)
-        if text == false then return package.searchpath(name, package.path) end
+        if text == false then return (package.searchpath(name, package.path)) end
         if text then return path end
-        tried[#tried + 1] = "\n\t" .. err
+        count, first = count + 1, first or err
     end
-    return nil, table.concat(tried)
+    return nil, (" in none of %d places; the first: %s"):format(count, first or "package.path is empty")
 end
 
 -- Lua modules: like the stock searcher, but text only and interpreted.
 local function search_lua(name)
     local path, tried = find_module(name)
-    if not path then return tried end
+    if not path then return tried or " it is not in package.path" end
     local chunk, err = load_file(path)
     if not chunk then
         error("error loading module '" .. name .. "' from file '" .. path .. "':\n\t" .. err, 0)
@@ -76,6 +76,14 @@ local function search_lua(name)
     return chunk
 end
 package.loaders[2] = search_lua
+
+-- The others do not list where they have looked: an error of require() is one line.
+for i, search in ipairs(package.loaders) do
+    package.loaders[i] = search == search_lua and search or function(name)
+        local found = search(name)
+        return type(found) ~= "string" and found or nil
+    end
+end
 
 local function print_to_log(...)
     local parts = {}

@@ -19,6 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/signals.h"
+
 #define DEFAULT_URL "nats://127.0.0.1:4222"
 #define INFO_MS 300    /* a NATS server speaks first, and at once */
 #define SILENT_MS 2000 /* what is connected and silent may be a server that is busy */
@@ -170,6 +172,7 @@ static const char *find_program(void)
  * Ctrl-C: we drain first. */
 static void become_server(const char *program, char *const *arguments, int log, pid_t parent)
 {
+    signals_unblock();
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (getppid() != parent)

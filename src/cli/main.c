@@ -1,5 +1,7 @@
 /* The command line program: parses its arguments (in Lua: lua/moondog/cli.lua) and drives a
  * runtime. Main thread, which is the loop thread. */
+#include <errno.h>
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <lua.h>
 #include <luajit.h>
@@ -13,6 +15,7 @@
 #include <uv.h>
 
 #include "cli/dev_server.h"
+#include "cli/signals.h"
 #include "link/link.h"
 #include "moondog.h"
 #include "script/embedded.h"
@@ -121,55 +124,26 @@ static void read_options(lua_State *L, md_options *o)
     o->probation_rate = get_number(L, "probation_rate", o->probation_rate * 100) / 100;
 }
 
-static void on_signal(uv_signal_t *handle, int number)
-{
-    (void)number;
-    md_stop(handle->data);
-}
-
-static void on_reload_signal(uv_signal_t *handle, int number)
-{
-    (void)number;
-    md_reload(handle->data, 0, NULL, NULL, NULL); /* what comes of it is in the log */
-}
-
-static void watch_signal(uv_loop_t *loop, uv_signal_t *handle, md_runtime *rt, int number,
-                         uv_signal_cb callback)
-{
-    uv_signal_init(loop, handle);
-    handle->data = rt;
-    uv_signal_start(handle, callback, number);
-    uv_unref((uv_handle_t *)handle);
-}
-
 static int run_script(lua_State *L, const char *file)
 {
     md_options o;
     md_error e = {0};
     uv_loop_t loop;
-    uv_signal_t terminate, interrupt, hangup;
     read_options(L, &o);
     uv_loop_init(&loop);
     o.loop = &loop;
     md_runtime *rt = md_create(&o, &e);
     if (rt == NULL)
         return complain(&e);
-    int code = EXIT_DONE;
-    if (md_load(rt, file, &e) != 0) {
-        code = EXIT_FAILED;
-    } else {
-        watch_signal(&loop, &terminate, rt, SIGTERM, on_signal);
-        watch_signal(&loop, &interrupt, rt, SIGINT, on_signal);
-        watch_signal(&loop, &hangup, rt, SIGHUP, on_reload_signal);
+    int failed = md_load(rt, file, &e);
+    if (failed == 0 && signals_attach(&loop, rt) == 0) {
         md_run(rt);
-        uv_close((uv_handle_t *)&terminate, NULL);
-        uv_close((uv_handle_t *)&interrupt, NULL);
-        uv_close((uv_handle_t *)&hangup, NULL);
+        signals_detach();
     }
     md_free(rt); /* its log is written out before we say our last word */
     uv_run(&loop, UV_RUN_NOWAIT);
     uv_loop_close(&loop);
-    return code == EXIT_DONE ? EXIT_DONE : complain(&e);
+    return failed == 0 ? EXIT_DONE : complain(&e);
 }
 
 static int run(lua_State *L)
@@ -178,8 +152,11 @@ static int run(lua_State *L)
     error e = {0};
     const char *file = get_string(L, "file", "");
     if (access(file, R_OK) != 0) {
-        fprintf(stderr, "moondog: cannot read the script %s: look at its path and permissions\n",
-                file);
+        fprintf(stderr, "moondog: cannot read the script %s: %s\n", file, strerror(errno));
+        return EXIT_FAILED;
+    }
+    if (signals_start() != 0) {
+        fprintf(stderr, "moondog: cannot start a thread: look at the limit of tasks (ulimit -u)\n");
         return EXIT_FAILED;
     }
     if (get_flag(L, "dev") && dev_server_start(&server, NULL, &e) != 0) {
@@ -203,11 +180,31 @@ static int check(lua_State *L)
         return complain(&e);
     int failed = md_check(rt, get_string(L, "file", ""), get_flag(L, "json"), &report, &e);
     md_free(rt);
-    if (failed != 0)
+    if (report == NULL)
         return complain(&e);
     printf("%s%s", report, get_flag(L, "json") ? "\n" : "");
     free(report);
-    return EXIT_DONE;
+    return failed == 0 ? EXIT_DONE : EXIT_FAILED;
+}
+
+/* A missing descriptor would be given to the next file or socket, and what is written to it end up
+ * there. */
+static void open_standard_descriptors(void)
+{
+    for (int fd = open("/dev/null", O_RDWR); fd >= 0; fd = open("/dev/null", O_RDWR))
+        if (fd > STDERR_FILENO) {
+            close(fd);
+            return;
+        }
+}
+
+/* What was printed has to have arrived. */
+static int finish_output(int code)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return code;
+    fprintf(stderr, "moondog: cannot write to standard output: %s\n", strerror(errno));
+    return code == EXIT_DONE ? EXIT_FAILED : code;
 }
 
 /* When no link hangs inside the library, its threads are ended, too. Otherwise nothing is tidied up
@@ -225,6 +222,7 @@ static void close_library(int code)
 int main(int argc, char **argv)
 {
     (void)argc;
+    open_standard_descriptors();
     signal(SIGPIPE, SIG_IGN);
     lua_State *L = luaL_newstate();
     if (L == NULL) {
@@ -248,8 +246,9 @@ int main(int argc, char **argv)
             code = run(L);
         else if (strcmp(command, "check") == 0)
             code = check(L);
+        code = finish_output(code);
         close_library(code);
     }
     lua_close(L);
-    return code;
+    return finish_output(code);
 }

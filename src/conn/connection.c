@@ -183,13 +183,18 @@ void connection_drain(struct connection *c, uint32_t timeout_ms)
     hub_again(c->hub);
 }
 
+unsigned connection_subscriptions(const struct connection *c)
+{
+    return c->subscription_count - (c->inbox.subscription != NULL);
+}
+
 /* Done with subscriptions and handlers: flush; flushed: close. */
 void connection_check_drain(struct connection *c)
 {
     if (!c->draining || c->closing)
         return;
     bool late = connection_now(c) >= c->drain_deadline;
-    bool busy = c->subscription_count > (c->inbox.subscription != NULL) || c->inbox.waiting > 0 ||
+    bool busy = connection_subscriptions(c) > 0 || c->inbox.waiting > 0 ||
                 (c->observer != NULL && c->observer->busy != NULL && c->observer->busy(c->closure));
     bool stranded = c->heir != NULL && !c->up; /* its heir sends the rest */
     if (!late && !stranded && busy)
@@ -198,7 +203,7 @@ void connection_check_drain(struct connection *c)
     if (late || stranded || (!c->up && nothing)) {
         if (late)
             log_emit(c->hub->log, LOG_WARN, "drain deadline passed", log_str("connection", c->name),
-                     log_int("subscriptions", c->subscription_count),
+                     log_int("subscriptions", connection_subscriptions(c)),
                      log_int("pending_bytes", (int64_t)c->queue.bytes));
         connection_close(c);
     } else if (c->up && !c->drain_flushed) {
@@ -277,7 +282,8 @@ void connection_get_state(const struct connection *c, connection_state *out)
         .state =
             c->closing ? WATCHDOG_STOPPED : c->dog.state, /* also before the turn that stops it */
         .ready = c->up && !c->deaf && !c->closing,
-        .attempt = c->dog.attempt > c->attempt_base ? c->dog.attempt - c->attempt_base : 0,
+        .attempt =
+            !c->up && c->dog.attempt > c->attempt_base ? c->dog.attempt - c->attempt_base : 0,
         .outage = connection_outage(c),
         .reason = c->dog.reason,
         .links = c->links,
@@ -292,7 +298,7 @@ void connection_get_state(const struct connection *c, connection_state *out)
         .pending_bytes = c->queue.bytes,
         .pending_dropped = c->pending_dropped,
         .publish_lost = c->publish_lost,
-        .subscriptions = c->subscription_count - (c->inbox.subscription != NULL),
+        .subscriptions = connection_subscriptions(c),
         .server = c->server,
         .error = c->error,
         .dropped = c->dropped,

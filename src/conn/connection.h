@@ -62,9 +62,9 @@ typedef struct {
     /* Seconds before the next attempt; negative or NaN: the built-in policy acts. NULL: it always
      * does. */
     double (*delay)(void *closure, const connection_attempt *attempt);
-    /* The token for the next dial, to be freed with free(). NULL result: the last one. NULL
-     * function: the options' own. */
-    char *(*token)(void *closure);
+    /* The token for the next dial, to be freed with free(); left alone: the options' own, as with a
+     * NULL function. False: there is none now, and the dial fails. */
+    bool (*token)(void *closure, char **token);
     /* Whether messages of this connection are still being handled: a drain waits. NULL: never. */
     bool (*busy)(void *closure);
 } connection_observer;

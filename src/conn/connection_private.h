@@ -115,7 +115,8 @@ struct connection {
 /* connection.c */
 uint64_t connection_now(const struct connection *c); /* ms */
 void connection_set_error(struct connection *c, const error *e);
-double connection_outage(const struct connection *c); /* seconds, negative: none */
+double connection_outage(const struct connection *c);          /* seconds, negative: none */
+unsigned connection_subscriptions(const struct connection *c); /* that the script made */
 void connection_check_drain(struct connection *c);
 void connection_give_up_queue(struct connection *c);
 void connection_carry_out_wants(struct connection *c);

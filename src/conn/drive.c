@@ -59,6 +59,7 @@ static void on_timer(uv_timer_t *timer)
 {
     /* After a stall of the loop the answer that a deadline waits for may be here already. */
     connection_receive_events(timer->data);
+    connection_check_drain(timer->data);
     watchdog_event tick = {.type = WATCHDOG_EVENT_TICK};
     connection_feed(timer->data, &tick);
 }
@@ -66,7 +67,7 @@ static void on_timer(uv_timer_t *timer)
 void connection_set_timer(struct connection *c)
 {
     uint64_t deadline = watchdog_deadline(&c->dog);
-    if (c->draining && c->drain_deadline < deadline)
+    if (c->draining && !c->closing && c->drain_deadline < deadline)
         deadline = c->drain_deadline;
     if (deadline == WATCHDOG_NEVER) {
         uv_timer_stop(&c->timer);

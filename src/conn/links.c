@@ -31,9 +31,17 @@ void connection_do_dial(struct connection *c, uint64_t number)
         dial_failed_at_once(c, number, &e);
         return;
     }
+    const link_options *o = c->options.link;
+    link_redact_url(o->servers[c->next_server % (unsigned)o->server_count], c->server,
+                    sizeof c->server);
     char *token = NULL;
-    if (c->observer != NULL && c->observer->token != NULL)
-        token = c->observer->token(c->closure);
+    if (c->observer != NULL && c->observer->token != NULL &&
+        !c->observer->token(c->closure, &token)) {
+        error_set(&e, "no_token", ERROR_CLASS_AUTH,
+                  "the token function failed, so nothing was dialled: see the log before this");
+        dial_failed_at_once(c, number, &e);
+        return;
+    }
     struct link_slot *slot = calloc(1, sizeof *slot);
     struct link *l = NULL;
     if (slot != NULL)
@@ -48,9 +56,6 @@ void connection_do_dial(struct connection *c, uint64_t number)
         dial_failed_at_once(c, number, &e);
         return;
     }
-    const link_options *o = c->options.link;
-    link_redact_url(o->servers[(c->next_server - 1) % (unsigned)o->server_count], c->server,
-                    sizeof c->server);
     slot->link = l;
     slot->next = c->slots;
     c->slots = slot;

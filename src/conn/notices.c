@@ -37,7 +37,7 @@ void connection_tell_up(struct connection *c, watchdog_reason reason)
              log_str("connection", c->name), log_str("server", c->server),
              log_int("link", (int64_t)c->links), log_bool("fresh", true),
              log_str("reason", watchdog_reason_name(reason)), log_num("outage", info.outage),
-             log_int("subscriptions", c->subscription_count));
+             log_int("subscriptions", connection_subscriptions(c)));
     c->down_since = WATCHDOG_NEVER;
     c->quiet_dials = 0;
     c->previous_delay = 0;
@@ -157,6 +157,7 @@ void connection_tell_dial_failed(struct connection *c, watchdog_reason reason)
         return;
     }
     log_emit(c->hub->log, LOG_WARN, "dial failed", log_str("connection", c->name),
+             log_str("server", c->server), log_int("of_servers", c->options.link->server_count),
              log_int("attempt", connection_attempts(c)), log_str("error", c->error.message),
              log_str("class", error_class_name(c->error.cls)), log_num("outage", seconds_down(c)),
              log_int("not_logged", (int64_t)c->quiet_dials));

@@ -83,7 +83,7 @@ struct link *link_start(link_options *options, uint64_t number, unsigned first_s
                   "cannot start a link's thread: %s; look at the limit of tasks (ulimit -u)",
                   uv_strerror(failed));
         link_release(l);
-        link_release(l); /* NOLINT(clang-analyzer-unix.Malloc): it does not count references */
+        link_release(l);
         return NULL;
     }
     return l;

@@ -26,11 +26,11 @@ struct link;
  * library's subscription, and each record that names it. */
 struct link_sub {
     atomic_int references;
-    struct link *link;                /* counted */
-    void *owner;                      /* the loop's; not touched by other threads */
-    char *subject, *queue;            /* queue NULL: none */
+    struct link *link;                        /* counted */
+    void *owner;                              /* the loop's; not touched by other threads */
+    char *subject, *queue;                    /* queue NULL: none */
     _Atomic uint64_t max_messages, max_bytes; /* pending limits; 0: none */
-    uint64_t deliver_max;             /* unsubscribe by itself after so many; 0: never */
+    uint64_t deliver_max;                     /* unsubscribe by itself after so many; 0: never */
     /* The delivery thread's half. */
     _Atomic uint64_t put_messages, put_bytes, dropped;
     bool slow; /* a burst of drops is going on */

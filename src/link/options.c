@@ -93,10 +93,23 @@ static const char *skip_scheme(const char *url)
     return strncmp(url + length, "://", 3) == 0 ? url + length + 3 : url;
 }
 
+/* How much of "host:port" can be shown: what stands where the port should be may be a password
+ * whose host is missing. */
+static int showable(const char *host)
+{
+    const char *colon = strrchr(host, ':');
+    if (colon == NULL || host[0] == '[' || colon[1 + strspn(colon + 1, "0123456789")] == '\0')
+        return (int)strlen(host);
+    return (int)(colon - host) + 1;
+}
+
 const char *link_redact_url(const char *url, char *buffer, unsigned size)
 {
     const char *rest = skip_scheme(url);
-    snprintf(buffer, size, "%.*s%s", (int)(rest - url), url, skip_user_info(rest));
+    const char *host = skip_user_info(rest);
+    int length = showable(host);
+    snprintf(buffer, size, "%.*s%.*s%s", (int)(rest - url), url, length, host,
+             host[length] != '\0' ? "..." : "");
     return buffer;
 }
 

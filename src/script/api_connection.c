@@ -80,6 +80,9 @@ int api_connect(lua_State *L)
                           b->name);
     luaL_where(L, 1);
     snprintf(b->place, sizeof b->place, "%s", lua_tostring(L, -1));
+    size_t place_length = strlen(b->place);
+    if (place_length > 2)
+        b->place[place_length - 2] = '\0'; /* without ": " */
     lua_pop(L, 1);
     lua_pushvalue(L, -1);
     b->handle_ref = luaL_ref(L, LUA_REGISTRYINDEX);

@@ -143,6 +143,11 @@ static log_field read_field(lua_State *L)
     }
 }
 
+static int compare_fields(const void *a, const void *b)
+{
+    return strcmp(((const log_field *)a)->key, ((const log_field *)b)->key);
+}
+
 static int write_log(lua_State *L, log_level level)
 {
     struct generation *g = generation_of(L);
@@ -169,6 +174,7 @@ static int write_log(lua_State *L, log_level level)
             lua_pushvalue(L, -2); /* the key again, for lua_next; the text stays below it */
         }
     }
+    qsort(fields, (size_t)count, sizeof fields[0], compare_fields); /* a table has no order */
     log_write(log, level, text, fields, count);
     return 0;
 }

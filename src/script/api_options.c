@@ -205,27 +205,39 @@ static void add_server(lua_State *L, link_options *o, const char *url)
         luaL_error(L, "option \"servers\": %s", e.message);
 }
 
-/* "a,b,c" */
-static void add_server_list(lua_State *L, link_options *o, const char *list)
+/* "a,b,c". A comma may be part of a password, so a bad entry of several is not shown. `where`: for
+ * messages. */
+static void add_server_list(lua_State *L, link_options *o, const char *list, const char *where)
 {
-    char *one = strdup(list);
+    char *copied = strdup(list);
     char *rest = NULL;
     error e = {0};
-    int failed = one == NULL;
-    for (char *url = one != NULL ? strtok_r(one, ", ", &rest) : NULL; url != NULL && !failed;
-         url = strtok_r(NULL, ", ", &rest))
+    int count = 0, failed = copied == NULL;
+    for (char *url = copied != NULL ? strtok_r(copied, ", ", &rest) : NULL; url != NULL && !failed;
+         url = strtok_r(NULL, ", ", &rest)) {
+        count++;
         failed = link_options_add_server(o, url, &e);
-    free(one);
+    }
+    free(copied);
+    if (failed && strpbrk(list, ", ") != NULL)
+        luaL_error(L,
+                   "%s: entry %d of the list is no server URL like nats://host:4222; a password "
+                   "with a comma or a space goes into the option \"password\"",
+                   where, count);
     if (failed)
-        luaL_error(L, "option \"servers\": %s", e.message);
+        luaL_error(L, "%s: %s", where, e.message);
+    if (count == 0)
+        luaL_error(L, "%s is empty: write it like nats://host:4222, or leave it out", where);
 }
 
 static void read_servers(lua_State *L, int index, link_options *o)
 {
     lua_getfield(L, index, "servers");
     if (lua_type(L, -1) == LUA_TSTRING) {
-        add_server_list(L, o, lua_tostring(L, -1));
+        add_server_list(L, o, lua_tostring(L, -1), "option \"servers\"");
     } else if (lua_istable(L, -1)) {
+        if (lua_objlen(L, -1) == 0)
+            luaL_error(L, "option \"servers\" is empty: give a URL, or leave it out");
         for (int i = 1; i <= (int)lua_objlen(L, -1); i++) {
             lua_rawgeti(L, -1, i);
             if (lua_type(L, -1) != LUA_TSTRING)
@@ -240,9 +252,8 @@ static void read_servers(lua_State *L, int index, link_options *o)
     lua_pop(L, 1);
     const char *url = getenv("NATS_URL");
     if (o->server_count == 0)
-        add_server_list(L, o, url != NULL && url[0] != '\0' ? url : "nats://127.0.0.1:4222");
-    if (o->server_count == 0)
-        luaL_error(L, "there is no server: set the option \"servers\" or $NATS_URL");
+        add_server_list(L, o, url != NULL && url[0] != '\0' ? url : "nats://127.0.0.1:4222",
+                        "$NATS_URL");
 }
 
 static void read_tls(lua_State *L, int index, link_options *o)

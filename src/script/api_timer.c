@@ -70,7 +70,6 @@ static void on_tick(uv_timer_t *handle)
     t->running = true;
     if (!t->repeats)
         timer_stop(t);
-    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it does not count references */
     struct task *task = task_begin(t->generation, &t->callback);
     if (task == NULL) {
         on_finished(t);

@@ -116,7 +116,17 @@ struct policy_call {
     struct binding *binding;
     const connection_attempt *attempt;
     double delay;
+    char returned[64]; /* for messages */
 };
+
+/* [-0, +0] the value on top, shortly; of a string only its type: it may be a secret */
+static void describe_result(lua_State *L, char *text, size_t size)
+{
+    if (lua_type(L, -1) == LUA_TNUMBER)
+        snprintf(text, size, "it returned %.14g", lua_tonumber(L, -1));
+    else
+        snprintf(text, size, "it returned a %s value", luaL_typename(L, -1));
+}
 
 /* [-0, +1] */
 static int push_attempt(lua_State *L, void *closure)
@@ -146,6 +156,7 @@ static void read_delay(lua_State *L, void *closure)
 {
     struct policy_call *call = closure;
     call->delay = lua_type(L, -1) == LUA_TNUMBER ? lua_tonumber(L, -1) : NAN;
+    describe_result(L, call->returned, sizeof call->returned);
 }
 
 static double on_delay(void *closure, const connection_attempt *attempt)
@@ -153,17 +164,13 @@ static double on_delay(void *closure, const connection_attempt *attempt)
     struct binding *b = closure;
     if (!callback_is_set(&b->policy))
         return NAN;
-    struct policy_call call = {b, attempt, NAN};
+    struct policy_call call = {.binding = b, .attempt = attempt, .delay = NAN};
     if (task_call(b->generation, &b->policy, push_attempt, read_delay, &call) != 0)
         return NAN;
     if (isfinite(call.delay) && call.delay >= 0)
         return call.delay;
-    b->policy.errors++;
-    if (b->policy.errors <= 5)
-        log_emit(b->generation->limits.hub->log, LOG_ERROR, "policy failed",
-                 log_str("name", b->policy.name),
-                 log_str("error", "a policy returns the seconds to wait, 0 or more; the built-in "
-                                  "policy acts"));
+    task_note_failure(b->generation, &b->policy, call.returned,
+                      "a policy returns the seconds to wait, 0 or more; the built-in one acts");
     return NAN;
 }
 
@@ -175,32 +182,40 @@ static int push_nothing(lua_State *L, void *closure)
     return 0;
 }
 
+struct token_call {
+    char *token;
+    char returned[64];
+};
+
 /* [-0, +0] the result is on top */
 static void read_token(lua_State *L, void *closure)
 {
-    char **token = closure;
+    struct token_call *call = closure;
     if (lua_type(L, -1) == LUA_TSTRING)
-        *token = strdup(lua_tostring(L, -1));
+        call->token = strdup(lua_tostring(L, -1));
+    describe_result(L, call->returned, sizeof call->returned);
 }
 
-static char *on_token(void *closure)
+static bool on_token(void *closure, char **token)
 {
     struct binding *b = closure;
-    char *token = NULL;
+    struct token_call call = {0};
     if (!callback_is_set(&b->token))
-        return NULL;
-    if (task_call(b->generation, &b->token, push_nothing, read_token, &token) == 0 && token == NULL)
-        log_emit(b->generation->limits.hub->log, LOG_ERROR, "token failed",
-                 log_str("name", b->token.name),
-                 log_str("error", "a token function returns a string"));
-    return token;
+        return true;
+    if (task_call(b->generation, &b->token, push_nothing, read_token, &call) != 0)
+        return false;
+    if (call.token == NULL)
+        task_note_failure(b->generation, &b->token, call.returned,
+                          "a token function returns a string; there is no dial without it");
+    *token = call.token;
+    return call.token != NULL;
 }
 
 /* Handlers of generations before may still be at work. */
 static bool on_busy(void *closure)
 {
     for (const struct binding *b = closure; b != NULL; b = b->older)
-        if (b->busy > 0)
+        if (b->busy > 0 || b->generation->unloading > 0)
             return true;
     return false;
 }

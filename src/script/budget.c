@@ -14,9 +14,13 @@ static _Thread_local budget *current __attribute__((tls_model("initial-exec")));
 
 static void stop_hook(lua_State *L, lua_Debug *ar)
 {
-    (void)ar;
     budget *b = current;
-    luaL_where(L, 0);
+    int level = 0;
+    /* The place in the script, and not in what moondog puts around coroutines. */
+    while (lua_getstack(L, level, ar) && lua_getinfo(L, "S", ar) &&
+           strncmp(ar->source, "@lua/moondog/", 13) == 0)
+        level++;
+    luaL_where(L, level);
     lua_pushfstring(L, "time budget of %d ms exceeded",
                     b != NULL ? (int)atomic_load(&b->limit_ms) : 0);
     lua_concat(L, 2);

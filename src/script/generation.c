@@ -57,8 +57,17 @@ void callback_init(struct callback *cb, const char *kind, const char *name)
     snprintf(cb->name, sizeof cb->name, "%s", name);
 }
 
+static void note_place(struct callback *cb, lua_State *L, int index)
+{
+    lua_Debug ar;
+    lua_pushvalue(L, index);
+    lua_getinfo(L, ">S", &ar);
+    snprintf(cb->place, sizeof cb->place, "%.64s:%d", ar.short_src, ar.linedefined);
+}
+
 void callback_set(struct callback *cb, lua_State *L, int index)
 {
+    note_place(cb, L, index);
     lua_pushvalue(L, index);
     cb->ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
@@ -71,10 +80,8 @@ void callback_clear(struct callback *cb, lua_State *L)
 
 void callback_name_by_place(struct callback *cb, lua_State *L, int index)
 {
-    lua_Debug ar;
-    lua_pushvalue(L, index);
-    lua_getinfo(L, ">S", &ar);
-    snprintf(cb->name, sizeof cb->name, "%.64s:%d", ar.short_src, ar.linedefined);
+    note_place(cb, L, index);
+    snprintf(cb->name, sizeof cb->name, "%s", cb->place);
 }
 
 /* ---- protected mode ---- */
@@ -270,8 +277,11 @@ static void set_package_path(lua_State *L, const char *path)
 static void note_error(lua_State *L, struct load *load)
 {
     const char *text = lua_tostring(L, -1);
-    error_set(load->e, load->status == LUA_ERRSYNTAX ? "syntax" : "script", ERROR_CLASS_NONE, "%s",
-              text != NULL ? text : "an error that has no text");
+    if (text == NULL)
+        text = "an error that has no text";
+    bool placed = strchr(text, ':') != NULL; /* a stack overflow, for one, says no place */
+    error_set(load->e, load->status == LUA_ERRSYNTAX ? "syntax" : "script", ERROR_CLASS_NONE,
+              "%s%s%s", placed ? "" : load->path, placed ? "" : ": ", text);
 }
 
 static int run_script(lua_State *L)
@@ -321,9 +331,9 @@ int generation_load(struct generation *g, const char *path, sources *from, error
     }
     if (load.status == LUA_ERRMEM)
         return error_set(e, "no_memory", ERROR_CLASS_LIMIT,
-                         "%s: its top level needs more than the %zu bytes that a generation may "
-                         "have; raise --memory",
-                         path, g->limits.memory_cap);
+                         "%s: its top level needs more than the %zu MB that a script may have; "
+                         "raise --memory",
+                         path, g->limits.memory_cap / 1048576);
     if (load.status != 0 && overran) {
         snprintf(e->code, sizeof e->code, "budget");
         size_t length = strlen(e->message);
@@ -347,33 +357,42 @@ static void push_start_arguments(lua_State *L, void *closure)
     lua_rawgeti(L, LUA_REGISTRYINDEX, g->old_version_ref);
 }
 
-/* push may be NULL; otherwise it pushes two arguments. */
-static void run_callbacks(struct generation *g, struct callback_node *list, generation_fn push)
+void generation_start(struct generation *g)
 {
-    for (struct callback_node *n = list; n != NULL; n = n->next) {
+    api_start_timers(g);
+    for (struct callback_node *n = g->on_start; n != NULL; n = n->next) {
         struct task *t = task_begin(g, &n->callback);
         if (t == NULL)
             continue;
         int count = 0;
-        if (push != NULL && generation_protect(g, push, g, 2, n->callback.kind) == 0) {
+        if (generation_protect(g, push_start_arguments, g, 2, "arguments of on_start") == 0) {
             lua_xmove(g->L, t->co, 2);
             count = 2;
         }
         task_start(t, count);
     }
+    hub_again(g->limits.hub);
 }
 
-void generation_start(struct generation *g)
+static void on_unloaded(void *closure)
 {
-    api_start_timers(g);
-    run_callbacks(g, g->on_start, push_start_arguments);
+    struct generation *g = closure;
+    g->unloading--;
     hub_again(g->limits.hub);
 }
 
 void generation_unload(struct generation *g)
 {
     api_close_timers(g);
-    run_callbacks(g, g->on_unload, NULL);
+    for (struct callback_node *n = g->on_unload; n != NULL; n = n->next) {
+        struct task *t = task_begin(g, &n->callback);
+        if (t == NULL)
+            continue;
+        g->unloading++;
+        t->finished = on_unloaded;
+        t->finished_closure = g;
+        task_start(t, 0);
+    }
 }
 
 bool generation_is_busy(const struct generation *g)

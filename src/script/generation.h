@@ -28,6 +28,7 @@ struct callback {
     int ref;          /* in the registry; LUA_NOREF: none */
     const char *kind; /* "handler", "hook", "timer", "task", "policy", ... */
     char name[80];    /* "orders.*", "gateway.closed", "gateway.lua:12" */
+    char place[80];   /* "gateway.lua:12": where the function is defined */
     uint64_t calls, errors, overruns;
     uint64_t logged_at; /* ns: when its last failure was logged */
 };
@@ -68,6 +69,7 @@ struct generation {
     struct binding *bindings;
     struct callback_node *on_start, *on_unload;
     unsigned spawned_count;
+    unsigned unloading; /* on_unload functions that have not finished */
     struct lua_timer *timers;
 
     /* Tasks: script/task.c. */
@@ -152,7 +154,7 @@ static inline bool callback_is_set(const struct callback *cb)
 {
     return cb->ref > 0;
 }
-/* "file:line" of the function at index, into cb->name. */
+/* Takes its place as its name, too. */
 void callback_name_by_place(struct callback *cb, lua_State *L, int index);
 
 #endif

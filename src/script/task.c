@@ -97,8 +97,8 @@ static void failed(struct generation *g, struct callback *cb, struct report *r, 
     cb->overruns += overran;
     if (status == LUA_ERRMEM) { /* its text is known, and there may be no memory to ask for more */
         snprintf(r->text, sizeof r->text,
-                 "not enough memory: the generation may have %zu bytes, raise --memory",
-                 g->limits.memory_cap);
+                 "not enough memory: the script may have %zu MB, raise --memory",
+                 g->limits.memory_cap / 1048576);
         generation_protect(g, collect, NULL, 0, "garbage collection");
     } else if (r->from != NULL) {
         budget_enter(&g->budget, g->limits.handler_budget_ms); /* __tostring is script, too */
@@ -106,6 +106,17 @@ static void failed(struct generation *g, struct callback *cb, struct report *r, 
         budget_leave(&g->budget);
     }
     log_failure(g, cb, r, overran);
+}
+
+void task_note_failure(struct generation *g, struct callback *cb, const char *what,
+                       const char *remedy)
+{
+    struct report r = {.from = NULL};
+    snprintf(r.text, sizeof r.text, "%s%s%s: %s", cb->place, cb->place[0] != '\0' ? ": " : "", what,
+             remedy);
+    g->errors++;
+    cb->errors++;
+    log_failure(g, cb, &r, false);
 }
 
 /* ---- coroutines ---- */
@@ -299,7 +310,7 @@ struct task *task_current(lua_State *L, const char *what)
                    "moondog.on_start(), moondog.spawn() or a handler",
                    what);
     if (g->running == NULL)
-        luaL_error(L, "%s waits, and a policy cannot wait", what);
+        luaL_error(L, "%s waits, and a policy or token function cannot wait", what);
     if (g->cancelled)
         luaL_error(L, "%s waits, and the time of this generation of the script is over", what);
     return g->running;

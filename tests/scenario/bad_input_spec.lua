@@ -1,6 +1,7 @@
 -- What a person gets wrong is answered with one line that names the place and the remedy, exit
 -- code 1 (the script) or 2 (the command line), and no traceback of moondog's own.
 local moondog = require "support.moondog"
+local process = require "support.process"
 local run = require "support.run"
 
 -- Runs it with these arguments and returns what it says on stderr.
@@ -107,6 +108,23 @@ describe("an option of moondog.connect", function()
       .. '{ "nats://user:hush-hush@host:port" } }\n')
     assert.is_nil(refused({ "run", path }, 1):find("hush-hush", 1, true))
   end))
+
+  it("never shows a part of a password where the URL ends too early", run.case(function()
+    local path = moondog.script('require "moondog".connect {}\n')
+    for _, url in ipairs { "nats://user:hush,hush@host:4222", "nats://user:hush hush@host", "user:hush" } do
+      local dog = moondog.start({ "run", path }, { env = { NATS_URL = url } })
+      dog:wait_exit(1, 15)
+      local text = assert_one_line(dog:text("stderr"))
+      assert.is_nil(text:find("hush", 1, true), text)
+      assert.matches("%$NATS_URL", text)
+    end
+  end))
+end)
+
+describe("a module that is not there", function()
+  it("is named in one line", run.case(function()
+    refused_script('require "not.there"\n', { "bad%.lua:1:", "not%.there", "not/there%.lua" })
+  end))
 end)
 
 describe("a call", function()
@@ -170,5 +188,29 @@ describe("the command line", function()
     local dog = moondog.start { "--version" }
     dog:wait_exit(0)
     assert.matches("%d+%.%d+%.%d+", dog:text("stdout"))
+  end))
+end)
+
+describe("a standard descriptor", function()
+  local POLICY = 'require "moondog".connect {}\n'
+
+  local function shell(command)
+    local p = process.start { name = "sh", file = "/bin/sh",
+      args = { "-c", command:gsub("%$M", moondog.program()):gsub("%$P", moondog.script(POLICY)) } }
+    local code, signal = p:wait_exit(15)
+    assert.equals(0, signal)
+    return code, p:text()
+  end
+
+  it("that is closed does not matter", run.case(function()
+    assert.equals(0, (shell "$M check $P <&- >&- 2>&-"))
+    assert.equals(0, (shell "$M check $P 2>&-"))
+    assert.equals(1, (shell "$M run nowhere.lua <&- >&- 2>&-"))
+  end))
+
+  it("that cannot be written to is a failure", run.case(function()
+    local code, text = shell "$M check $P >/dev/full"
+    assert.equals(1, code)
+    assert.matches("cannot write to standard output", text)
   end))
 end)
