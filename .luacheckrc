@@ -5,7 +5,7 @@ max_line_length = 120
 files["lua/moondog/sandbox.lua"] = {
   globals = {
     "load", "loadstring", "loadfile", "dofile", "print", "newproxy", "debug", "coroutine", "os",
-    "package", "string", "xpcall",
+    "package", "string", "xpcall", "jit", "io",
   },
 }
 -- Annotations for editors: signatures without bodies.

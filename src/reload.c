@@ -450,7 +450,7 @@ static void run_retiring(md_runtime *rt)
     for (struct generation **at = &r->retiring; *at != NULL; index++) {
         struct generation *g = *at;
         if (!g->closing) {
-            task_run_spawned(g);
+            task_run_ready(g);
             generation_sweep(g);
         }
         again |= retire_step(g, index >= RETIRING_MAX, now);

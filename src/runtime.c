@@ -253,7 +253,7 @@ static void turn_done(void *closure)
 {
     md_runtime *rt = closure;
     if (rt->generation != NULL && !rt->generation->closing) {
-        task_run_spawned(rt->generation);
+        task_run_ready(rt->generation);
         generation_sweep(rt->generation);
     }
     for (struct connection *c = rt->hub.connections, *next; c != NULL; c = next) {

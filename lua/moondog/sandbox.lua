@@ -4,8 +4,9 @@
 local wait_token, log, over_budget, read_source = ...
 
 local jit_off = jit.off
-local debug_traceback, debug_getinfo, debug_getlocal = debug.traceback, debug.getinfo, debug.getlocal
+local debug_traceback, debug_getinfo, debug_getmetatable = debug.traceback, debug.getinfo, debug.getmetatable
 local loaded, preload = package.loaded, package.preload
+local type, rawget, rawset, error = type, rawget, rawset, error
 
 -- Compiled traces do not look at the hook that ends a time budget, so what a script loads is interpreted.
 -- It can mark functions that are to be compiled with jit.on(f); those it vouches for.
@@ -77,13 +78,30 @@ local function search_lua(name)
 end
 package.loaders[2] = search_lua
 
--- The others do not list where they have looked: an error of require() is one line.
-for i, search in ipairs(package.loaders) do
-    package.loaders[i] = search == search_lua and search or function(name)
+-- C modules come from where they came from at the start, so that a script cannot load any library, and none
+-- brings back what is taken away below. The stock searchers list where they have looked; these do not: an
+-- error of require() is one line.
+local cpath = package.cpath
+local taken_away = { debug = true, ffi = true, io = true, os = true, package = true }
+
+local function search_c(search)
+    return function(name)
+        if taken_away[name] or type(name) == "string" and name:find("^jit") then return nil end
+        local theirs = rawget(package, "cpath")
+        rawset(package, "cpath", cpath)
         local found = search(name)
-        return type(found) ~= "string" and found or nil
+        rawset(package, "cpath", theirs)
+        return type(found) == "function" and found or nil
     end
 end
+
+local search_preload = package.loaders[1]
+package.loaders[1] = function(name)
+    local found = search_preload(name)
+    return type(found) == "function" and found or nil
+end
+package.loaders[3] = search_c(package.loaders[3])
+package.loaders[4] = search_c(package.loaders[4])
 
 local function print_to_log(...)
     local parts = {}
@@ -104,8 +122,11 @@ function xpcall(f, handler, ...)
 end
 
 -- A coroutine of the script's own may wait, too: what waits inside it yields the token, which is passed
--- on until it reaches the scheduler, and the answer is passed back.
-local resume, yield, create = coroutine.resume, coroutine.yield, coroutine.create
+-- on until it reaches the scheduler, and the answer is passed back. Coroutines that resume coroutines use the
+-- stack of C, which has an end.
+local resume, yield, create, running = coroutine.resume, coroutine.yield, coroutine.create, coroutine.running
+local DEPTH_MAX = 100
+local depths = setmetatable({}, { __mode = "k" })
 
 local function pass(co, ok, first, ...)
     if ok and first == wait_token then
@@ -114,7 +135,17 @@ local function pass(co, ok, first, ...)
     return ok, first, ...
 end
 
+local function deepen(co)
+    local inside = running()
+    local depth = (inside and depths[inside] or 0) + 1
+    if depth > DEPTH_MAX then
+        error("coroutines inside coroutines, " .. DEPTH_MAX .. " deep: no more", 3)
+    end
+    if type(co) == "thread" then depths[co] = depth end
+end
+
 function coroutine.resume(co, ...)
+    deepen(co)
     return pass(co, resume(co, ...))
 end
 
@@ -126,14 +157,35 @@ end
 function coroutine.wrap(f)
     local co = create(f)
     return function(...)
+        deepen(co)
         return unwrap(pass(co, resume(co, ...)))
     end
 end
 
+-- What it says of a function does not include the function: those in here are not for scripts.
+local function getinfo(first, second, third)
+    local thread, what = nil, second
+    local where = first
+    if type(first) == "thread" then thread, where, what = first, second, third end
+    if not thread and type(where) == "number" then where = where + 1 end
+    what = type(what) == "string" and what:gsub("[^nSluL]", "") or "nSlu"
+    local info
+    if thread then info = debug_getinfo(thread, where, what) else info = debug_getinfo(where, what) end
+    return info
+end
+
 os.exit = nil
 newproxy = nil -- its finalizers run with hooks off
+debug_getmetatable(io.stdout).__metatable = "file" -- the same
 package.loadlib = nil
-loaded.ffi, preload.ffi = nil, nil
-debug = { traceback = debug_traceback, getinfo = debug_getinfo, getlocal = debug_getlocal }
+for _, modules in ipairs { loaded, preload } do
+    for name in pairs(modules) do
+        if name == "ffi" or name:find("^jit") then modules[name] = nil end
+    end
+end
+jit = { on = jit.on, off = jit.off, flush = jit.flush, status = jit.status, version = jit.version,
+    version_num = jit.version_num, os = jit.os, arch = jit.arch }
+loaded.jit = jit
+debug = { traceback = debug_traceback, getinfo = getinfo }
 loaded.debug = debug
 string.dump = nil

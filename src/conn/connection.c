@@ -199,7 +199,7 @@ void connection_check_drain(struct connection *c)
     bool stranded = c->heir != NULL && !c->up; /* its heir sends the rest */
     if (!late && !stranded && busy)
         return;
-    bool nothing = c->queue.head == NULL && (c->link == NULL || link_unsent_bytes(c->link) == 0);
+    bool nothing = c->queue.publishes == 0 && (c->link == NULL || link_unsent_bytes(c->link) == 0);
     if (late || stranded || (!c->up && nothing)) {
         if (late)
             log_emit(c->hub->log, LOG_WARN, "drain deadline passed", log_str("connection", c->name),
@@ -235,6 +235,7 @@ void connection_free(struct connection *c)
             c->hub->hanging--;
         link_close(slot->link, &rest);
         record_queue_clear(&rest);
+        mailbox_free_chunks(slot->messages);
         link_leave(slot->link);
         free(slot);
         slot = next;

@@ -77,6 +77,7 @@ struct connection {
     bool closing;                             /* the script closed it: nothing is taken any more */
     /* What came up while the watchdog's actions were being carried out. */
     bool stepping, has_plan, has_dial_failed, has_gone;
+    bool failed_at_once; /* the last dial did not even get a worker */
     uint32_t plan_ms;
     uint64_t dial_failed_link, gone_link;
 

@@ -7,6 +7,7 @@
 
 #define DELAY_MAX 3600.0
 #define NO_ROOM_WAIT_MS 1000u
+#define AT_ONCE_WAIT_MS 100u
 
 /* ---- the policy ---- */
 
@@ -49,6 +50,9 @@ static void do_plan(struct connection *c)
     c->plan_ms = (uint32_t)(delay * 1000.0) + hub_dial_wait(c->hub);
     if (c->hub->hanging >= HUB_HANGING_MAX && c->plan_ms < NO_ROOM_WAIT_MS)
         c->plan_ms = NO_ROOM_WAIT_MS;
+    if (c->failed_at_once && c->plan_ms < AT_ONCE_WAIT_MS)
+        c->plan_ms = AT_ONCE_WAIT_MS; /* nothing was waited for: a policy of 0 would never end */
+    c->failed_at_once = false;
     c->has_plan = true;
     connection_tell_plan(c, delay);
 }

@@ -16,7 +16,7 @@ static struct link_slot *find_slot(struct connection *c, uint64_t number)
 static void dial_failed_at_once(struct connection *c, uint64_t number, const error *e)
 {
     connection_set_error(c, e);
-    c->has_dial_failed = true;
+    c->has_dial_failed = c->failed_at_once = true;
     c->dial_failed_link = number;
 }
 
@@ -68,7 +68,7 @@ static void detach_link(struct connection *c, struct link_slot *slot)
     if (c->link == slot->link) {
         c->publish_lost += link_close(c->link, &c->queue);
         c->link = NULL;
-        c->up = c->deaf = c->syncing = false;
+        c->up = c->deaf = c->syncing = c->drain_flushed = false;
         c->sync_next = NULL;
         for (struct subscription *s = c->subscriptions; s != NULL; s = s->next)
             s->wire = NULL;

@@ -19,7 +19,7 @@ static const struct {
 
 static void note_server(struct connection *c, const link_event *event)
 {
-    snprintf(c->server, sizeof c->server, "%s", event->url);
+    snprintf(c->server, sizeof c->server, "%s", event->text);
     c->max_payload = event->max_payload;
 }
 
@@ -46,12 +46,11 @@ static void on_delay_wanted(struct connection *c, struct link *l, const link_eve
 
 static void on_slow(struct connection *c, const link_event *event)
 {
-    struct subscription *s = event->sub->owner;
     error e = {0};
     error_set(&e, "slow_consumer", ERROR_CLASS_LIMIT,
               "messages on %s arrive faster than the script handles them: the newest are dropped; "
               "raise the subscription's pending, or add workers in a queue group",
-              s->subject);
+              event->text);
     connection_tell_error(c, &e);
 }
 

@@ -160,17 +160,20 @@ void subscription_unsubscribe(struct subscription *s)
         subscription_end(s);
 }
 
+/* What has arrived is in the mailbox of a link, before the last word of its link_sub. */
 void subscription_drain(struct subscription *s)
 {
     if (!s->active || s->draining)
         return;
     s->draining = true;
     struct connection *c = s->connection;
-    if (s->wire == NULL || !c->up) {
+    if (s->link_subs == 0) {
         subscription_end(s);
-        return;
-    }
-    if (record_push_command(&c->queue, RECORD_DRAIN, link_sub_retain(s->wire), 0, 0) != 0) {
+    } else if (s->wire != NULL && !c->up) {
+        connection_bury(c, s->wire);
+        s->wire = NULL;
+    } else if (s->wire != NULL &&
+               record_push_command(&c->queue, RECORD_DRAIN, link_sub_retain(s->wire), 0, 0) != 0) {
         link_sub_release(s->wire);
         subscription_end(s);
     }
@@ -199,23 +202,31 @@ void subscription_message(struct connection *c, struct link_sub *wire, natsMsg *
         subscription_end(s);
 }
 
+static bool is_finished(const struct subscription *s)
+{
+    return (s->draining && s->link_subs == 0) || (s->limits.max > 0 && s->handled >= s->limits.max);
+}
+
 void subscription_last_word(struct connection *c, struct link_sub *wire)
 {
     struct subscription *s = wire->owner;
+    bool current = s->wire == wire;
     s->link_subs--;
     s->dropped_before += atomic_load(&wire->dropped);
     if (s->over)
         c->dropped += atomic_load(&wire->dropped);
-    if (s->wire == wire) {
+    if (current) {
         s->wire = NULL;
         connection_bury(c, wire); /* the worker still has it, when it was drained */
-        if (s->draining || (s->limits.max > 0 && s->handled >= s->limits.max)) {
-            subscription_end(s); /* frees it, when this was the last link */
-            s = NULL;
-        }
     }
-    if (s != NULL && s->over && s->link_subs == 0)
+    if (s->active && is_finished(s)) {
+        subscription_end(s); /* frees it, when this was the last link */
+    } else if (s->over && s->link_subs == 0) {
         subscription_free(s);
+    } else if (s->active && current && !s->draining && !atomic_load(&wire->failed)) {
+        /* Its `max` came to an end with messages that were dropped: it waits for the rest. */
+        connection_send_subscription(c, s);
+    }
     link_sub_done(wire);
 }
 

@@ -69,8 +69,9 @@ void connection_sync_continue(struct connection *c)
         c->sync_next = s->next;
         if (s->wire != NULL || !s->active)
             continue;
-        if (s->draining) { /* what was on its way went with the old link */
-            subscription_end(s);
+        if (s->draining) { /* the last word of an old link is still to come */
+            if (s->link_subs == 0)
+                subscription_end(s);
             continue;
         }
         if (sync_one(c, s) != 0)

@@ -34,7 +34,8 @@ static void drop(struct link_sub *s, natsMsg *msg)
     if (s->slow)
         return;
     s->slow = true;
-    link_event event = {.type = LINK_EVENT_SLOW, .sub = s};
+    link_event event = {.type = LINK_EVENT_SLOW};
+    snprintf(event.text, sizeof event.text, "%s", s->subject);
     mailbox_post(&s->link->mailbox, &event);
 }
 

@@ -33,7 +33,8 @@ struct link_sub {
     uint64_t deliver_max;                     /* unsubscribe by itself after so many; 0: never */
     /* The delivery thread's half. */
     _Atomic uint64_t put_messages, put_bytes, dropped;
-    bool slow; /* a burst of drops is going on */
+    bool slow;          /* a burst of drops is going on */
+    atomic_bool failed; /* it could not be subscribed; set before its last word */
     /* The loop's half, on a cache line of its own. */
     _Alignas(64) _Atomic uint64_t taken_messages, taken_bytes;
     /* The worker's. */

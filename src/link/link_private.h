@@ -22,7 +22,11 @@ struct link {
     uv_cond_t changed;
     record_queue queue;
     unsigned asks;
-    char *token; /* NULL: the options' own */
+    /* The worker's: flushes that wait for the next round trip. */
+    uint64_t *flush_tokens;
+    size_t flush_count, flush_capacity;
+    int64_t flush_ms; /* the longest that one of them may take */
+    char *token;      /* NULL: the options' own */
     bool delay_answered;
     uint32_t delay_ms;
     unsigned drains_running;

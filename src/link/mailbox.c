@@ -10,7 +10,7 @@ int mailbox_init(mailbox *m, uv_async_t *wake)
     return uv_mutex_init(&m->lock);
 }
 
-static void free_chunks(mailbox_chunk *c)
+void mailbox_free_chunks(mailbox_chunk *c)
 {
     while (c != NULL) {
         mailbox_chunk *next = c->next;
@@ -29,7 +29,7 @@ void mailbox_destroy(mailbox *m)
         free(e);
         e = next;
     }
-    free_chunks(m->messages);
+    mailbox_free_chunks(m->messages);
     free(m->spare);
     uv_mutex_destroy(&m->lock);
 }

@@ -18,7 +18,7 @@
 struct link_sub;
 
 typedef enum {
-    LINK_EVENT_DIALED,      /* url, max_payload */
+    LINK_EVENT_DIALED,      /* text, max_payload */
     LINK_EVENT_DIAL_FAILED, /* error */
     LINK_EVENT_DISCONNECTED,
     LINK_EVENT_RECONNECTED,
@@ -31,8 +31,8 @@ typedef enum {
     LINK_EVENT_AUDITED,        /* status */
     LINK_EVENT_FLUSHED,        /* number: the token; error.code is "" when it worked */
     LINK_EVENT_DELAY_WANTED,   /* number: the library's attempt. Answer with link_answer_delay() */
-    LINK_EVENT_SLOW,           /* sub: a burst of drops began */
-    LINK_EVENT_SUB_FAILED,     /* sub, error */
+    LINK_EVENT_SLOW,           /* text: a burst of drops began */
+    LINK_EVENT_SUB_FAILED,     /* error */
     LINK_EVENT_PUBLISH_FAILED, /* error, number: how many messages are lost */
     LINK_EVENT_RETURNED,       /* records: a publish that was under way; NULL: it is lost */
     LINK_EVENT_GONE,           /* the worker has ended; link_join() does not block any more */
@@ -45,9 +45,8 @@ typedef struct link_event {
     link_event_type type;
     error error;
     uint64_t number;
-    struct link_sub *sub;
     watchdog_link_status status;
-    char url[LINK_URL_SIZE]; /* without user info */
+    char text[LINK_URL_SIZE]; /* the server's URL without user info; SLOW: the subject */
     int64_t max_payload;
     struct record_chunk *records; /* to be freed by the receiver */
 } link_event;
@@ -89,6 +88,8 @@ int mailbox_put(mailbox *m, struct link_sub *sub, natsMsg *msg);
 link_event *mailbox_take_events(mailbox *m);
 /* Loop thread. The chain of message chunks so far, oldest first; NULL: none. */
 mailbox_chunk *mailbox_take_messages(mailbox *m);
+/* Frees chunks that were taken, and the messages in them that were not. NULL is harmless. */
+void mailbox_free_chunks(mailbox_chunk *c);
 /* Loop thread. Gives an emptied chunk back. */
 void mailbox_recycle(mailbox *m, mailbox_chunk *chunk);
 

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define STATE_ESTABLISHED                                                                          \
@@ -57,6 +58,14 @@ static bool hangs(const reclaim *r, int fd)
            is_silent(fd, r->silent_ms);
 }
 
+/* Closing any descriptor of a file drops the process's locks on that file, so files are left alone:
+ * even one whose number was a socket's a moment ago stays open. */
+static bool is_socket(int fd)
+{
+    struct stat status;
+    return fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
 void reclaim_run(reclaim *r)
 {
     DIR *folder = opendir("/proc/self/fd");
@@ -65,10 +74,13 @@ void reclaim_run(reclaim *r)
     for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
         if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
             continue;
+        int number = (int)strtol(entry->d_name, NULL, 10);
+        if (!is_socket(number))
+            continue;
         /* A descriptor of our own: its number cannot become another socket's between look and act.
          */
-        int fd = fcntl((int)strtol(entry->d_name, NULL, 10), F_DUPFD_CLOEXEC, 0);
-        if (fd < 0)
+        int fd = fcntl(number, F_DUPFD_CLOEXEC, 0);
+        if (fd < 0 || !is_socket(fd))
             continue;
         if (hangs(r, fd) && shutdown(fd, SHUT_RDWR) == 0)
             r->shut_down++;

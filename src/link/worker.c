@@ -24,7 +24,7 @@ static void post_server(struct link *l, link_event_type type)
     link_event event = {.type = type};
     char url[LINK_URL_SIZE] = "";
     if (natsConnection_GetConnectedUrl(l->nats, url, sizeof url) == NATS_OK)
-        link_redact_url(url, event.url, sizeof event.url);
+        link_redact_url(url, event.text, sizeof event.text);
     event.max_payload = natsConnection_GetMaxPayload(l->nats);
     mailbox_post(&l->mailbox, &event);
 }
@@ -229,7 +229,8 @@ static void do_subscribe(struct link *l, struct link_sub *s)
             : natsConnection_QueueSubscribe(&s->nats, l->nats, s->subject, s->queue,
                                             link_on_message, s);
     if (status != NATS_OK) {
-        link_event event = {.type = LINK_EVENT_SUB_FAILED, .sub = s};
+        link_event event = {.type = LINK_EVENT_SUB_FAILED};
+        s->failed = true;
         fill_error(&event.error, status);
         mailbox_post(&l->mailbox, &event);
         mailbox_put(&l->mailbox, s, NULL);
@@ -239,7 +240,8 @@ static void do_subscribe(struct link *l, struct link_sub *s)
     list_put(&l->subs, s); /* the record's reference is the worker's now */
     natsSubscription_SetPendingLimits(s->nats, library_limit(s->max_messages),
                                       library_limit(s->max_bytes));
-    natsSubscription_SetOnCompleteCB(s->nats, link_on_sub_complete, s);
+    if (natsSubscription_SetOnCompleteCB(s->nats, link_on_sub_complete, s) != NATS_OK)
+        mailbox_put(&l->mailbox, s, NULL); /* the connection has closed: there is nothing to come */
     if (s->deliver_max > 0 && s->deliver_max < INT32_MAX)
         natsSubscription_AutoUnsubscribe(s->nats, (int)s->deliver_max);
 }
@@ -296,14 +298,41 @@ static void start_drains(struct link *l)
     }
 }
 
-static void do_flush(struct link *l, const record *r)
+/* One round trip answers all flushes that were asked for before it. */
+static void answer_flushes(struct link *l)
 {
-    link_event event = {.type = LINK_EVENT_FLUSHED, .number = r->number};
+    if (l->flush_count == 0)
+        return;
+    link_event event = {.type = LINK_EVENT_FLUSHED};
     post_publish_failures(l);
-    natsStatus status = natsConnection_FlushTimeout(l->nats, r->value > 0 ? (int64_t)r->value : 1);
+    natsStatus status = natsConnection_FlushTimeout(l->nats, l->flush_ms > 0 ? l->flush_ms : 1);
     if (status != NATS_OK)
         fill_error(&event.error, status);
-    mailbox_post(&l->mailbox, &event);
+    for (size_t i = 0; i < l->flush_count; i++) {
+        event.number = l->flush_tokens[i];
+        mailbox_post(&l->mailbox, &event);
+    }
+    l->flush_count = 0;
+    l->flush_ms = 0;
+}
+
+static void do_flush(struct link *l, const record *r)
+{
+    if (l->flush_count == l->flush_capacity) {
+        size_t capacity = l->flush_capacity == 0 ? 16 : l->flush_capacity * 2;
+        uint64_t *tokens = realloc(l->flush_tokens, capacity * sizeof *tokens);
+        if (tokens == NULL) {
+            link_event event = {.type = LINK_EVENT_FLUSHED, .number = r->number};
+            fill_error(&event.error, NATS_NO_MEMORY);
+            mailbox_post(&l->mailbox, &event);
+            return;
+        }
+        l->flush_tokens = tokens;
+        l->flush_capacity = capacity;
+    }
+    l->flush_tokens[l->flush_count++] = r->number;
+    if ((int64_t)r->value > l->flush_ms)
+        l->flush_ms = (int64_t)r->value;
 }
 
 /* False: the record was a publish that cannot be sent now. */
@@ -443,6 +472,7 @@ static void work(struct link *l)
         answer(l, asks);
         if (l->active != NULL && !l->stalled)
             process_chunk(l, l->active);
+        answer_flushes(l);
         post_publish_failures(l);
         start_drains(l);
         if (l->dead_count >= DEAD_SUBS_MAX)
@@ -460,6 +490,7 @@ static void tear_down(struct link *l)
     destroy_list(&l->dead_subs);
     natsConnection_Destroy(l->nats);
     natsOptions_Destroy(l->nats_options);
+    free(l->flush_tokens);
     nats_ReleaseThreadMemory();
 }
 

@@ -70,9 +70,10 @@ int api_connect(lua_State *L)
     h->binding = NULL;
     luaL_getmetatable(L, CONNECTION_TYPE);
     lua_setmetatable(L, -2);
-    struct binding *b = binding_new(g);
+    /* A connection that was closed stays here, with what messages and handlers know of it. */
+    struct binding *b = generation_charge(L, sizeof *b) ? binding_new(g) : NULL;
     if (b == NULL)
-        return luaL_error(L, "no memory for a connection");
+        return luaL_error(L, "not enough memory for a connection");
     h->binding = b; /* the userdata frees it when something is wrong with the options */
     options_read_connection(L, 1, b);
     if (find_binding(g, b->name))
@@ -102,6 +103,7 @@ static int connection_gc(lua_State *L)
     struct connection_handle *h = lua_touserdata(L, 1);
     if (h->binding != NULL && !h->binding->declared) {
         binding_silence(h->binding);
+        generation_discharge(h->binding->generation, sizeof *h->binding);
         binding_free(h->binding);
     }
     h->binding = NULL;

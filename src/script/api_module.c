@@ -51,29 +51,12 @@ void api_check_not(lua_State *L, bool over, const char *what)
 
 /* ---- spawn, sleep, now ---- */
 
-struct spawned {
-    struct generation *generation;
-    struct callback callback;
-};
-
-static void on_spawned_finished(void *closure)
-{
-    struct spawned *s = closure;
-    free(s);
-}
-
-/* spawn(f, ...): a task of its own, begun at the next turn of the loop. */
+/* spawn(f, ...): a task of its own. */
 static int spawn(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TFUNCTION);
     api_check_not(L, generation_of(L)->cancelled, "moondog.spawn");
-    struct spawned *s = calloc(1, sizeof *s);
-    if (s == NULL)
-        return luaL_error(L, "no memory for a task");
-    s->generation = generation_of(L);
-    callback_init(&s->callback, "task", "");
-    callback_name_by_place(&s->callback, L, 1);
-    task_spawn(L, &s->callback, on_spawned_finished, s);
+    task_spawn(L);
     return 0;
 }
 

@@ -59,9 +59,13 @@ int api_subscribe(lua_State *L)
     lua_setmetatable(L, -2);
     if (g->committed && api_live(L, b, "subscribe", &e) == NULL)
         return message_fail(L, &e);
+    if (!generation_charge(L, HANDLER_BYTES))
+        return luaL_error(L, "not enough memory for a subscription");
     *h = handler_new(b, &options, &e);
-    if (*h == NULL)
+    if (*h == NULL) {
+        generation_discharge(g, HANDLER_BYTES);
         return message_fail(L, &e);
+    }
     callback_init(&(*h)->callback, "handler", name);
     callback_set(&(*h)->callback, L, 3);
     if (g->committed && handler_commit(*h, &e) != 0)

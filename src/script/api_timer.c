@@ -33,6 +33,7 @@ static void timer_release(struct lua_timer *t)
     if (--t->references > 0)
         return;
     callback_clear(&t->callback, t->generation->L);
+    generation_discharge(t->generation, sizeof *t);
     if (t->has_handle)
         uv_close((uv_handle_t *)&t->timer, on_closed);
     else
@@ -77,7 +78,7 @@ static void on_tick(uv_timer_t *handle)
     }
     task->finished = on_finished;
     task->finished_closure = t;
-    task_start(task, 0);
+    task_start_soon(task, 0);
 }
 
 static void timer_start(struct lua_timer *t)
@@ -129,9 +130,9 @@ static int new_timer(lua_State *L, bool repeats, double min)
     *handle = NULL;
     luaL_getmetatable(L, TIMER_TYPE);
     lua_setmetatable(L, -2);
-    struct lua_timer *t = calloc(1, sizeof *t);
+    struct lua_timer *t = generation_charge(L, sizeof *t) ? calloc(1, sizeof *t) : NULL;
     if (t == NULL)
-        return luaL_error(L, "no memory for a timer");
+        return luaL_error(L, "not enough memory for a timer");
     *handle = t;
     t->references = 1;
     t->generation = g;

@@ -245,6 +245,7 @@ void handler_release(struct handler *h)
         return;
     callback_clear(&h->callback, h->binding->generation->L);
     message_clear_slot(&h->slot, h->binding->generation->L);
+    generation_discharge(h->binding->generation, HANDLER_BYTES);
     free(h->subject);
     free(h->queue);
     free(h->key);
@@ -600,7 +601,7 @@ void binding_commit(struct binding *b)
     }
     if (b->successor != NULL) {
         connection_observe(b->successor, &successor_observer, b);
-        if (older->successor != b->successor)
+        if (older == NULL || older->successor != b->successor)
             connection_start(b->successor);
     }
     if (older == NULL)

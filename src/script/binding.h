@@ -49,6 +49,9 @@ struct handler {
     subscription_options options;
 };
 
+/* What a subscription costs outside of the interpreter, about: charged to the generation. */
+#define HANDLER_BYTES (sizeof(struct handler) + 512u)
+
 /* The hooks as `on = { ... }` spells them, in the order of connection_notice. */
 extern const char *const binding_hook_names[CONNECTION_NOTICE_COUNT];
 

@@ -2,6 +2,7 @@
 #include "script/generation.h"
 
 #include <lauxlib.h>
+#include <limits.h>
 #include <luajit.h>
 #include <lualib.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include "script/source.h"
 #include "script/task.h"
 
+#define CHARGE_STEP_BYTES (256u * 1024)
 #define EMPTY_BYTES (256u * 1024) /* closing a state with less is quick */
 #define STEP_BYTES 1024u          /* that make the collector do a step */
 #define STEP_MULTIPLIER 4000      /* of the work in one step: some 40 KiB */
@@ -47,6 +49,29 @@ struct generation *generation_of(lua_State *L)
     void *closure;
     lua_getallocf(L, &closure);
     return closure;
+}
+
+/* The interpreter's collector does not see these bytes: it is given work in proportion. */
+bool generation_charge(lua_State *L, size_t bytes)
+{
+    struct generation *g = generation_of(L);
+    size_t cap = g->limits.memory_cap;
+    g->charged += bytes;
+    if (g->charged >= CHARGE_STEP_BYTES) {
+        lua_gc(L, LUA_GCSTEP, (int)(g->charged / 1024 < INT_MAX ? g->charged / 1024 : INT_MAX));
+        g->charged = 0;
+    }
+    if (cap > 0 && g->memory + bytes > cap) {
+        g->memory_refusals++;
+        return false;
+    }
+    g->memory += bytes;
+    return true;
+}
+
+void generation_discharge(struct generation *g, size_t bytes)
+{
+    g->memory -= bytes;
 }
 
 /* ---- callbacks ---- */
@@ -206,6 +231,15 @@ static int set_up(lua_State *L)
     return 0;
 }
 
+/* An error outside of protected mode cannot be survived: the interpreter would end the process
+ * without a word. */
+static int on_panic(lua_State *L)
+{
+    const char *text = lua_tostring(L, -1);
+    fprintf(stderr, "moondog: the interpreter gave up: %s\n", text != NULL ? text : "no memory");
+    abort();
+}
+
 struct generation *generation_new(const generation_limits *limits, uint32_t number)
 {
     struct generation *g = calloc(1, sizeof *g);
@@ -216,7 +250,10 @@ struct generation *generation_new(const generation_limits *limits, uint32_t numb
     g->random = random_seed();
     g->protect_ref = g->module_ref = g->old_version_ref = LUA_NOREF;
     g->spawned_end = &g->spawned;
+    g->due_end = &g->due;
     g->L = lua_newstate(allocate, g);
+    if (g->L != NULL)
+        lua_atpanic(g->L, on_panic);
     if (g->L == NULL || lua_cpcall(g->L, set_up, g) != 0) {
         if (g->L != NULL) {
             const char *text = lua_tostring(g->L, -1);

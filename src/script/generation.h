@@ -53,7 +53,8 @@ struct generation {
     uint32_t number;
     lua_State *L; /* its main thread: used between entries, from the loop */
     budget budget;
-    size_t memory, memory_peak;
+    size_t memory, memory_peak; /* with what was charged */
+    size_t charged;             /* since the collector last worked for it */
     uint64_t memory_refusals;
     bool loading;   /* the top level runs: it declares, and cannot wait or send */
     bool committed; /* it is at work */
@@ -68,13 +69,14 @@ struct generation {
 
     struct binding *bindings;
     struct callback_node *on_start, *on_unload;
-    unsigned spawned_count;
+    unsigned spawned_count, due_count;
     unsigned unloading; /* on_unload functions that have not finished */
     struct lua_timer *timers;
 
     /* Tasks: script/task.c. */
     struct task *idle, *parked;
-    struct task *spawned, **spawned_end;
+    struct task *spawned, **spawned_end; /* they begin at the next turn */
+    struct task *due, **due_end;         /* parked ones whose timer has fired */
     struct task *running;
     unsigned idle_count, parked_count;
     int protect_ref;      /* the C function behind generation_protect() */
@@ -144,6 +146,11 @@ struct generation *generation_of(lua_State *L);
 typedef void (*generation_fn)(lua_State *L, void *closure);
 int generation_protect(struct generation *g, generation_fn fn, void *closure, int results,
                        const char *what);
+
+/* Memory outside of the interpreter that the script makes us hold: it counts against its cap. From
+ * within Lua. False: there is no room. */
+bool generation_charge(lua_State *L, size_t bytes);
+void generation_discharge(struct generation *g, size_t bytes);
 
 /* Callbacks. */
 void callback_init(struct callback *cb, const char *kind, const char *name);

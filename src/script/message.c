@@ -9,6 +9,8 @@
 
 #define MESSAGE_TYPE "moondog.message"
 #define ERROR_TYPE "moondog.error"
+#define HOLDER_TYPE "moondog.holder"
+#define MESSAGE_BYTES 256u /* of one without data */
 
 /* ---- errors ---- */
 
@@ -39,6 +41,17 @@ int message_fail(lua_State *L, const error *e)
 }
 
 /* ---- life ---- */
+
+static size_t size_of(natsMsg *msg)
+{
+    return (size_t)natsMsg_GetDataLength(msg) + MESSAGE_BYTES;
+}
+
+static void discharge(struct message *m)
+{
+    generation_discharge(m->generation, m->charged);
+    m->charged = 0;
+}
 
 static void throw_away(struct generation *g, natsMsg *msg)
 {
@@ -96,6 +109,10 @@ void message_keep(struct message *m)
 {
     if (m->slot == NULL)
         return;
+    if (m->charged == 0) { /* it is here already: counted, and not refused */
+        m->charged = size_of(m->msg);
+        m->generation->memory += m->charged;
+    }
     m->ref = m->slot->ref;
     m->slot->message = NULL;
     m->slot = NULL;
@@ -109,6 +126,7 @@ void message_release(struct message *m)
         if (m->msg != NULL)
             throw_away(m->generation, m->msg);
         m->msg = NULL;
+        discharge(m);
     }
     int ref = m->ref;
     m->ref = LUA_NOREF;
@@ -118,6 +136,10 @@ void message_release(struct message *m)
 void message_push(lua_State *L, struct binding *b, natsMsg *msg)
 {
     struct message *m = new_message(L);
+    size_t size = size_of(msg);
+    if (!generation_charge(L, size))
+        luaL_error(L, "not enough memory for a message");
+    m->charged = size;
     m->msg = msg;
     m->binding = b;
     m->retained = true;
@@ -129,6 +151,7 @@ static int message_gc(lua_State *L)
     if (m->msg != NULL)
         natsMsg_Destroy(m->msg);
     m->msg = NULL;
+    discharge(m);
     return 0;
 }
 
@@ -143,38 +166,55 @@ static struct message *check(lua_State *L)
     return m;
 }
 
+/* A list that the library allocated, in a userdata that frees it whatever happens. [-0, +1] */
+static const char ***push_holder(lua_State *L)
+{
+    const char ***holder = lua_newuserdata(L, sizeof *holder);
+    *holder = NULL;
+    luaL_getmetatable(L, HOLDER_TYPE);
+    lua_setmetatable(L, -2);
+    return holder;
+}
+
+static int holder_gc(lua_State *L)
+{
+    const char ***holder = lua_touserdata(L, 1);
+    free((void *)*holder);
+    *holder = NULL;
+    return 0;
+}
+
 /* [-0, +1] The values of one key: a string, or a list when there are several. */
 static void push_values(lua_State *L, natsMsg *msg, const char *key)
 {
-    const char **values = NULL;
     int count = 0;
-    if (natsMsgHeader_Values(msg, key, &values, &count) != NATS_OK || count == 0) {
+    const char ***values = push_holder(L);
+    if (natsMsgHeader_Values(msg, key, values, &count) != NATS_OK || count == 0) {
         lua_pushliteral(L, "");
     } else if (count == 1) {
-        lua_pushstring(L, values[0] != NULL ? values[0] : "");
+        lua_pushstring(L, (*values)[0] != NULL ? (*values)[0] : "");
     } else {
         lua_createtable(L, count, 0);
         for (int i = 0; i < count; i++) {
-            lua_pushstring(L, values[i] != NULL ? values[i] : "");
+            lua_pushstring(L, (*values)[i] != NULL ? (*values)[i] : "");
             lua_rawseti(L, -2, i + 1);
         }
     }
-    free((void *)values);
+    lua_remove(L, -2);
 }
 
 /* [-0, +1] */
 static void push_headers(lua_State *L, natsMsg *msg)
 {
-    const char **keys = NULL;
     int count = 0;
+    const char ***keys = push_holder(L);
     lua_newtable(L);
-    if (natsMsgHeader_Keys(msg, &keys, &count) != NATS_OK)
-        return;
-    for (int i = 0; i < count; i++) {
-        push_values(L, msg, keys[i]);
-        lua_setfield(L, -2, keys[i]);
-    }
-    free((void *)keys);
+    if (natsMsgHeader_Keys(msg, keys, &count) == NATS_OK)
+        for (int i = 0; i < count; i++) {
+            push_values(L, msg, (*keys)[i]);
+            lua_setfield(L, -2, (*keys)[i]);
+        }
+    lua_remove(L, -2);
 }
 
 static int message_index(lua_State *L)
@@ -211,7 +251,15 @@ static int message_index(lua_State *L)
 
 static int message_retain(lua_State *L)
 {
-    check(L)->retained = true;
+    struct message *m = check(L);
+    if (!m->retained && m->charged == 0) {
+        size_t size = size_of(m->msg);
+        if (!generation_charge(L, size))
+            return luaL_error(L, "not enough memory to retain a message of %d bytes",
+                              (int)natsMsg_GetDataLength(m->msg));
+        m->charged = size;
+    }
+    m->retained = true;
     lua_settop(L, 1);
     return 1;
 }
@@ -334,6 +382,10 @@ void message_register(lua_State *L)
     luaL_newmetatable(L, ERROR_TYPE);
     lua_pushcfunction(L, error_tostring);
     lua_setfield(L, -2, "__tostring");
+    lua_pop(L, 1);
+    luaL_newmetatable(L, HOLDER_TYPE);
+    lua_pushcfunction(L, holder_gc);
+    lua_setfield(L, -2, "__gc");
     lua_pop(L, 1);
     luaL_newmetatable(L, MESSAGE_TYPE);
     lua_pushcfunction(L, message_gc);

@@ -30,7 +30,8 @@ struct message {
     struct binding *binding;   /* where it came from, and responses go to */
     natsMsg *msg;              /* NULL: not valid any more */
     bool retained;
-    int ref; /* keeps it alive while a task that waits handles it */
+    size_t charged; /* to the generation, for msg */
+    int ref;        /* keeps it alive while a task that waits handles it */
 };
 
 void message_register(lua_State *L);

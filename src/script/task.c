@@ -11,6 +11,8 @@
 #define IDLE_MAX 256u  /* coroutines kept for the next handlers */
 #define LOUD_ERRORS 5u /* of a callback are logged one by one, later ones once a second */
 #define ERROR_QUIET_NS 1000000000u
+#define READY_SLICE_NS 2000000u /* of a turn of the loop, for tasks that begin or go on */
+#define SPAWNED_BYTES (sizeof(struct task) + sizeof(struct spawned))
 
 void *task_wait_token(void)
 {
@@ -175,10 +177,26 @@ struct task *task_begin(struct generation *g, struct callback *cb)
     return t;
 }
 
+static void forget_due(struct task *t)
+{
+    struct generation *g = t->generation;
+    if (t->due_back == NULL)
+        return;
+    *t->due_back = t->due_next;
+    if (t->due_next != NULL)
+        t->due_next->due_back = t->due_back;
+    else
+        g->due_end = t->due_back;
+    t->due_next = NULL;
+    t->due_back = NULL;
+    g->due_count--;
+}
+
 static void unpark(struct task *t)
 {
     if (t->back == NULL)
         return;
+    forget_due(t);
     *t->back = t->next;
     if (t->next != NULL)
         t->next->back = t->back;
@@ -190,6 +208,18 @@ static void unpark(struct task *t)
     if (t->has_timer)
         uv_timer_stop(&t->timer);
     t->generation->parked_count--;
+}
+
+/* What it waits for is undone. */
+static void stop_waiting(struct task *t)
+{
+    task_cancel cancel = t->cancel;
+    void *closure = t->closure;
+    if (t->back == NULL)
+        return;
+    unpark(t);
+    if (cancel != NULL)
+        cancel(t, closure);
 }
 
 /* It is over. A coroutine that returned can run the next function; one that failed cannot. */
@@ -216,6 +246,11 @@ static void task_end(struct task *t, bool reusable)
         finished(closure);
 }
 
+static bool yielded_to_us(const struct task *t)
+{
+    return t->waiting && lua_gettop(t->co) > 0 && lua_touserdata(t->co, -1) == task_wait_token();
+}
+
 static void run(struct task *t, int count)
 {
     struct generation *g = t->generation;
@@ -224,27 +259,28 @@ static void run(struct task *t, int count)
     int status = lua_resume(t->co, count);
     bool overran = budget_leave(&g->budget);
     g->running = NULL;
-    if (status == 0) {
-        task_end(t, true);
-        return;
-    }
-    if (status == LUA_YIELD && t->waiting) {
+    if (status == LUA_YIELD && yielded_to_us(t)) {
         lua_settop(t->co, 0);
         if (t->message != NULL)
             message_keep(t->message);
         return;
     }
+    /* A wait that it began and that could not yield, as inside a callback of table.sort() that
+     * resumes a coroutine. */
+    stop_waiting(t);
+    if (status == 0) {
+        task_end(t, true);
+        return;
+    }
     struct report r = {.from = t->co};
     if (status == LUA_YIELD) {
-        lua_settop(t->co, 0);
-        lua_pushliteral(t->co,
-                        "it yielded to nobody: coroutine.yield() works inside a coroutine of "
-                        "the script's own; to wait, call moondog.sleep()");
+        r.from = NULL; /* pushing the text could need memory that there is not */
+        snprintf(r.text, sizeof r.text,
+                 "it yielded to nobody: coroutine.yield() works inside a coroutine of the "
+                 "script's own; to wait, call moondog.sleep()");
         status = LUA_ERRRUN;
     }
-    struct callback *cb = t->callback;
-    unpark(t); /* a wait that it began and then failed, as in an error after a caught one */
-    failed(g, cb, &r, status, overran);
+    failed(g, t->callback, &r, status, overran);
     task_end(t, false);
 }
 
@@ -254,29 +290,13 @@ void task_start(struct task *t, int count)
     run(t, count);
 }
 
-/* ---- spawning ---- */
+/* ---- what begins soon ---- */
 
-void task_spawn(lua_State *L, struct callback *cb, task_finished finished, void *closure)
+void task_start_soon(struct task *t, int count)
 {
-    struct generation *g = generation_of(L);
-    int count = lua_gettop(L) - 1;
-    lua_State *co = lua_newthread(L);
-    int ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    struct task *t = lua_checkstack(co, count + 1) ? calloc(1, sizeof *t) : NULL;
-    if (t == NULL) {
-        luaL_unref(L, LUA_REGISTRYINDEX, ref);
-        finished(closure);
-        luaL_error(L, "no memory for a task");
-        return;
-    }
-    lua_xmove(L, co, count + 1);
-    *t = (struct task){.generation = g,
-                       .co = co,
-                       .co_ref = ref,
-                       .callback = cb,
-                       .finished = finished,
-                       .finished_closure = closure,
-                       .number = (uint64_t)count};
+    struct generation *g = t->generation;
+    t->number = (uint64_t)count;
+    t->next = NULL;
     *g->spawned_end = t;
     g->spawned_end = &t->next;
     g->spawned_count++;
@@ -284,19 +304,90 @@ void task_spawn(lua_State *L, struct callback *cb, task_finished finished, void 
         hub_again(g->limits.hub);
 }
 
-void task_run_spawned(struct generation *g)
+struct spawned {
+    struct generation *generation;
+    struct callback callback;
+};
+
+static void on_spawned_finished(void *closure)
 {
-    /* Those that are spawned meanwhile have their turn later: timers and messages come between. */
-    struct task *t = g->spawned;
-    g->spawned = NULL;
-    g->spawned_end = &g->spawned;
-    while (t != NULL) {
-        struct task *next = t->next;
-        t->next = NULL;
-        g->spawned_count--;
-        task_start(t, (int)t->number);
-        t = next;
+    struct spawned *s = closure;
+    generation_discharge(s->generation, SPAWNED_BYTES);
+    free(s);
+}
+
+void task_spawn(lua_State *L)
+{
+    struct generation *g = generation_of(L);
+    int count = lua_gettop(L) - 1;
+    lua_State *co = lua_newthread(L);
+    int ref = luaL_ref(L, LUA_REGISTRYINDEX); /* nothing raises an error after this */
+    bool room = lua_checkstack(co, count + 1) && generation_charge(L, SPAWNED_BYTES);
+    struct task *t = room ? calloc(1, sizeof *t) : NULL;
+    struct spawned *s = t != NULL ? calloc(1, sizeof *s) : NULL;
+    if (s == NULL) {
+        luaL_unref(L, LUA_REGISTRYINDEX, ref);
+        if (room)
+            generation_discharge(g, SPAWNED_BYTES);
+        free(t);
+        luaL_error(L, "no memory for a task");
+        return;
     }
+    s->generation = g;
+    callback_init(&s->callback, "task", "");
+    callback_name_by_place(&s->callback, L, 1);
+    lua_xmove(L, co, count + 1);
+    *t = (struct task){.generation = g,
+                       .co = co,
+                       .co_ref = ref,
+                       .callback = &s->callback,
+                       .finished = on_spawned_finished,
+                       .finished_closure = s};
+    task_start_soon(t, count);
+}
+
+static struct task *take_spawned(struct generation *g)
+{
+    struct task *t = g->spawned;
+    g->spawned = t->next;
+    if (g->spawned == NULL)
+        g->spawned_end = &g->spawned;
+    t->next = NULL;
+    g->spawned_count--;
+    return t;
+}
+
+/* Those that come meanwhile have their turn later: timers and messages come between. */
+static void run_due(struct generation *g, uint64_t until)
+{
+    for (unsigned left = g->due_count; left > 0 && g->due != NULL; left--) {
+        struct task *t = g->due;
+        forget_due(t);
+        if (t->on_timeout != NULL)
+            t->on_timeout(t);
+        if (uv_hrtime() >= until)
+            return;
+    }
+}
+
+static void run_spawned(struct generation *g, uint64_t until)
+{
+    for (unsigned left = g->spawned_count; left > 0 && g->spawned != NULL; left--) {
+        struct task *t = take_spawned(g);
+        task_start(t, (int)t->number);
+        if (uv_hrtime() >= until)
+            return;
+    }
+}
+
+void task_run_ready(struct generation *g)
+{
+    if (g->due == NULL && g->spawned == NULL)
+        return;
+    run_due(g, uv_hrtime() + READY_SLICE_NS);
+    run_spawned(g, uv_hrtime() + READY_SLICE_NS);
+    if (g->due != NULL || g->spawned != NULL)
+        hub_again(g->limits.hub);
 }
 
 /* ---- waiting ---- */
@@ -313,6 +404,12 @@ struct task *task_current(lua_State *L, const char *what)
         luaL_error(L, "%s waits, and a policy or token function cannot wait", what);
     if (g->cancelled)
         luaL_error(L, "%s waits, and the time of this generation of the script is over", what);
+    if (!lua_isyieldable(L))
+        luaL_error(L,
+                   "%s waits, which a callback of a C function cannot, such as one of "
+                   "table.sort() or string.gsub(), or a metamethod",
+                   what);
+    stop_waiting(g->running); /* a wait that could not yield, and was caught */
     return g->running;
 }
 
@@ -335,8 +432,15 @@ int task_park(struct task *t, lua_State *L, task_cancel cancel, void *closure)
 static void on_timeout(uv_timer_t *timer)
 {
     struct task *t = timer->data;
-    if (t->on_timeout != NULL)
-        t->on_timeout(t);
+    struct generation *g = t->generation;
+    if (t->back == NULL || t->due_back != NULL)
+        return;
+    t->due_next = NULL;
+    t->due_back = g->due_end;
+    *g->due_end = t;
+    g->due_end = &t->due_next;
+    g->due_count++;
+    hub_again(g->limits.hub);
 }
 
 void task_set_timer(struct task *t, uint32_t timeout_ms, void (*callback)(struct task *t))
@@ -349,7 +453,7 @@ void task_set_timer(struct task *t, uint32_t timeout_ms, void (*callback)(struct
         g->handles++;
     }
     t->on_timeout = callback;
-    uv_update_time(g->limits.hub->loop);
+    uv_update_time(g->limits.hub->loop); /* the entry may have lasted a while */
     uv_timer_start(&t->timer, on_timeout, timeout_ms, 0);
 }
 
@@ -394,11 +498,7 @@ void task_interrupt(struct task *t, const error *e)
 
 void task_drop(struct task *t)
 {
-    task_cancel cancel = t->cancel;
-    void *closure = t->closure;
-    unpark(t);
-    if (cancel != NULL)
-        cancel(t, closure);
+    stop_waiting(t);
     task_end(t, false);
 }
 
@@ -414,6 +514,7 @@ void task_close_all(struct generation *g)
         task_end(t, false);
     }
     g->spawned = NULL;
+    g->spawned_end = &g->spawned;
     g->spawned_count = 0;
     while (g->idle != NULL) {
         struct task *t = g->idle;

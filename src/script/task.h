@@ -30,7 +30,7 @@ struct task {
     bool waiting;
     task_cancel cancel; /* while waiting */
     void *closure;
-    uint64_t number; /* what the wait wants to remember; how many arguments, when spawned */
+    uint64_t number; /* what the wait wants to remember; how many arguments, before it begins */
     task_finished finished;
     void *finished_closure;
     struct message *message; /* that it handles: valid until it is over */
@@ -38,24 +38,28 @@ struct task {
     uv_timer_t timer;
     bool has_timer;
     void (*on_timeout)(struct task *t);
+    struct task *due_next, **due_back; /* in generation->due: its timer has fired */
 };
 
 /* An idle task with the callback's function on its stack. NULL when out of memory (logged). */
 struct task *task_begin(struct generation *g, struct callback *cb);
 /* Runs it with `count` arguments pushed on t->co. `t` is not to be used afterwards. */
 void task_start(struct task *t, int count);
+/* The same at the next turn of the loop, in the order of the calls. What timers begin begins so: a
+ * timer that is due again at once would keep the loop from ever looking at anything else. */
+void task_start_soon(struct task *t, int count);
 
 /* Called from Lua: a task for the function at stack index 1 and the arguments above it, which are
- * popped; it begins at the next turn of the loop, or after commit. Raises an error when out of
- * memory. */
-void task_spawn(lua_State *L, struct callback *cb, task_finished finished, void *closure);
-/* Begins what was spawned. Whether there was anything. */
-void task_run_spawned(struct generation *g);
+ * popped; it begins soon, or after commit. Raises an error when out of memory. */
+void task_spawn(lua_State *L);
+/* Between two turns: begins what is to begin, and goes on with those whose time is over, as far as
+ * a slice of time goes. */
+void task_run_ready(struct generation *g);
 
-/* What a C function that waits calls last: `return task_park(L, ...)`. It raises an error when L
- * cannot wait: while loading, in a policy. */
+/* What a C function that waits calls last: `return task_park(t, L, ...)`. */
 int task_park(struct task *t, lua_State *L, task_cancel cancel, void *closure);
-/* The task that L may park, or an error that says why not (`what` waits). */
+/* The task that L may park, or an error that says why not (`what` waits): while loading, in a
+ * policy, in a callback of a C function. Comes before anything that would have to be undone. */
 struct task *task_current(lua_State *L, const char *what);
 void task_set_timer(struct task *t, uint32_t timeout_ms, void (*on_timeout)(struct task *t));
 

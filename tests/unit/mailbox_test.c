@@ -86,7 +86,7 @@ static uint32_t number_of(natsMsg *msg)
 
 static void post(mailbox *m, link_event_type type, unsigned producer, uint64_t number)
 {
-    link_event event = {.type = type, .sub = sub_of(producer), .number = number};
+    link_event event = {.type = type, .max_payload = producer, .number = number};
     mailbox_post(m, &event);
 }
 
@@ -137,7 +137,7 @@ static void events_are_copied_and_keep_their_order(void **state)
     (void)state;
     fixture f;
     fixture_open(&f, on_wake);
-    link_event event = {.type = LINK_EVENT_DIALED, .url = "nats://a:1", .max_payload = 42};
+    link_event event = {.type = LINK_EVENT_DIALED, .text = "nats://a:1", .max_payload = 42};
     mailbox_post(&f.box, &event);
     event = (link_event){.type = LINK_EVENT_CLOSED, .number = 7};
     error_set(&event.error, "tls", ERROR_CLASS_TLS, "no certificate");
@@ -150,7 +150,7 @@ static void events_are_copied_and_keep_their_order(void **state)
     assert_non_null(second);
     assert_null(second->next);
     assert_int_equal(first->type, LINK_EVENT_DIALED);
-    assert_string_equal(first->url, "nats://a:1");
+    assert_string_equal(first->text, "nats://a:1");
     assert_int_equal(first->max_payload, 42);
     assert_int_equal(second->type, LINK_EVENT_CLOSED);
     assert_int_equal(second->number, 7);
@@ -356,7 +356,7 @@ static void consume_events(consumer *c)
 {
     for (link_event *e = mailbox_take_events(&c->f.box); e != NULL;) {
         link_event *next = e->next;
-        unsigned from = producer_of(e->sub);
+        unsigned from = (unsigned)e->max_payload;
         c->out_of_order |= e->number != c->events[from] || c->gone[from] > 0;
         if (e->type == LINK_EVENT_GONE)
             c->gone[from]++;
