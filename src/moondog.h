@@ -50,6 +50,7 @@ typedef struct {
     uint32_t probation_ms;      /* after a reload; 0 (default): none */
     double probation_rate;      /* errors a handled message at which the generation before comes
                                    back; default 0.1 */
+    const char *control;        /* path of the control socket; NULL (default): none */
 } md_options;
 
 /* What a reload did. */

@@ -1,13 +1,13 @@
-/* Reports about a generation. See report.h. Loop thread. */
+/* Reports for people and programs. See report.h. Loop thread. */
 #include "report.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "script/binding.h"
-#include "script/generation.h"
 
 /* The handlers of a binding are listed newest first; people read them in the order of the script.
  */
@@ -120,4 +120,124 @@ char *report_declarations(const struct generation *g, bool json, unsigned *probl
     char *text = json ? json_dumps(report, JSON_COMPACT) : as_text(report);
     json_decref(report);
     return text;
+}
+
+/* ---- a reload ---- */
+
+json_t *report_reload(const md_reload_result *r)
+{
+    return json_pack("{s:I, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I}, s:f, s:f}", "generation",
+                     (json_int_t)r->generation, "subscriptions", "kept",
+                     (json_int_t)r->subscriptions_kept, "added", (json_int_t)r->subscriptions_added,
+                     "removed", (json_int_t)r->subscriptions_removed, "connections", "kept",
+                     (json_int_t)r->connections_kept, "added", (json_int_t)r->connections_added,
+                     "removed", (json_int_t)r->connections_removed, "redialled",
+                     (json_int_t)r->connections_redialled, "load_ms", r->load_ms, "swap_ms",
+                     r->swap_ms);
+}
+
+/* ---- the status ---- */
+
+static json_t *wall_time(int64_t ms)
+{
+    char text[40];
+    struct tm tm;
+    time_t seconds = (time_t)(ms / 1000);
+    gmtime_r(&seconds, &tm);
+    size_t length = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(text + length, sizeof text - length, ".%03dZ", (int)(ms % 1000));
+    return json_string(text);
+}
+
+static json_t *describe_handler(const struct handler *h)
+{
+    subscription_state state = {0};
+    if (h->subscription != NULL)
+        subscription_get_state(h->subscription, &state);
+    json_t *one =
+        json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I}", "subject", h->subject, "active",
+                  state.active, "handled", (json_int_t)h->callback.calls, "errors",
+                  (json_int_t)h->callback.errors, "overruns", (json_int_t)h->callback.overruns,
+                  "dropped", (json_int_t)state.dropped, "queued", (json_int_t)state.queued);
+    if (h->queue != NULL)
+        json_object_set_new(one, "queue", json_string(h->queue));
+    return one;
+}
+
+static json_t *describe_connection(const struct binding *b)
+{
+    connection_state s = {.state = WATCHDOG_STOPPED, .outage = -1, .server = ""};
+    if (b->connection != NULL)
+        connection_get_state(b->connection, &s);
+    json_t *one = json_pack(
+        "{s:s, s:s, s:b, s:b, s:s, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
+        b->name, "state", watchdog_state_name(s.state), "ready", s.ready, "required",
+        b->options.required, "server", s.server, "links", (json_int_t)s.links, "attempt",
+        (json_int_t)s.attempt, "reason", watchdog_reason_name(s.reason), "in_msgs",
+        (json_int_t)s.in_messages, "in_bytes", (json_int_t)s.in_bytes, "out_msgs",
+        (json_int_t)s.out_messages, "out_bytes", (json_int_t)s.out_bytes, "pending_bytes",
+        (json_int_t)s.pending_bytes, "pending_dropped", (json_int_t)s.pending_dropped, "dropped",
+        (json_int_t)s.dropped, "hanging_links", (json_int_t)s.hanging);
+    json_object_set_new(one, "outage", s.outage >= 0 ? json_real(s.outage) : json_null());
+    if (s.error.code[0] != '\0')
+        json_object_set_new(one, "error",
+                            json_pack("{s:s, s:s, s:s}", "code", s.error.code, "class",
+                                      error_class_name(s.error.cls), "message", s.error.message));
+    if (b->successor != NULL) {
+        connection_get_state(b->successor, &s);
+        json_object_set_new(one, "successor",
+                            json_pack("{s:s, s:I, s:s}", "state", watchdog_state_name(s.state),
+                                      "attempt", (json_int_t)s.attempt, "error", s.error.message));
+    }
+    json_t *subscriptions = json_array();
+    for (const struct handler *h = b->handlers; h != NULL; h = h->next)
+        json_array_insert_new(subscriptions, 0, describe_handler(h));
+    json_object_set_new(one, "subscriptions", subscriptions);
+    return one;
+}
+
+static json_t *describe_generation(const struct generation *g)
+{
+    char hash[SOURCE_HASH_SIZE];
+    sources_hash(g->sources, hash);
+    json_t *files = json_array();
+    for (size_t i = 0; i < g->sources->count; i++)
+        json_array_append_new(files, json_string(g->sources->files[i].path));
+    return json_pack("{s:I, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "number",
+                     (json_int_t)g->number, "path", g->path, "hash", hash, "files", files,
+                     "loaded_at", wall_time(g->loaded_at), "memory", (json_int_t)g->memory,
+                     "handled", (json_int_t)g->handled, "errors", (json_int_t)g->errors, "waiting",
+                     (json_int_t)g->parked_count, "memory_refusals",
+                     (json_int_t)g->memory_refusals);
+}
+
+static json_t *describe_reloads(const struct reloads *r)
+{
+    json_t *one = json_pack("{s:I, s:I, s:I, s:b, s:I, s:b}", "done", (json_int_t)r->done, "failed",
+                            (json_int_t)r->failed, "retiring", (json_int_t)r->retiring_count,
+                            "loading", r->job != NULL, "hanging_loads",
+                            (json_int_t)r->hanging_count, "probation", r->probation_until != 0);
+    if (r->last_error.code[0] != '\0')
+        json_object_set_new(one, "last_error",
+                            json_pack("{s:s, s:s, s:s, s:o}", "code", r->last_error.code, "message",
+                                      r->last_error.message, "traceback", r->last_error.traceback,
+                                      "at", wall_time(r->last_error_at)));
+    return one;
+}
+
+json_t *report_status(md_runtime *rt)
+{
+    json_t *status =
+        json_pack("{s:s, s:s, s:i, s:s, s:f}", "name", rt->name, "version", md_version(), "pid",
+                  (int)getpid(), "state", rt->stopping ? "stopping" : "running", "uptime",
+                  (double)(runtime_now_ms() - rt->created_at) / 1000.0);
+    if (rt->generation != NULL) {
+        json_object_set_new(status, "generation", describe_generation(rt->generation));
+        json_t *connections = json_array();
+        for (const struct binding *b = rt->generation->bindings; b != NULL; b = b->next)
+            json_array_append_new(connections, describe_connection(b));
+        json_object_set_new(status, "connections", connections);
+    }
+    json_object_set_new(status, "reloads", describe_reloads(&rt->reloads));
+    return status;
 }

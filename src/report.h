@@ -1,13 +1,21 @@
-/* Reports for people and programs about a generation. Loop thread. */
+/* Reports for people and programs, as JSON. Loop thread. */
 #ifndef MD_REPORT_H
 #define MD_REPORT_H
 
+#include <jansson.h>
 #include <stdbool.h>
 
-struct generation;
+#include "runtime_private.h"
 
 /* What a generation that was loaded, and not put to work, declares: lines of text, or JSON, and how
  * much of it is probably a mistake. To be freed with free(); NULL when out of memory. */
 char *report_declarations(const struct generation *g, bool json, unsigned *problems);
+
+/* What a reload did. A new object; NULL when out of memory. */
+json_t *report_reload(const md_reload_result *result);
+
+/* The state of the runtime: its generation, what retires, its connections with their subscriptions.
+ * A new object; NULL when out of memory. */
+json_t *report_status(md_runtime *rt);
 
 #endif

@@ -8,6 +8,7 @@
 #include <uv.h>
 
 #include "conn/connection.h"
+#include "control/server.h"
 #include "report.h"
 #include "runtime_private.h"
 #include "script/binding.h"
@@ -139,8 +140,15 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
     rt->limits.state_cap = o.state_cap;
     rt->limits.retire_ms = o.retire_ms;
     rt->name = strdup(o.name != NULL ? o.name : "moondog");
+    rt->created_at = runtime_now_ms();
     if (rt->name == NULL || (o.watch != 0 && (rt->watch = file_watch_new(rt)) == NULL)) {
         fail(error_out, "no_memory", "no memory for a runtime");
+        md_free(rt);
+        return NULL;
+    }
+    error e = {0};
+    if (o.control != NULL && control_new(rt, o.control, &e) == NULL) {
+        runtime_error(error_out, &e, "");
         md_free(rt);
         return NULL;
     }
@@ -209,6 +217,14 @@ int md_check(md_runtime *rt, const char *path, int json, char **report, md_error
     if (*report == NULL)
         return fail(out, "no_memory", "no memory for the report");
     return problems > 0;
+}
+
+char *md_status(md_runtime *rt)
+{
+    json_t *status = report_status(rt);
+    char *text = status != NULL ? json_dumps(status, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(status);
+    return text;
 }
 
 /* ---- running ---- */
@@ -344,7 +360,9 @@ void md_free(md_runtime *rt)
     hub_close(&rt->hub);
     reload_close(rt);
     file_watch_close(rt->watch);
-    while (!timer_closed || !hub_closed(&rt->hub) || !reload_closed(rt) || !file_watch_closed(rt))
+    control_close(rt->control);
+    while (!timer_closed || !hub_closed(&rt->hub) || !reload_closed(rt) || !file_watch_closed(rt) ||
+           !control_closed(rt))
         uv_run(rt->loop, UV_RUN_NOWAIT);
     sentinel_stop(&rt->sentinel);
     if (rt->loop == &rt->own_loop)

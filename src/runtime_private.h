@@ -8,6 +8,7 @@
 #include "moondog.h"
 #include "script/generation.h"
 
+struct control;
 struct load_job;
 struct reload_request;
 struct file_watch;
@@ -47,6 +48,8 @@ struct md_runtime {
     struct generation *generation;
     struct reloads reloads;
     struct file_watch *watch; /* NULL: files are not watched */
+    struct control *control;  /* NULL: no control socket */
+    uint64_t created_at;      /* ms */
     uv_timer_t stop_timer;
     bool stopping, stopped;
     bool forced;            /* the second md_stop(): nothing is waited for */

@@ -98,7 +98,7 @@ local function build(argparse, env)
     for _, option in ipairs(command.options) do add_option(parser, option) end
     for _, argument in ipairs(command.arguments) do
       parser:argument(argument.name):target(argument.key):description(argument.text)
-        :convert(argument.convert or function(s) return s end)
+        :convert(argument.convert or function(s) return s end):args(argument.optional and "?" or 1)
     end
   end
   function root.error(current, message)

@@ -9,6 +9,7 @@
 ---@field key string its key in what parse returns
 ---@field text string
 ---@field convert? fun(text: string): any, string? returns nil and the problem when it is refused
+---@field optional? boolean
 
 ---@class moondog.cli.Option
 ---@field flag string with its dashes; the key is the flag without them, with underscores
@@ -106,7 +107,10 @@ M.environment = {
     .. "between them. Default: `nats://127.0.0.1:4222`." },
 }
 
-M.files = {}
+M.files = {
+  { "$XDG_RUNTIME_DIR/moondog/NAME.sock", "The control socket of a process, for this user and root. Without "
+    .. "$XDG_RUNTIME_DIR: `/run/moondog` for root, `/tmp/moondog-UID` for others." },
+}
 
 M.examples = {
   { "moondog run --dev gateway.lua", "Run a policy on this machine, with a NATS server of its own if "
@@ -142,6 +146,8 @@ local run = {
       .. "temporary folder, and ends with moondog. It needs nats-server to be installed." },
     { flag = "--name", value = "N", convert = process_name, text = "What this process is called in logs and "
       .. "by tools. Default: the name of FILE without its folder and `.lua`." },
+    { flag = "--control", value = "PATH", text = "Where the control socket is, for `moondog reload` and the "
+      .. "like. `none`: there is none. Default: NAME.sock in the folder of control sockets." },
     { flag = "--watch", text = "Reload when FILE or a module that it required has changed." },
     { flag = "--probation", value = "SECONDS", convert = decimal("--probation", "seconds", 0, 86400),
       default = 0, text = "How long a new generation is watched after a reload, in seconds: when too many of "
@@ -175,6 +181,7 @@ local run = {
     { "TMPDIR", "Where `--dev` makes its temporary folder. Default: `/tmp`." },
   },
   files = {
+    M.files[1],
     { "$TMPDIR/moondog-dev-XXXXXX", "The data and the log of the server that `--dev` started; removed at "
       .. "the end." },
   },
@@ -221,7 +228,69 @@ local check = {
   },
 }
 
+local PROCESS = { name = "NAME", key = "process", optional = true,
+  text = "What the process is called; not needed when only one runs." }
+local CONTROL = { flag = "--control", value = "PATH", text = "Its control socket, instead of NAME." }
+local JSON = { flag = "--json", text = "Print one JSON object instead of text." }
+
+local ASKED = {
+  { "0", "Done." },
+  { "1", "It was refused, or nothing runs under that name. One line on standard error says why." },
+  { "2", "Usage: an unknown option." },
+}
+
+---@type moondog.cli.Command
+local reload = {
+  name = "reload",
+  summary = "replace the script of a running process",
+  description = {
+    "Loads the script of the process NAME again, and returns when the new generation is at work: prints its "
+      .. "number and what has changed. When the script cannot be loaded, the running generation goes on; the "
+      .. "error is printed with its line and traceback.",
+  },
+  arguments = { PROCESS },
+  options = {
+    { flag = "--previous", text = "Go back to the text of the generation before, whatever the files say." },
+    CONTROL, JSON,
+  },
+  environment = {}, files = M.files,
+  exits = {
+    { "0", "The new generation is at work." },
+    { "1", "It could not be loaded, or nothing runs under that name." },
+    { "2", "Usage: an unknown option." },
+  },
+  examples = {
+    { "moondog check gateway.lua && moondog reload gateway", "Reload what can be loaded." },
+    { "moondog reload gateway --previous", "Take it back." },
+  },
+}
+
+---@type moondog.cli.Command
+local status = {
+  name = "status",
+  summary = "show what a running process does",
+  description = {
+    "Prints the generation of the script, its connections with their subscriptions, and the last reload that "
+      .. "failed.",
+  },
+  arguments = { PROCESS },
+  options = { CONTROL, JSON },
+  environment = {}, files = M.files, exits = ASKED,
+  examples = { { "moondog status gateway", "Look at the gateway." } },
+}
+
+---@type moondog.cli.Command
+local stop = {
+  name = "stop",
+  summary = "drain and end a running process",
+  description = { "Asks the process to drain and to end, as SIGTERM does, and returns at once." },
+  arguments = { PROCESS },
+  options = { CONTROL, JSON },
+  environment = {}, files = M.files, exits = ASKED,
+  examples = { { "moondog stop gateway", "End the gateway." } },
+}
+
 ---@type moondog.cli.Command[] in the order in which help shows them
-M.commands = { run, check }
+M.commands = { run, check, reload, status, stop }
 
 return M

@@ -199,11 +199,16 @@ local function examples(list)
   return blocks
 end
 
+---@param argument moondog.cli.Argument
+local function argument_term(argument)
+  return argument.optional and "[" .. argument.name .. "]" or argument.name
+end
+
 --- "`moondog run` [`--dev`] [`--name` N] FILE"
 local function usage(program, command)
   local words = { "`" .. program.name .. " " .. command.name .. "`" }
   for _, option in ipairs(command.options) do words[#words + 1] = "[" .. option_term(option) .. "]" end
-  for _, argument in ipairs(command.arguments) do words[#words + 1] = argument.name end
+  for _, argument in ipairs(command.arguments) do words[#words + 1] = argument_term(argument) end
   return table.concat(words, " ")
 end
 
@@ -327,7 +332,7 @@ end
 function M.brief_usage(program, command)
   local words = { program.name, command.name }
   if #command.options > 0 then words[#words + 1] = "[OPTIONS]" end
-  for _, argument in ipairs(command.arguments) do words[#words + 1] = argument.name end
+  for _, argument in ipairs(command.arguments) do words[#words + 1] = argument_term(argument) end
   return table.concat(words, " ")
 end
 

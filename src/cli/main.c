@@ -14,8 +14,10 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "cli/client.h"
 #include "cli/dev_server.h"
 #include "cli/signals.h"
+#include "control/path.h"
 #include "link/link.h"
 #include "moondog.h"
 #include "script/embedded.h"
@@ -124,6 +126,28 @@ static void read_options(lua_State *L, md_options *o)
     o->probation_rate = get_number(L, "probation_rate", o->probation_rate * 100) / 100;
 }
 
+/* A script is being loaded for ever, and its thread uses the runtime. */
+static bool something_hangs;
+
+/* The default path may be taken, by a process of the same name: that is no reason not to run. */
+static md_runtime *create(lua_State *L, md_options *o, md_error *e)
+{
+    char path[CONTROL_PATH_SIZE];
+    const char *wanted = get_string(L, "control", NULL);
+    if (wanted != NULL && strcmp(wanted, "none") != 0)
+        o->control = wanted;
+    else if (wanted == NULL && control_path(o->name, path, sizeof path) == 0 &&
+             control_make_folder() == 0)
+        o->control = path;
+    md_runtime *rt = md_create(o, e);
+    if (rt == NULL && o->control == path) {
+        fprintf(stderr, "moondog: %s; going on without one\n", e->message);
+        o->control = NULL;
+        rt = md_create(o, e);
+    }
+    return rt;
+}
+
 static int run_script(lua_State *L, const char *file)
 {
     md_options o;
@@ -132,7 +156,7 @@ static int run_script(lua_State *L, const char *file)
     read_options(L, &o);
     uv_loop_init(&loop);
     o.loop = &loop;
-    md_runtime *rt = md_create(&o, &e);
+    md_runtime *rt = create(L, &o, &e);
     if (rt == NULL)
         return complain(&e);
     int failed = md_load(rt, file, &e);
@@ -142,7 +166,7 @@ static int run_script(lua_State *L, const char *file)
     }
     md_free(rt); /* its log is written out before we say our last word */
     uv_run(&loop, UV_RUN_NOWAIT);
-    uv_loop_close(&loop);
+    something_hangs = uv_loop_close(&loop) != 0;
     return failed == 0 ? EXIT_DONE : complain(&e);
 }
 
@@ -187,6 +211,73 @@ static int check(lua_State *L)
     return failed == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 
+/* ---- commands that ask a running process ---- */
+
+#define ASK_MS 10000
+#define ASK_RELOAD_MS 120000 /* one that is under way comes first, and either may take its budget  \
+                              */
+
+static int complain_error(const error *e)
+{
+    fprintf(stderr, "moondog: %s\n", e->message);
+    return EXIT_FAILED;
+}
+
+static int print_answer(lua_State *L, const char *verb, const json_t *result)
+{
+    char *json = json_dumps(result, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    if (json == NULL)
+        return EXIT_FAILED;
+    int failed = 0;
+    if (get_flag(L, "json")) {
+        printf("%s\n", json);
+    } else {
+        lua_getglobal(L, "require");
+        lua_pushliteral(L, "moondog.cli_answers");
+        failed = lua_pcall(L, 1, 1, 0);
+        if (failed == 0) {
+            lua_getfield(L, -1, "render");
+            lua_pushstring(L, verb);
+            lua_pushstring(L, json);
+            failed = lua_pcall(L, 2, 1, 0);
+        }
+        fprintf(failed == 0 ? stdout : stderr, "%s%s", lua_tostring(L, -1),
+                failed == 0 ? "" : "\n");
+    }
+    free(json);
+    return failed == 0 ? EXIT_DONE : EXIT_FAILED;
+}
+
+static int print_refusal(const json_t *e)
+{
+    const char *traceback = json_string_value(json_object_get(e, "traceback"));
+    fprintf(stderr, "moondog: %s\n", json_string_value(json_object_get(e, "message")));
+    if (traceback != NULL)
+        fprintf(stderr, "%s\n", traceback);
+    return EXIT_FAILED;
+}
+
+static int ask(lua_State *L, const char *verb)
+{
+    char path[CONTROL_PATH_SIZE];
+    error e = {0};
+    if (client_find(get_string(L, "control", NULL), get_string(L, "process", NULL), path,
+                    sizeof path, &e) != 0)
+        return complain_error(&e);
+    json_t *args = json_pack("{s:b}", "previous", get_flag(L, "previous"));
+    json_t *answer =
+        client_ask(path, verb, args, strcmp(verb, "reload") == 0 ? ASK_RELOAD_MS : ASK_MS, &e);
+    if (answer == NULL)
+        return complain_error(&e);
+    int code = json_is_true(json_object_get(answer, "ok"))
+                   ? print_answer(L, verb, json_object_get(answer, "result"))
+                   : print_refusal(json_object_get(answer, "error"));
+    json_decref(answer);
+    return code;
+}
+
+/* ---- the process ---- */
+
 /* A missing descriptor would be given to the next file or socket, and what is written to it end up
  * there. */
 static void open_standard_descriptors(void)
@@ -207,11 +298,11 @@ static int finish_output(int code)
     return code == EXIT_DONE ? EXIT_FAILED : code;
 }
 
-/* When no link hangs inside the library, its threads are ended, too. Otherwise nothing is tidied up
- * under the feet of those that still run. */
+/* When nothing hangs, inside the library or in a script, the library's threads are ended, too.
+ * Otherwise nothing is tidied up under the feet of those that still run. */
 static void close_library(int code)
 {
-    if (link_count() == 0) {
+    if (link_count() == 0 && !something_hangs) {
         nats_CloseAndWait(LIBRARY_CLOSE_MS);
         return;
     }
@@ -246,6 +337,8 @@ int main(int argc, char **argv)
             code = run(L);
         else if (strcmp(command, "check") == 0)
             code = check(L);
+        else
+            code = ask(L, command);
         code = finish_output(code);
         close_library(code);
     }

@@ -400,8 +400,11 @@ struct task *task_current(lua_State *L, const char *what)
                    "%s waits, and a script cannot wait while it is loaded: do it in "
                    "moondog.on_start(), moondog.spawn() or a handler",
                    what);
-    if (g->running == NULL)
+    struct task *t = g->running;
+    if (t == NULL) {
         luaL_error(L, "%s waits, and a policy or token function cannot wait", what);
+        return NULL; /* never: luaL_error() does not come back */
+    }
     if (g->cancelled)
         luaL_error(L, "%s waits, and the time of this generation of the script is over", what);
     if (!lua_isyieldable(L))
@@ -409,8 +412,8 @@ struct task *task_current(lua_State *L, const char *what)
                    "%s waits, which a callback of a C function cannot, such as one of "
                    "table.sort() or string.gsub(), or a metamethod",
                    what);
-    stop_waiting(g->running); /* a wait that could not yield, and was caught */
-    return g->running;
+    stop_waiting(t); /* a wait that could not yield, and was caught */
+    return t;
 }
 
 int task_park(struct task *t, lua_State *L, task_cancel cancel, void *closure)

@@ -57,7 +57,8 @@ local function scenario(silence)
   assert.is_true(worst < BLOCKED_SECONDS, "the loop was blocked for " .. worst .. " s")
   assert.is_true(silent.accepted >= 1)
   run.wait_until(function() return silent:count() == 0 end, 10, "no zombie on the silent server")
-  assert.equals(1, #good:clients())
+  -- A dial that was given up may get through to the good one before it hears of that.
+  run.wait_until(function() return #good:clients() == 1 end, 10, "one link")
 end
 
 describe("a peer that accepts and never speaks", function()

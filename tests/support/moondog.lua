@@ -77,7 +77,7 @@ end
 function M.start(args, options)
   options = options or {}
   local self = setmetatable({ logs = {} }, M)
-  local env = { NATS_URL = false, NO_COLOR = false }
+  local env = { NATS_URL = false, NO_COLOR = false, XDG_RUNTIME_DIR = run.folder() }
   for key, value in pairs(options.env or {}) do
     env[key] = value
   end

@@ -1,0 +1,117 @@
+--- What a running process answers, as text for people. The answers come as JSON.
+
+local cjson = require "cjson"
+
+local M = {}
+
+local function value(x)
+  if x == nil or x == cjson.null then return nil end
+  return x
+end
+
+local function count(n, one, many)
+  return ("%d %s"):format(n, n == 1 and one or many or one .. "s")
+end
+
+local function bytes(n)
+  if n < 1024 then return n .. " B" end
+  if n < 1024 ^ 2 then return ("%.1f KiB"):format(n / 1024) end
+  return ("%.1f MiB"):format(n / 1024 ^ 2)
+end
+
+local function duration(seconds)
+  if seconds < 60 then return ("%.1f s"):format(seconds) end
+  if seconds < 3600 then return ("%d min %d s"):format(seconds / 60, seconds % 60) end
+  return ("%d h %d min"):format(seconds / 3600, seconds % 3600 / 60)
+end
+
+--- Rows of texts, in columns.
+local function columns(rows, indent)
+  local widths, lines = {}, {}
+  for _, row in ipairs(rows) do
+    for i, cell in ipairs(row) do widths[i] = math.max(widths[i] or 0, #cell) end
+  end
+  for _, row in ipairs(rows) do
+    local cells = {}
+    for i, cell in ipairs(row) do
+      cells[i] = i < #row and cell .. (" "):rep(widths[i] - #cell) or cell
+    end
+    lines[#lines + 1] = indent .. table.concat(cells, "  ")
+  end
+  return lines
+end
+
+local function append(lines, more)
+  for _, line in ipairs(more) do lines[#lines + 1] = line end
+end
+
+function M.reload(r)
+  local s, c = r.subscriptions, r.connections
+  local lines = {
+    ("generation %d is at work"):format(r.generation),
+    ("subscriptions: %d kept, %d added, %d removed"):format(s.kept, s.added, s.removed),
+    ("connections: %d kept, %d added, %d removed"):format(c.kept, c.added, c.removed),
+  }
+  if c.redialled > 0 then
+    lines[#lines + 1] = count(c.redialled, "connection") .. " kept with new options: a new link is dialled"
+  end
+  return lines
+end
+
+local function connection(c)
+  local state = c.state .. (c.ready and "" or ", not ready")
+  if value(c.outage) then state = state .. ", down for " .. duration(c.outage) end
+  if c.attempt > 0 then state = state .. ", attempt " .. c.attempt end
+  local lines = {
+    ("connection %s: %s"):format(c.name, state),
+    ("  %s, %s, %d in, %d out, %s pending, %d dropped"):format(c.server ~= "" and c.server or "no server",
+      count(c.links, "link"), c.in_msgs, c.out_msgs, bytes(c.pending_bytes), c.dropped),
+  }
+  if value(c.error) and not c.ready then
+    lines[#lines + 1] = ("  error (%s): %s"):format(c.error.class, c.error.message)
+  end
+  if value(c.successor) then
+    lines[#lines + 1] = ("  new options: %s, attempt %d, %s"):format(c.successor.state, c.successor.attempt,
+      c.successor.error)
+  end
+  local rows = {}
+  for _, s in ipairs(c.subscriptions) do
+    rows[#rows + 1] = { s.subject, value(s.queue) and "queue " .. s.queue or "", s.handled .. " handled",
+      s.errors .. " errors", s.dropped .. " dropped", s.queued .. " queued" }
+  end
+  append(lines, columns(rows, "  "))
+  return lines
+end
+
+function M.status(r)
+  local g, reloads = value(r.generation), r.reloads
+  local lines = {
+    ("%s (pid %d, moondog %s) has been %s for %s"):format(r.name, r.pid, r.version, r.state, duration(r.uptime)),
+  }
+  if g then
+    lines[#lines + 1] = ("generation %d: %s, %s, loaded at %s"):format(g.number, g.path, g.hash:sub(1, 12),
+      g.loaded_at)
+    lines[#lines + 1] = ("  %s, %d handled, %s, %s, %s retiring"):format(bytes(g.memory), g.handled,
+      count(g.errors, "error"), count(g.waiting, "waiting task"), count(reloads.retiring, "generation"))
+  end
+  if value(reloads.last_error) then
+    lines[#lines + 1] = ("last reload that failed, at %s: %s"):format(reloads.last_error.at,
+      reloads.last_error.message)
+  end
+  for _, c in ipairs(value(r.connections) or {}) do append(lines, connection(c)) end
+  return lines
+end
+
+function M.stop(r)
+  return { ("pid %d drains and ends"):format(r.pid) }
+end
+
+--- The answer to a verb, as lines of text.
+---@param verb string
+---@param json string what "result" was
+---@return string
+function M.render(verb, json)
+  return table.concat(M[verb](cjson.decode(json)), "\n") .. "\n"
+end
+
+return M

@@ -1,0 +1,76 @@
+/* Frames of the control protocol. See frame.h. */
+#include "control/frame.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+static size_t read_length(const char *head)
+{
+    const unsigned char *b = (const unsigned char *)head;
+    return ((size_t)b[0] << 24) | ((size_t)b[1] << 16) | ((size_t)b[2] << 8) | b[3];
+}
+
+/* The frame that was taken goes; its first byte behind was set aside for the zero. */
+static void drop_taken(frame_reader *r)
+{
+    if (r->taken == 0)
+        return;
+    r->length -= r->taken;
+    memmove(r->bytes, r->bytes + r->taken, r->length);
+    r->taken = 0;
+}
+
+int frame_add(frame_reader *r, const char *bytes, size_t length)
+{
+    drop_taken(r);
+    if (r->capacity - r->length < length) {
+        size_t capacity = r->length + length + 4096;
+        char *more = realloc(r->bytes, capacity);
+        if (more == NULL)
+            return -1;
+        r->bytes = more;
+        r->capacity = capacity;
+    }
+    memcpy(r->bytes + r->length, bytes, length);
+    r->length += length;
+    return 0;
+}
+
+char *frame_take(frame_reader *r, size_t *length, bool *bad)
+{
+    *bad = false;
+    drop_taken(r);
+    if (r->length < FRAME_HEAD)
+        return NULL;
+    *length = read_length(r->bytes);
+    if (*length > FRAME_BYTES_MAX) {
+        *bad = true;
+        return NULL;
+    }
+    if (r->length < FRAME_HEAD + *length)
+        return NULL;
+    /* The JSON moves over its head, so that there is room for the zero. */
+    memmove(r->bytes, r->bytes + FRAME_HEAD, *length);
+    r->bytes[*length] = '\0';
+    r->taken = FRAME_HEAD + *length;
+    return r->bytes;
+}
+
+void frame_clear(frame_reader *r)
+{
+    free(r->bytes);
+    *r = (frame_reader){0};
+}
+
+char *frame_make(const char *json, size_t length, size_t *size)
+{
+    char *frame = length <= FRAME_BYTES_MAX ? malloc(FRAME_HEAD + length) : NULL;
+    if (frame == NULL)
+        return NULL;
+    for (int i = 0; i < FRAME_HEAD; i++)
+        frame[i] = (char)(unsigned char)(length >> (24 - 8 * i));
+    memcpy(frame + FRAME_HEAD, json, length);
+    *size = FRAME_HEAD + length;
+    return frame;
+}

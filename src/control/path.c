@@ -1,0 +1,69 @@
+/* Where control sockets are. See path.h. */
+#include "control/path.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char suffix[] = ".sock";
+
+void control_folder(char *out, size_t size)
+{
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    if (runtime != NULL && runtime[0] == '/')
+        snprintf(out, size, "%s/moondog", runtime);
+    else if (geteuid() == 0)
+        snprintf(out, size, "/run/moondog");
+    else
+        snprintf(out, size, "/tmp/moondog-%u", (unsigned)geteuid());
+}
+
+int control_path(const char *name, char *out, size_t size)
+{
+    char folder[4096];
+    control_folder(folder, sizeof folder);
+    int length = snprintf(out, size, "%s/%s%s", folder, name, suffix);
+    return length > 0 && (size_t)length < size ? 0 : -1;
+}
+
+/* A folder in /tmp could have been made by somebody else, to listen there in our place. */
+int control_make_folder(void)
+{
+    char folder[4096];
+    struct stat status;
+    control_folder(folder, sizeof folder);
+    if (mkdir(folder, 0700) != 0 && errno != EEXIST)
+        return -1;
+    if (lstat(folder, &status) != 0)
+        return -1;
+    if (S_ISDIR(status.st_mode) && status.st_uid == geteuid() && (status.st_mode & 022) == 0)
+        return 0;
+    errno = EPERM;
+    return -1;
+}
+
+char *control_names(void)
+{
+    char folder[4096];
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (out == NULL)
+        return NULL;
+    control_folder(folder, sizeof folder);
+    DIR *entries = opendir(folder);
+    for (struct dirent *e; entries != NULL && (e = readdir(entries)) != NULL;) {
+        size_t length = strlen(e->d_name);
+        if (length > sizeof suffix - 1 &&
+            strcmp(e->d_name + length - (sizeof suffix - 1), suffix) == 0)
+            fprintf(out, "%.*s\n", (int)(length - (sizeof suffix - 1)), e->d_name);
+    }
+    if (entries != NULL)
+        closedir(entries);
+    fclose(out);
+    return text;
+}
