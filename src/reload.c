@@ -223,6 +223,8 @@ static void note_probation(md_runtime *rt, reload_kind kind)
 {
     rt->reloads.probation_until =
         rt->probation_ms > 0 && kind != RELOAD_PREVIOUS ? runtime_now_ms() + rt->probation_ms : 0;
+    if (rt->reloads.probation_until != 0)
+        start_tick(&rt->reloads);
 }
 
 /* 0, or -1 and *e: then all is as before. */
@@ -463,7 +465,7 @@ static void run_retiring(md_runtime *rt)
             at = &g->next;
         }
     }
-    if (r->retiring == NULL)
+    if (r->retiring == NULL && r->probation_until == 0)
         uv_timer_stop(&r->tick);
     else if (again)
         hub_again(&rt->hub);

@@ -24,7 +24,7 @@ struct reloads {
     struct reload_request *waiting, **waiting_end; /* for the next job */
     uv_async_t loaded;
     uv_timer_t deadline; /* of the job */
-    uv_timer_t tick;     /* while generations retire */
+    uv_timer_t tick;     /* while generations retire, or one is on probation */
     uv_work_t trim;      /* gives memory back to the system */
     bool trimming;
     unsigned handles; /* open ones of these */

@@ -214,8 +214,7 @@ static int check(lua_State *L)
 /* ---- commands that ask a running process ---- */
 
 #define ASK_MS 10000
-#define ASK_RELOAD_MS 120000 /* one that is under way comes first, and either may take its budget  \
-                              */
+#define ASK_RELOAD_MS 120000 /* one that is under way comes first */
 
 static int complain_error(const error *e)
 {
