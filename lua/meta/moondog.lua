@@ -1,6 +1,9 @@
 ---@meta moondog
 -- The Lua API, for the Lua language server and for people. Times are in seconds. A function that can fail
 -- in operation returns nil and an error object; a misuse raises an error that names the script's line.
+--
+-- The standard library is there without what could take the runtime down: ffi, bytecode, os.exit, newproxy,
+-- package.loadlib, most of debug and jit. print() writes to the log. Modules beside the script are found.
 
 ---@class moondog
 ---@field version string
@@ -16,13 +19,14 @@ local moondog = {}
 ---@field class "none"|"auth"|"network"|"timeout"|"stale"|"tls"|"limit"|"protocol"
 ---@field message string one sentence; also tostring(err)
 
----What the reconnect policy decides by.
+---What the reconnect policy decides by. A policy, and a function that returns a token, cannot wait. After five
+---failures in a row of a function, its failures are logged once a second.
 ---@class moondog.attempt
 ---@field attempt integer 1, 2, ... of this outage
 ---@field error moondog.error
 ---@field class string the error's class
 ---@field outage number age of the outage
----@field server string that is asked next
+---@field server string that is asked next; the one that was lost, when library is true
 ---@field connection string name of the connection
 ---@field library boolean true: the library's own next attempt; false: a fresh link
 
@@ -80,6 +84,13 @@ local moondog = {}
 ---@field required? boolean readiness waits for it; default true
 
 ---Declares a connection. It is dialled when the script has been loaded.
+---
+---At a reload a connection is found again by its name, and its link goes on with the new hooks, policy and handlers;
+---subscriptions are found again by subject, queue and max. Options that need a new link (servers, credentials, TLS,
+---...): that one is dialled first, while the old link serves the new handlers; when it is up and has all
+---subscriptions, the old one is drained. No message is missed. In the moment in which both links have a subscription,
+---a message may come twice, and messages of the two links may overtake each other; with a queue group none comes
+---twice. When the new link cannot be made, the old one goes on.
 ---@param options? moondog.connect_options
 ---@return moondog.connection
 function moondog.connect(options) end
@@ -178,7 +189,8 @@ local connection = {}
 ---@return moondog.error? err
 function connection:subscribe(subject, handler, options) end
 
----True when the message was taken: it is sent in order, also after a fresh link.
+---True when the message was taken: it is sent in order, also after a fresh link. Otherwise nil, err with the code
+---"pending_full", "too_large", "invalid_subject", "closed" or "no_memory".
 ---@param subject string
 ---@param data? string|number
 ---@param options? { headers: table<string, string|string[]>, reply: string }

@@ -52,14 +52,14 @@ local function whole(flag, unit, low, high)
   end
 end
 
---- A number that may have decimals (0.5).
-local function decimal(flag, unit, low, high)
+--- A number of seconds that may have decimals (0.5), with or without its unit (30s).
+local function seconds(flag, high)
   return function(text)
-    local plain = text:match("^%d+%.?%d*$") or text:match("^%.%d+$")
-    local n = plain and #text <= INTEGER_DIGITS and tonumber(plain)
-    if n and n >= low and n <= high then return n end
-    return nil, ("option '%s' must be a number of %s from %d to %d, not '%s'")
-      :format(flag, unit, low, high, text)
+    local digits = text:match("^(.-)s?$")
+    local plain = digits:match("^%d+%.?%d*$") or digits:match("^%.%d+$")
+    local n = plain and #plain <= INTEGER_DIGITS and tonumber(plain)
+    if n and n <= high then return n end
+    return nil, ("option '%s' must be a number of seconds from 0 to %d, not '%s'"):format(flag, high, text)
   end
 end
 
@@ -149,13 +149,13 @@ local run = {
     { flag = "--control", value = "PATH", text = "Where the control socket is, for `moondog reload` and the "
       .. "like. `none`: there is none. Default: NAME.sock in the folder of control sockets." },
     { flag = "--watch", text = "Reload when FILE or a module that it required has changed." },
-    { flag = "--probation", value = "SECONDS", convert = decimal("--probation", "seconds", 0, 86400),
+    { flag = "--probation", value = "SECONDS", convert = seconds("--probation", 86400),
       default = 0, text = "How long a new generation is watched after a reload, in seconds: when too many of "
         .. "its handlers fail, the one before comes back. 0: it is not watched." },
     { flag = "--probation-rate", value = "PERCENT",
       convert = whole("--probation-rate", "percent", 1, 100), default = 10,
       text = "How many of a hundred messages may fail on probation. Fewer than 5 failures never count." },
-    { flag = "--retire", value = "SECONDS", convert = decimal("--retire", "seconds", 0, 86400), default = 30,
+    { flag = "--retire", value = "SECONDS", convert = seconds("--retire", 86400), default = 30,
       text = "How long a generation that was replaced may take to finish what it has begun, in seconds." },
     { flag = "--state", value = "MB", convert = whole("--state", "megabytes", 1, 4096), default = 16,
       text = "How large moondog.state may be at a reload, in megabytes." },
@@ -171,7 +171,7 @@ local run = {
       default = 1000, text = "How long loading FILE may take, in milliseconds." },
     { flag = "--memory", value = "MB", convert = whole("--memory", "megabytes", 1, 1048576),
       default = 256, text = "How much memory one generation of the script may use, in megabytes." },
-    { flag = "--drain", value = "SECONDS", convert = decimal("--drain", "seconds", 0, 86400),
+    { flag = "--drain", value = "SECONDS", convert = seconds("--drain", 86400),
       default = 10, text = "How long the drain at shutdown may take before the process exits all the same, "
         .. "in seconds." },
   },

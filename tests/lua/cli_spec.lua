@@ -60,6 +60,7 @@ describe("moondog run", function()
     assert.are.equal(3600000, parse("run", "x", "--load-budget", "3600000").load_budget)
     assert.are.equal(0, parse("run", "x", "--drain", "0").drain)
     assert.are.equal(0.25, parse("run", "x", "--drain", ".25").drain)
+    assert.are.equal(30, parse("run", "x", "--probation", "30s").probation)
     for _, bad in ipairs { "0", "-1", "3600001", "1.5", "1e3", "0x10", " 5", "", "nan", "99999999999999999999" } do
       assert.matches("option '--budget' must be a whole number of milliseconds from 1 to 3600000",
         usage_error("run", "x", "--budget=" .. bad), 1, true)
