@@ -157,9 +157,7 @@ static int run_script(lua_State *L, const char *file)
     uv_loop_init(&loop);
     o.loop = &loop;
     md_runtime *rt = create(L, &o, &e);
-    if (rt == NULL)
-        return complain(&e);
-    int failed = md_load(rt, file, &e);
+    int failed = rt == NULL ? -1 : md_load(rt, file, &e);
     if (failed == 0 && signals_attach(&loop, rt) == 0) {
         md_run(rt);
         signals_detach();

@@ -24,7 +24,7 @@ static void drop_taken(frame_reader *r)
 int frame_add(frame_reader *r, const char *bytes, size_t length)
 {
     drop_taken(r);
-    if (r->capacity - r->length < length) {
+    if (r->bytes == NULL || r->capacity - r->length < length) {
         size_t capacity = r->length + length + 4096;
         char *more = realloc(r->bytes, capacity);
         if (more == NULL)
