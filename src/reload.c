@@ -1,7 +1,6 @@
 /* One generation after another: loading in a thread of its own, the swap on the loop, the
  * retirement of what was replaced, going back. See runtime_private.h. Loop thread, but load_main().
  */
-#include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,13 +13,9 @@
 #include "script/takeover.h"
 #include "script/task.h"
 
-#define RETIRING_MAX 16u      /* generations; beyond it the oldest is cancelled */
-#define RETIRE_TICK_MS 20u    /* between two looks at the deadlines */
-#define RETIRE_GRACE_MS 5000u /* after it was cancelled: for connections to end */
-#define LOAD_GRACE_MS 5000u   /* over the budget: for code that has to come back first */
+#define LOAD_GRACE_MS 5000u /* over the budget: for code that has to come back first */
 #define LOAD_UNLIMITED_MS 60000u
 #define HANGING_MAX 4u
-#define TRIM_BYTES (8u * 1024 * 1024) /* of a heap that was freed */
 #define PROBATION_ERRORS_MIN 5u
 #define END_JOB_MS 2000u /* that a load may take when the runtime ends */
 
@@ -131,7 +126,7 @@ static struct load_job *job_new(md_runtime *rt, reload_kind kind, error *e)
         error_set(e, "no_memory", ERROR_CLASS_LIMIT,
                   "cannot load a script: no memory, or no thread");
         if (job != NULL && job->g != NULL)
-            reload_discard(rt, job->g);
+            retire_discard(rt, job->g);
         if (job != NULL)
             job_free(job);
         return NULL;
@@ -199,32 +194,12 @@ static int carry_state(struct generation *fresh, struct generation *old, error *
     return failed;
 }
 
-static void on_tick(uv_timer_t *timer)
-{
-    (void)timer; /* the turn does what there is to do */
-}
-
-static void start_tick(struct reloads *r)
-{
-    if (!uv_is_active((uv_handle_t *)&r->tick))
-        uv_timer_start(&r->tick, on_tick, RETIRE_TICK_MS, RETIRE_TICK_MS);
-}
-
-static void retire(md_runtime *rt, struct generation *g)
-{
-    struct reloads *r = &rt->reloads;
-    g->next = r->retiring;
-    r->retiring = g;
-    r->retiring_count++;
-    start_tick(r);
-}
-
 static void note_probation(md_runtime *rt, reload_kind kind)
 {
     rt->reloads.probation_until =
         rt->probation_ms > 0 && kind != RELOAD_PREVIOUS ? runtime_now_ms() + rt->probation_ms : 0;
     if (rt->reloads.probation_until != 0)
-        start_tick(&rt->reloads);
+        retire_start_tick(rt);
 }
 
 /* 0, or -1 and *e: then all is as before. */
@@ -238,7 +213,7 @@ static int swap(md_runtime *rt, struct load_job *job, md_reload_result *result, 
     rt->generations++;
     rt->generation = fresh;
     fresh->loaded_at = runtime_wall_ms();
-    retire(rt, old);
+    retire_add(rt, old);
     sources_release(rt->reloads.previous);
     rt->reloads.previous = sources_retain(old->sources);
     rt->reloads.done++;
@@ -284,7 +259,7 @@ static void finish(md_runtime *rt, struct load_job *job)
     md_reload_result result = {0};
     if (job->status == 0 && is_unchanged(rt, job)) {
         log_emit(rt->log, LOG_DEBUG, "script unchanged", log_str("path", job->path));
-        reload_discard(rt, job->g);
+        retire_discard(rt, job->g);
         result.generation = rt->generation->number;
         tell(job->requests, &result, NULL);
     } else if (job->status == 0 && swap(rt, job, &result, &job->error) == 0) {
@@ -292,7 +267,7 @@ static void finish(md_runtime *rt, struct load_job *job)
         tell(job->requests, &result, NULL);
     } else {
         watch(rt, job->g->sources);
-        reload_discard(rt, job->g);
+        retire_discard(rt, job->g);
         fail(rt, job->requests, &job->error, job->traceback);
     }
 }
@@ -308,7 +283,7 @@ static void reap_hanging(md_runtime *rt)
         *at = job->next;
         rt->reloads.hanging_count--;
         uv_thread_join(&job->thread);
-        reload_discard(rt, job->g);
+        retire_discard(rt, job->g);
         job_free(job);
     }
 }
@@ -326,7 +301,7 @@ static void on_loaded(uv_async_t *handle)
     if (rt->stopping) {
         error e = {0};
         error_set(&e, "stopping", ERROR_CLASS_NONE, "the runtime stops");
-        reload_discard(rt, job->g);
+        retire_discard(rt, job->g);
         fail(rt, job->requests, &e, "");
     } else {
         finish(rt, job);
@@ -389,87 +364,7 @@ static void task_has_ended(void *closure, struct reload_request *q)
     q->task = NULL;
 }
 
-/* ---- retiring ---- */
-
-void reload_discard(md_runtime *rt, struct generation *g)
-{
-    generation_close(g);
-    retire(rt, g);
-}
-
-/* Whether it wants another turn soon. */
-static bool retire_step(struct generation *g, bool overdue, uint64_t now)
-{
-    if (g->closing)
-        return g->L != NULL;
-    bool finished = generation_has_finished(g);
-    bool late = now >= g->retire_deadline + RETIRE_GRACE_MS;
-    if (!finished && !late && (overdue || now >= g->retire_deadline)) {
-        if (!generation_cancel(g))
-            return true;
-        finished = generation_has_finished(g);
-        if (overdue && now < g->retire_deadline)
-            g->retire_deadline = now;
-    }
-    if (finished || late)
-        generation_close(g);
-    return g->closing;
-}
-
-static void on_trim(uv_work_t *work)
-{
-    (void)work;
-    malloc_trim(0);
-}
-
-static void on_trimmed(uv_work_t *work, int status)
-{
-    md_runtime *rt = work->data;
-    (void)status;
-    rt->reloads.trimming = false;
-    rt->reloads.handles--;
-}
-
-/* The C library keeps what was freed in small pieces; a large heap goes back to the system. */
-static void give_memory_back(md_runtime *rt, size_t bytes)
-{
-    struct reloads *r = &rt->reloads;
-    if (bytes < TRIM_BYTES || r->trimming)
-        return;
-    r->trim.data = rt;
-    if (uv_queue_work(rt->loop, &r->trim, on_trim, on_trimmed) != 0)
-        return;
-    r->trimming = true;
-    r->handles++;
-}
-
-static void run_retiring(md_runtime *rt)
-{
-    struct reloads *r = &rt->reloads;
-    uint64_t now = runtime_now_ms();
-    bool again = false;
-    unsigned index = 0;
-    for (struct generation **at = &r->retiring; *at != NULL; index++) {
-        struct generation *g = *at;
-        if (!g->closing) {
-            task_run_ready(g);
-            generation_sweep(g);
-        }
-        again |= retire_step(g, index >= RETIRING_MAX, now);
-        if (g->closing && generation_close_step(g, false)) {
-            *at = g->next;
-            r->retiring_count--;
-            give_memory_back(rt, g->memory_peak);
-            generation_free(g);
-        } else {
-            at = &g->next;
-        }
-    }
-    if (r->retiring == NULL && r->probation_until == 0)
-        uv_timer_stop(&r->tick);
-    else if (again)
-        hub_again(&rt->hub);
-}
+/* ---- probation ---- */
 
 static void check_probation(md_runtime *rt)
 {
@@ -496,7 +391,7 @@ static void check_probation(md_runtime *rt)
 
 void reload_turn(md_runtime *rt)
 {
-    run_retiring(rt);
+    retire_turn(rt);
     if (rt->generation == NULL)
         return;
     check_probation(rt);
@@ -541,7 +436,7 @@ static void end_job(md_runtime *rt)
         return;
     refuse_all(job->requests);
     r->job = NULL;
-    start_tick(r);
+    retire_start_tick(rt);
     while (!atomic_load(&job->finished) && runtime_now_ms() < deadline)
         uv_run(rt->loop, UV_RUN_ONCE);
     job->next = r->hanging;
@@ -557,14 +452,7 @@ bool reload_end_all(md_runtime *rt)
     r->waiting_end = &r->waiting;
     end_job(rt);
     reap_hanging(rt);
-    while (r->retiring != NULL) {
-        struct generation *g = r->retiring;
-        r->retiring = g->next;
-        generation_close(g);
-        while (!generation_close_step(g, true))
-            uv_run(rt->loop, UV_RUN_NOWAIT);
-        generation_free(g);
-    }
+    retire_end_all(rt);
     return r->hanging == NULL;
 }
 

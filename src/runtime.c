@@ -177,7 +177,7 @@ static struct generation *load(md_runtime *rt, const char *path, md_error *out)
     }
     if (generation_load(g, path, NULL, &e, traceback, sizeof traceback) != 0) {
         runtime_error(out, &e, traceback);
-        reload_discard(rt, g);
+        retire_discard(rt, g);
         return NULL;
     }
     return g;
@@ -198,7 +198,7 @@ int md_load(md_runtime *rt, const char *path, md_error *out)
              log_int("generation", g->number), log_int("memory", (int64_t)g->memory));
     if (takeover(g, NULL, NULL, &e) != 0) {
         rt->generation = NULL;
-        reload_discard(rt, g);
+        retire_discard(rt, g);
         return runtime_error(out, &e, "");
     }
     if (rt->watch != NULL)
@@ -213,7 +213,7 @@ int md_check(md_runtime *rt, const char *path, int json, char **report, md_error
         return -1;
     unsigned problems = 0;
     *report = report_declarations(g, json != 0, &problems);
-    reload_discard(rt, g);
+    retire_discard(rt, g);
     if (*report == NULL)
         return fail(out, "no_memory", "no memory for the report");
     return problems > 0;
@@ -350,7 +350,7 @@ void md_free(md_runtime *rt)
     rt->stop_deadline = UINT64_MAX;
     end_connections(rt);
     if (rt->generation != NULL)
-        reload_discard(rt, rt->generation);
+        retire_discard(rt, rt->generation);
     rt->generation = NULL;
     if (!reload_end_all(rt))
         return; /* a thread that hangs still uses it: better a leak than a crash */

@@ -1,5 +1,5 @@
-/* The inside of a runtime, shared by runtime.c (its life), reload.c (one generation after another)
- * and watch_files.c. Loop thread. */
+/* The inside of a runtime, shared by runtime.c (its life), reload.c (one generation after another),
+ * retire.c (what was replaced) and watch_files.c. Loop thread. */
 #ifndef MD_RUNTIME_PRIVATE_H
 #define MD_RUNTIME_PRIVATE_H
 
@@ -68,12 +68,22 @@ bool reload_end_all(md_runtime *rt);
 /* Starts to close the handles; reload_closed() says when they are. */
 void reload_close(md_runtime *rt);
 bool reload_closed(const md_runtime *rt);
-/* Between two turns: what retires makes progress. */
+/* Between two turns. */
 void reload_turn(md_runtime *rt);
-/* After a generation was made that is not put to work. */
-void reload_discard(md_runtime *rt, struct generation *g);
 /* Because files have changed. */
 void reload_if_changed(md_runtime *rt);
+
+/* retire.c */
+/* It was replaced: see generation_retire(). */
+void retire_add(md_runtime *rt, struct generation *g);
+/* It was made, and is not put to work. */
+void retire_discard(md_runtime *rt, struct generation *g);
+/* Between two turns: those that retire make progress. */
+void retire_turn(md_runtime *rt);
+/* The loop turns now and then from here on, until nothing needs it any more. */
+void retire_start_tick(md_runtime *rt);
+/* Ends all of them, at once. */
+void retire_end_all(md_runtime *rt);
 
 /* watch_files.c */
 /* NULL: no memory. */

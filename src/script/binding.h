@@ -8,9 +8,8 @@
 #include <stdbool.h>
 
 #include "conn/connection.h"
-#include "conn/subscription.h"
 #include "script/generation.h"
-#include "script/message.h"
+#include "script/handler.h"
 
 struct binding {
     struct generation *generation;
@@ -29,28 +28,6 @@ struct binding {
     unsigned busy;  /* handlers that have not finished */
     int handle_ref; /* the userdata that scripts hold */
 };
-
-/* A subscription as the script declared it. Counted: the script's handle, the subscription, and
- * each task that runs it hold it. */
-struct handler {
-    unsigned references;
-    struct binding *binding;
-    struct handler *next, **back; /* in binding->handlers until it ended */
-    struct callback callback;
-    struct message_slot slot;
-    struct subscription *subscription; /* NULL: not committed, or ended */
-    struct subscription *successor;    /* the same on binding->successor */
-    struct subscription *leaving;      /* the same on a connection that was handed over */
-    struct handler *matched;           /* of the generation before, while this one takes over */
-    char *subject, *queue;
-    char *key;                /* subject and queue */
-    struct handler *same_key; /* the next one with this key, while another generation takes over */
-    bool taken;               /* matched by a handler of that one */
-    subscription_options options;
-};
-
-/* What a subscription costs outside of the interpreter, about: charged to the generation. */
-#define HANDLER_BYTES (sizeof(struct handler) + 512u)
 
 /* The hooks as `on = { ... }` spells them, in the order of connection_notice. */
 extern const char *const binding_hook_names[CONNECTION_NOTICE_COUNT];
@@ -74,15 +51,6 @@ void binding_silence(struct binding *b);
 void binding_detach(struct binding *b);
 /* The connection is about to be freed. */
 void binding_forget(struct binding *b, const struct connection *c);
-
-/* NULL and *e. The callback is set by the caller. */
-struct handler *handler_new(struct binding *b, const subscription_options *options, error *e);
-/* Subscribes, or takes the subscription over from the generation before. -1 and *e: it is over. */
-int handler_commit(struct handler *h, error *e);
-void handler_unsubscribe(struct handler *h);
-void handler_drain(struct handler *h);
-void handler_retain(struct handler *h);
-void handler_release(struct handler *h);
 
 /* Publishes from Lua. [-0, +1] true, or [-0, +2] nil, err */
 int binding_publish(lua_State *L, struct binding *b, const record_message *m);

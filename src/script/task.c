@@ -6,11 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "script/failure.h"
 #include "script/message.h"
 
-#define IDLE_MAX 256u  /* coroutines kept for the next handlers */
-#define LOUD_ERRORS 5u /* of a callback are logged one by one, later ones once a second */
-#define ERROR_QUIET_NS 1000000000u
+#define IDLE_MAX 256u           /* coroutines kept for the next handlers */
 #define READY_SLICE_NS 2000000u /* of a turn of the loop, for tasks that begin or go on */
 #define SPAWNED_BYTES (sizeof(struct task) + sizeof(struct spawned))
 
@@ -18,107 +17,6 @@ void *task_wait_token(void)
 {
     static char token;
     return &token;
-}
-
-/* ---- reports ---- */
-
-struct report {
-    lua_State *from; /* the coroutine whose top is the error value; NULL: all is filled in */
-    char text[1024];
-    char traceback[3072];
-};
-
-static void copy_text(char *to, size_t size, lua_State *L, int index)
-{
-    const char *text = lua_tostring(L, index);
-    snprintf(to, size, "%s", text != NULL ? text : "(an error that has no text)");
-}
-
-/* [-0, +0] The error value at `index`, as text. */
-static void describe_value(lua_State *L, int index, struct report *r)
-{
-    lua_pushvalue(L, index);
-    if (!lua_isstring(L, -1) && luaL_callmeta(L, -1, "__tostring"))
-        lua_remove(L, -2);
-    if (!lua_isstring(L, -1)) {
-        const char *type = luaL_typename(L, -1);
-        lua_pop(L, 1);
-        lua_pushfstring(L, "(error object is a %s value)", type);
-    }
-    copy_text(r->text, sizeof r->text, L, -1);
-    lua_pop(L, 1);
-}
-
-/* [-0, +0] */
-static void describe_stack(lua_State *L, lua_State *of, int level, struct report *r)
-{
-    luaL_traceback(L, of, r->text,
-                   level); /* LuaJIT has lost the line of the topmost: the text has it */
-    copy_text(r->traceback, sizeof r->traceback, L, -1);
-    lua_pop(L, 1);
-}
-
-/* [-0, +0] on the main thread */
-static void describe(lua_State *L, void *closure)
-{
-    struct report *r = closure;
-    lua_pushvalue(r->from, -1);
-    lua_xmove(r->from, L, 1);
-    describe_value(L, -1, r);
-    lua_pop(L, 1);
-    describe_stack(L, r->from, 0, r);
-}
-
-static void collect(lua_State *L, void *closure)
-{
-    (void)closure;
-    lua_gc(L, LUA_GCCOLLECT, 0);
-}
-
-static void log_failure(struct generation *g, struct callback *cb, const struct report *r,
-                        bool overran)
-{
-    uint64_t now = uv_hrtime();
-    if (cb->errors > LOUD_ERRORS && now - cb->logged_at < ERROR_QUIET_NS)
-        return;
-    cb->logged_at = now;
-    char message[40];
-    snprintf(message, sizeof message, "%s failed", cb->kind);
-    log_emit(g->limits.hub->log, LOG_ERROR, message, log_str("name", cb->name),
-             log_str("error", r->text), log_int("errors", (int64_t)cb->errors),
-             log_bool("over_budget", overran), log_str("traceback", r->traceback));
-}
-
-/* The error value is on top of r->from. */
-static void failed(struct generation *g, struct callback *cb, struct report *r, int status,
-                   bool overran)
-{
-    g->errors++;
-    g->handler_errors += strcmp(cb->kind, "handler") == 0;
-    cb->errors++;
-    cb->overruns += overran;
-    if (status == LUA_ERRMEM) { /* its text is known, and there may be no memory to ask for more */
-        snprintf(r->text, sizeof r->text,
-                 "not enough memory: the script may have %zu MB, raise --memory",
-                 g->limits.memory_cap / 1048576);
-        generation_protect(g, collect, NULL, 0, "garbage collection");
-    } else if (r->from != NULL) {
-        budget_enter(&g->budget, g->limits.handler_budget_ms); /* __tostring is script, too */
-        generation_protect(g, describe, r, 0, "error report");
-        budget_leave(&g->budget);
-    }
-    log_failure(g, cb, r, overran);
-}
-
-void task_note_failure(struct generation *g, struct callback *cb, const char *what,
-                       const char *remedy)
-{
-    struct report r = {.from = NULL};
-    snprintf(r.text, sizeof r.text, "%s%s%s: %s", cb->place, cb->place[0] != '\0' ? ": " : "", what,
-             remedy);
-    g->errors++;
-    cb->errors++;
-    log_failure(g, cb, &r, false);
 }
 
 /* ---- coroutines ---- */
@@ -272,7 +170,7 @@ static void run(struct task *t, int count)
         task_end(t, true);
         return;
     }
-    struct report r = {.from = t->co};
+    failure r = {.from = t->co};
     if (status == LUA_YIELD) {
         r.from = NULL; /* pushing the text could need memory that there is not */
         snprintf(r.text, sizeof r.text,
@@ -280,7 +178,7 @@ static void run(struct task *t, int count)
                  "script's own; to wait, call moondog.sleep()");
         status = LUA_ERRRUN;
     }
-    failed(g, t->callback, &r, status, overran);
+    failure_report(g, t->callback, &r, status, overran);
     task_end(t, false);
 }
 
@@ -535,7 +433,7 @@ struct call {
     call_push push;
     call_read read;
     void *closure;
-    struct report report;
+    failure report;
     int status;
     bool overran;
 };
@@ -544,8 +442,8 @@ struct call {
 static int with_traceback(lua_State *L)
 {
     struct call *c = lua_touserdata(L, lua_upvalueindex(1));
-    describe_value(L, 1, &c->report);
-    describe_stack(L, L, 1, &c->report);
+    failure_describe_value(L, 1, &c->report);
+    failure_describe_stack(L, L, 1, &c->report);
     return 1;
 }
 
@@ -564,7 +462,7 @@ static void call_protected(lua_State *L, void *closure)
     if (c->status == 0) {
         c->read(L, c->closure);
     } else {
-        failed(c->g, c->cb, &c->report, c->status, c->overran);
+        failure_report(c->g, c->cb, &c->report, c->status, c->overran);
     }
     lua_settop(L, base);
 }

@@ -79,11 +79,6 @@ typedef void (*call_read)(lua_State *L, void *closure); /* the result is on top 
 int task_call(struct generation *g, struct callback *cb, call_push push, call_read read,
               void *closure);
 
-/* A callback that ran, and did not do what it should: `what` it did, and the `remedy`. Logged and
- * counted like an error in it. */
-void task_note_failure(struct generation *g, struct callback *cb, const char *what,
-                       const char *remedy);
-
 /* Closes what tasks hold, at the end of a generation. */
 void task_close_all(struct generation *g);
 

@@ -1,0 +1,95 @@
+/* What is said and counted when a function of a script fails. See failure.h. Loop thread. */
+#include "script/failure.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+#define LOUD_ERRORS 5u /* of a callback are logged one by one, later ones once a second */
+#define ERROR_QUIET_NS 1000000000u
+
+static void copy_text(char *to, size_t size, lua_State *L, int index)
+{
+    const char *text = lua_tostring(L, index);
+    snprintf(to, size, "%s", text != NULL ? text : "(an error that has no text)");
+}
+
+void failure_describe_value(lua_State *L, int index, failure *r)
+{
+    lua_pushvalue(L, index);
+    if (!lua_isstring(L, -1) && luaL_callmeta(L, -1, "__tostring"))
+        lua_remove(L, -2);
+    if (!lua_isstring(L, -1)) {
+        const char *type = luaL_typename(L, -1);
+        lua_pop(L, 1);
+        lua_pushfstring(L, "(error object is a %s value)", type);
+    }
+    copy_text(r->text, sizeof r->text, L, -1);
+    lua_pop(L, 1);
+}
+
+void failure_describe_stack(lua_State *L, lua_State *of, int level, failure *r)
+{
+    luaL_traceback(L, of, r->text,
+                   level); /* LuaJIT has lost the line of the topmost: the text has it */
+    copy_text(r->traceback, sizeof r->traceback, L, -1);
+    lua_pop(L, 1);
+}
+
+/* [-0, +0] on the main thread */
+static void describe(lua_State *L, void *closure)
+{
+    failure *r = closure;
+    lua_pushvalue(r->from, -1);
+    lua_xmove(r->from, L, 1);
+    failure_describe_value(L, -1, r);
+    lua_pop(L, 1);
+    failure_describe_stack(L, r->from, 0, r);
+}
+
+static void collect(lua_State *L, void *closure)
+{
+    (void)closure;
+    lua_gc(L, LUA_GCCOLLECT, 0);
+}
+
+static void log_failure(struct generation *g, struct callback *cb, const failure *r, bool overran)
+{
+    uint64_t now = uv_hrtime();
+    if (cb->errors > LOUD_ERRORS && now - cb->logged_at < ERROR_QUIET_NS)
+        return;
+    cb->logged_at = now;
+    char message[40];
+    snprintf(message, sizeof message, "%s failed", cb->kind);
+    log_emit(g->limits.hub->log, LOG_ERROR, message, log_str("name", cb->name),
+             log_str("error", r->text), log_int("errors", (int64_t)cb->errors),
+             log_bool("over_budget", overran), log_str("traceback", r->traceback));
+}
+
+void failure_report(struct generation *g, struct callback *cb, failure *r, int status, bool overran)
+{
+    g->errors++;
+    g->handler_errors += strcmp(cb->kind, "handler") == 0;
+    cb->errors++;
+    cb->overruns += overran;
+    if (status == LUA_ERRMEM) { /* its text is known, and there may be no memory to ask for more */
+        snprintf(r->text, sizeof r->text,
+                 "not enough memory: the script may have %zu MB, raise --memory",
+                 g->limits.memory_cap / 1048576);
+        generation_protect(g, collect, NULL, 0, "garbage collection");
+    } else if (r->from != NULL) {
+        budget_enter(&g->budget, g->limits.handler_budget_ms); /* __tostring is script, too */
+        generation_protect(g, describe, r, 0, "error report");
+        budget_leave(&g->budget);
+    }
+    log_failure(g, cb, r, overran);
+}
+
+void failure_note(struct generation *g, struct callback *cb, const char *what, const char *remedy)
+{
+    failure r = {.from = NULL};
+    snprintf(r.text, sizeof r.text, "%s%s%s: %s", cb->place, cb->place[0] != '\0' ? ": " : "", what,
+             remedy);
+    g->errors++;
+    cb->errors++;
+    log_failure(g, cb, &r, false);
+}

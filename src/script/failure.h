@@ -1,0 +1,28 @@
+/* What is said and counted when a function of a script fails: one log line with its traceback; of a
+ * function that fails again and again, one a second. Loop thread. */
+#ifndef MD_SCRIPT_FAILURE_H
+#define MD_SCRIPT_FAILURE_H
+
+#include <lua.h>
+
+#include "script/generation.h"
+
+typedef struct {
+    lua_State *from; /* the coroutine whose top is the error value; NULL: all is filled in */
+    char text[1024];
+    char traceback[3072];
+} failure;
+
+/* [-0, +0] The error value at `index`, as text, into r->text. */
+void failure_describe_value(lua_State *L, int index, failure *r);
+/* [-0, +0] The stack of `of` from `level` on, into r->traceback. */
+void failure_describe_stack(lua_State *L, lua_State *of, int level, failure *r);
+
+/* Logs and counts. The error value is on top of r->from; with NULL, *r says all. `status`: of the
+ * call. */
+void failure_report(struct generation *g, struct callback *cb, failure *r, int status,
+                    bool overran);
+/* A callback that ran, and did not do what it should: `what` it did, and the `remedy`. */
+void failure_note(struct generation *g, struct callback *cb, const char *what, const char *remedy);
+
+#endif

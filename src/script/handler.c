@@ -1,0 +1,280 @@
+/* Handlers: subscriptions as a script declared them, and how they change hands. See handler.h. Loop
+ * thread. */
+#include "script/handler.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "script/binding.h"
+#include "script/takeover.h"
+#include "script/task.h"
+
+#define KEY_HASH_CHARS 8 /* of a handler's key */
+
+void handler_retain(struct handler *h)
+{
+    h->references++;
+}
+
+void handler_release(struct handler *h)
+{
+    if (--h->references > 0)
+        return;
+    callback_clear(&h->callback, h->binding->generation->L);
+    message_clear_slot(&h->slot, h->binding->generation->L);
+    generation_discharge(h->binding->generation, HANDLER_BYTES);
+    free(h->subject);
+    free(h->queue);
+    free(h->key);
+    free(h);
+}
+
+static void unlink_handler(struct handler *h)
+{
+    *h->back = h->next;
+    if (h->next != NULL)
+        h->next->back = h->back;
+    h->back = NULL;
+}
+
+/* Out of the binding's list, when no subscription is left. */
+static void leave_list(struct handler *h)
+{
+    if (h->back == NULL || h->subscription != NULL || h->successor != NULL || h->leaving != NULL)
+        return;
+    unlink_handler(h);
+    handler_release(h);
+}
+
+static void unsubscribe(struct subscription *s)
+{
+    if (s != NULL)
+        subscription_unsubscribe(s);
+}
+
+static void on_subscription_ended(void *closure, struct subscription *s)
+{
+    struct handler *h = closure;
+    handler_retain(h);
+    if (h->subscription == s) {
+        h->subscription = NULL;
+        unsubscribe(h->successor); /* it has handled all that it shall */
+    } else if (h->successor == s) {
+        h->successor = NULL;
+    } else if (h->leaving == s) {
+        h->leaving = NULL;
+    }
+    handler_release(h); /* the subscription's */
+    leave_list(h);
+    handler_release(h);
+}
+
+static void on_task_finished(void *closure)
+{
+    struct handler *h = closure;
+    h->binding->busy--;
+    handler_release(h);
+}
+
+static void on_message(void *closure, struct subscription *s, natsMsg *msg)
+{
+    (void)s;
+    struct handler *h = closure;
+    struct generation *g = h->binding->generation;
+    struct task *t = task_begin(g, &h->callback);
+    if (t == NULL) {
+        natsMsg_Destroy(msg);
+        return;
+    }
+    t->message = message_deliver(&h->slot, t->co, h->binding, msg);
+    if (t->message == NULL)
+        lua_pushnil(t->co);
+    handler_retain(h);
+    h->binding->busy++;
+    g->handled++;
+    t->finished = on_task_finished;
+    t->finished_closure = h;
+    task_start(t, 1);
+}
+
+/* Subject and queue in one text; a space is in neither. In front stands an FNV-1a hash of them:
+ * hsearch_r() looks at the first eight bytes only, and subjects often begin alike. */
+static char *make_key(const subscription_options *o)
+{
+    const char *queue = o->queue != NULL ? o->queue : "";
+    size_t subject_length = strlen(o->subject), queue_length = strlen(queue);
+    char *key = malloc(KEY_HASH_CHARS + subject_length + 1 + queue_length + 1);
+    if (key == NULL)
+        return NULL;
+    char *text = key + KEY_HASH_CHARS;
+    memcpy(text, o->subject, subject_length);
+    text[subject_length] = ' ';
+    memcpy(text + subject_length + 1, queue, queue_length + 1);
+    uint32_t hash = 2166136261u;
+    for (const char *at = text; *at != '\0'; at++)
+        hash = (hash ^ (unsigned char)*at) * 16777619u;
+    for (int i = 0; i < KEY_HASH_CHARS; i++, hash >>= 4)
+        key[i] = (char)('a' + (hash & 15u));
+    return key;
+}
+
+struct handler *handler_new(struct binding *b, const subscription_options *options, error *e)
+{
+    struct handler *h = calloc(1, sizeof *h);
+    if (h != NULL) {
+        h->subject = strdup(options->subject);
+        h->queue = options->queue != NULL ? strdup(options->queue) : NULL;
+        h->key = make_key(options);
+    }
+    if (h == NULL || h->subject == NULL || h->key == NULL ||
+        (options->queue != NULL && h->queue == NULL)) {
+        if (h != NULL) {
+            free(h->subject);
+            free(h->queue);
+            free(h->key);
+        }
+        free(h);
+        error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a subscription");
+        return NULL;
+    }
+    h->references = 1; /* the caller's */
+    h->binding = b;
+    h->options = *options;
+    h->options.subject = h->subject;
+    h->options.queue = h->queue;
+    callback_init(&h->callback, "handler", h->subject);
+    h->next = b->handlers;
+    if (h->next != NULL)
+        h->next->back = &h->next;
+    h->back = &b->handlers;
+    b->handlers = h;
+    handler_retain(h); /* the list's */
+    return h;
+}
+
+static void handle(struct handler *h, struct subscription *s)
+{
+    if (s == NULL)
+        return;
+    subscription_handle(s, on_message, on_subscription_ended, h);
+    handler_retain(h);
+}
+
+int handler_prepare(struct handler *h, error *e)
+{
+    struct binding *b = h->binding;
+    h->matched = takeover_match(b, h);
+    if (h->matched == NULL) {
+        h->subscription = subscription_new(b->connection, &h->options, e);
+        if (h->subscription == NULL)
+            return -1;
+    }
+    bool same_successor = b->older != NULL && b->successor == b->older->successor;
+    if (b->successor == NULL || (h->matched != NULL && same_successor))
+        return 0;
+    h->successor = subscription_new(b->successor, &h->options, e);
+    return h->successor == NULL ? -1 : 0;
+}
+
+static void drop_unhandled(struct subscription *s)
+{
+    subscription_handle(s, NULL, NULL, NULL);
+    subscription_unsubscribe(s);
+}
+
+/* Not handled by `h` any more. */
+static void let_go(struct handler *h, struct subscription **s)
+{
+    if (*s == NULL)
+        return;
+    *s = NULL;
+    handler_release(h);
+}
+
+void handler_put_to_work(struct handler *h)
+{
+    struct handler *old = h->matched;
+    struct takeover *t = h->binding->generation->takeover;
+    h->matched = NULL;
+    if (t != NULL)
+        (*(old != NULL ? &t->counts.kept : &t->counts.added))++;
+    if (old != NULL) {
+        h->subscription = old->subscription;
+        subscription_set_pending(h->subscription, &h->options);
+        if (h->successor == NULL && h->binding->successor != NULL)
+            h->successor = old->successor;
+        else if (old->successor != NULL)
+            drop_unhandled(old->successor);
+        handler_retain(old);
+        let_go(old, &old->subscription);
+        let_go(old, &old->successor);
+        leave_list(old);
+        handler_release(old);
+    }
+    handle(h, h->subscription);
+    handle(h, h->successor);
+}
+
+static void drop_prepared(struct subscription **s)
+{
+    unsubscribe(*s);
+    *s = NULL;
+}
+
+void handler_undo(struct handler *h)
+{
+    h->matched = NULL;
+    drop_prepared(&h->subscription);
+    drop_prepared(&h->successor);
+}
+
+int handler_commit(struct handler *h, error *e)
+{
+    int failed =
+        h->binding->connection == NULL
+            ? error_set(e, "closed", ERROR_CLASS_NONE, "connection %s is closed", h->binding->name)
+            : handler_prepare(h, e);
+    if (failed == 0) {
+        handler_put_to_work(h);
+        return 0;
+    }
+    handler_undo(h);
+    leave_list(h);
+    return -1;
+}
+
+void handler_unsubscribe(struct handler *h)
+{
+    handler_retain(h); /* each of these may be the last reference */
+    unsubscribe(h->successor);
+    unsubscribe(h->subscription);
+    unsubscribe(h->leaving);
+    handler_release(h);
+}
+
+void handler_drain(struct handler *h)
+{
+    handler_retain(h);
+    unsubscribe(h->successor);
+    if (h->subscription != NULL)
+        subscription_drain(h->subscription);
+    handler_release(h);
+}
+
+void handler_hand_over(struct handler *h)
+{
+    h->leaving = h->subscription;
+    h->subscription = h->successor;
+    h->successor = NULL;
+    if (h->leaving != NULL)
+        subscription_drain(h->leaving);
+}
+
+void handler_detach(struct handler *h)
+{
+    handler_retain(h);
+    handler_unsubscribe(h);
+    leave_list(h); /* one that never had a subscription */
+    handler_release(h);
+}

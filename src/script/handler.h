@@ -1,0 +1,62 @@
+/* A handler: a subscription as a script declared it. The subscription itself belongs to the
+ * connection and stays on the wire when the handler of another generation takes it over. Loop
+ * thread, but while the generation is loaded. */
+#ifndef MD_SCRIPT_HANDLER_H
+#define MD_SCRIPT_HANDLER_H
+
+#include <stdbool.h>
+
+#include "conn/subscription.h"
+#include "script/generation.h"
+#include "script/message.h"
+
+struct binding;
+
+/* A subscription as the script declared it. Counted: the script's handle, the subscription, and
+ * each task that runs it hold it. */
+struct handler {
+    unsigned references;
+    struct binding *binding;
+    struct handler *next, **back; /* in binding->handlers until it ended */
+    struct callback callback;
+    struct message_slot slot;
+    struct subscription *subscription; /* NULL: not committed, or ended */
+    struct subscription *successor;    /* the same on binding->successor */
+    struct subscription *leaving;      /* the same on a connection that was handed over */
+    struct handler *matched;           /* of the generation before, while this one takes over */
+    char *subject, *queue;
+    char *key;                /* subject and queue */
+    struct handler *same_key; /* the next one with this key, while another generation takes over */
+    bool taken;               /* matched by a handler of that one */
+    subscription_options options;
+};
+
+/* What a subscription costs outside of the interpreter, about: charged to the generation. */
+#define HANDLER_BYTES (sizeof(struct handler) + 512u)
+
+/* NULL and *e. The callback is set by the caller. */
+struct handler *handler_new(struct binding *b, const subscription_options *options, error *e);
+void handler_retain(struct handler *h);
+void handler_release(struct handler *h);
+
+/* Finds the handler of the generation before that it matches, or makes what it does not get from
+ * there. -1 and *e: then handler_undo(). */
+int handler_prepare(struct handler *h, error *e);
+void handler_undo(struct handler *h);
+/* Takes over what was matched, and handles the messages from the next one on. */
+void handler_put_to_work(struct handler *h);
+/* Both at once, at work. -1 and *e: it is over. */
+int handler_commit(struct handler *h, error *e);
+
+/* Its binding's successor is up: the subscription there is the one from now on, the other is
+ * drained. */
+void handler_hand_over(struct handler *h);
+
+/* No message is handled after this. */
+void handler_unsubscribe(struct handler *h);
+/* What has arrived is still handled. */
+void handler_drain(struct handler *h);
+/* The same as handler_unsubscribe(), and its binding does not list it any more. */
+void handler_detach(struct handler *h);
+
+#endif
