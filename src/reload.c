@@ -36,10 +36,11 @@ struct load_job {
     struct reload_request *requests;
     uv_thread_t thread;
     uint64_t begun; /* ns */
-    /* Written by the thread, read when `finished`. */
-    struct generation *g;
     char *path;
-    sources *from;
+    uint32_t number;
+    sources *from; /* the thread's, once it runs */
+    /* Written by the thread, read when `finished`. */
+    struct generation *g; /* NULL: no memory */
     error error;
     char traceback[sizeof((md_error *)0)->traceback];
     int status;
@@ -86,8 +87,17 @@ static void load_main(void *closure)
 {
     struct load_job *job = closure;
     md_runtime *rt = job->rt;
-    job->status = generation_load(job->g, job->path, job->from, &job->error, job->traceback,
-                                  sizeof job->traceback);
+    sources *from = job->from;
+    job->from = NULL;
+    job->g = generation_new(&rt->limits, job->number);
+    if (job->g != NULL) {
+        job->status = generation_load(job->g, job->path, from, &job->error, job->traceback,
+                                      sizeof job->traceback);
+    } else {
+        sources_release(from);
+        job->status = error_set(&job->error, "no_memory", ERROR_CLASS_LIMIT,
+                                "cannot make a lua_State: no memory; raise --memory");
+    }
     atomic_store(&job->finished, true);
     uv_async_send(&rt->reloads.loaded);
 }
@@ -116,17 +126,15 @@ static struct load_job *job_new(md_runtime *rt, reload_kind kind, error *e)
     }
     struct load_job *job = calloc(1, sizeof *job);
     if (job != NULL) {
-        *job = (struct load_job){.rt = rt, .kind = kind, .begun = uv_hrtime()};
+        *job = (struct load_job){
+            .rt = rt, .kind = kind, .number = rt->generations + 1, .begun = uv_hrtime()};
         job->path = strdup(rt->generation->path);
-        job->from = kind == RELOAD_PREVIOUS ? sources_retain(r->previous) : NULL;
-        job->g = generation_new(&rt->limits, rt->generations + 1);
+        job->from = kind == RELOAD_PREVIOUS ? sources_copy(r->previous) : NULL;
     }
-    if (job == NULL || job->path == NULL || job->g == NULL ||
+    if (job == NULL || job->path == NULL || (kind == RELOAD_PREVIOUS && job->from == NULL) ||
         uv_thread_create(&job->thread, load_main, job) != 0) {
         error_set(e, "no_memory", ERROR_CLASS_LIMIT,
                   "cannot load a script: no memory, or no thread");
-        if (job != NULL && job->g != NULL)
-            retire_discard(rt, job->g);
         if (job != NULL)
             job_free(job);
         return NULL;
@@ -266,7 +274,7 @@ static void finish(md_runtime *rt, struct load_job *job)
         watch(rt, NULL);
         tell(job->requests, &result, NULL);
     } else {
-        watch(rt, job->g->sources);
+        watch(rt, job->g != NULL ? job->g->sources : NULL);
         retire_discard(rt, job->g);
         fail(rt, job->requests, &job->error, job->traceback);
     }

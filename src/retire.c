@@ -33,6 +33,8 @@ void retire_add(md_runtime *rt, struct generation *g)
 
 void retire_discard(md_runtime *rt, struct generation *g)
 {
+    if (g == NULL)
+        return;
     generation_close(g);
     retire_add(rt, g);
 }

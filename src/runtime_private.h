@@ -76,7 +76,7 @@ void reload_if_changed(md_runtime *rt);
 /* retire.c */
 /* It was replaced: see generation_retire(). */
 void retire_add(md_runtime *rt, struct generation *g);
-/* It was made, and is not put to work. */
+/* It was made, and is not put to work. NULL is harmless. */
 void retire_discard(md_runtime *rt, struct generation *g);
 /* Between two turns: those that retire make progress. */
 void retire_turn(md_runtime *rt);

@@ -341,7 +341,7 @@ int generation_load(struct generation *g, const char *path, sources *from, error
     struct load load = {
         .g = g, .path = path, .e = e, .traceback = traceback, .traceback_size = size};
     traceback[0] = '\0';
-    g->sources = from != NULL ? sources_retain(from) : sources_new();
+    g->sources = from != NULL ? from : sources_new();
     g->path = strdup(path);
     if (g->sources == NULL || g->path == NULL)
         return error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the script %s", path);

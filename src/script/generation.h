@@ -101,8 +101,8 @@ struct callback_node {
 struct generation *generation_new(const generation_limits *limits, uint32_t number);
 
 /* Compiles the file and runs its top level, under the load budget and the memory cap. Files that
- * are in `from` are taken from there; NULL: all are read. -1 and *e with the place, and the
- * script's traceback in `traceback` (of `size` bytes). */
+ * are in `from` are taken from there; it belongs to the generation then; NULL: all are read. -1 and
+ * *e with the place, and the script's traceback in `traceback` (of `size` bytes). */
 int generation_load(struct generation *g, const char *path, sources *from, error *e,
                     char *traceback, size_t size);
 

@@ -104,6 +104,25 @@ const source_file *sources_read(sources *s, const char *path, error *e)
     return &s->files[s->count++];
 }
 
+sources *sources_copy(const sources *s)
+{
+    sources *copy = sources_new();
+    for (size_t i = 0; copy != NULL && i < s->count; i++) {
+        source_file file = {.length = s->files[i].length};
+        file.path = strdup(s->files[i].path);
+        file.text = malloc(file.length + 1);
+        if (file.path == NULL || file.text == NULL || make_room(copy) != 0) {
+            free(file.path);
+            free(file.text);
+            sources_release(copy);
+            return NULL;
+        }
+        memcpy(file.text, s->files[i].text, file.length + 1);
+        copy->files[copy->count++] = file;
+    }
+    return copy;
+}
+
 static const char *last_component(const char *path)
 {
     const char *slash = strrchr(path, '/');

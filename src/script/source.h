@@ -1,6 +1,6 @@
 /* The files that a generation was loaded from, as they were: the script and the modules that it
  * required. A file is read once; what was read stays, so that a generation can be loaded again
- * from the same text after the files have changed. One thread at a time. */
+ * from the same text after the files have changed. One thread at a time, references included. */
 #ifndef MD_SCRIPT_SOURCE_H
 #define MD_SCRIPT_SOURCE_H
 
@@ -26,6 +26,8 @@ typedef struct {
 /* Empty, with one reference. NULL when out of memory. */
 sources *sources_new(void);
 sources *sources_retain(sources *s);
+/* The same files, for another thread. NULL when out of memory. */
+sources *sources_copy(const sources *s);
 void sources_release(sources *s); /* NULL is harmless */
 
 /* The file as it was first read; reads it when it never was. NULL and *e ("unreadable",
