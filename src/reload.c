@@ -26,7 +26,8 @@ struct reload_request {
     reload_kind kind;
     md_reload_fn fn; /* NULL: nobody wants to know */
     void *closure;
-    struct task *task; /* of the script that asked; NULL: none, or it has ended */
+    struct task *task;   /* of the script that asked; NULL: none, or it has ended */
+    uint32_t instead_of; /* only when this generation is still at work; 0: in any case */
 };
 
 struct load_job {
@@ -83,6 +84,14 @@ static void fail(md_runtime *rt, struct reload_request *requests, const error *e
 
 /* ---- loading ---- */
 
+/* Of the process: those that are not over when their runtime is, are never joined. */
+static atomic_uint left_to_themselves;
+
+unsigned reload_left_to_themselves(void)
+{
+    return atomic_load(&left_to_themselves);
+}
+
 static void load_main(void *closure)
 {
     struct load_job *job = closure;
@@ -99,7 +108,10 @@ static void load_main(void *closure)
                                 "cannot make a lua_State: no memory; raise --memory");
     }
     atomic_store(&job->finished, true);
-    uv_async_send(&rt->reloads.loaded);
+    uv_mutex_lock(&rt->reloads.lock);
+    if (!rt->reloads.ended)
+        uv_async_send(&rt->reloads.loaded);
+    uv_mutex_unlock(&rt->reloads.lock);
 }
 
 static void job_free(struct load_job *job)
@@ -142,15 +154,40 @@ static struct load_job *job_new(md_runtime *rt, reload_kind kind, error *e)
     return job;
 }
 
+/* All that wait, but those that are void by now. */
+static struct reload_request *take_waiting(md_runtime *rt)
+{
+    struct reloads *r = &rt->reloads;
+    struct reload_request *requests = r->waiting;
+    r->waiting = NULL;
+    r->waiting_end = &r->waiting;
+    for (struct reload_request **at = &requests; *at != NULL;) {
+        struct reload_request *q = *at;
+        if (q->instead_of == 0 || q->instead_of == rt->generation->number) {
+            at = &q->next;
+            continue;
+        }
+        *at = q->next;
+        free(q);
+    }
+    return requests;
+}
+
 /* The next job for all that wait; the last one says which source is wanted. */
 static void begin(md_runtime *rt)
 {
     struct reloads *r = &rt->reloads;
-    struct reload_request *requests = r->waiting;
-    if (r->job != NULL || requests == NULL || rt->stopping)
+    if (r->job != NULL || r->waiting == NULL)
         return;
-    r->waiting = NULL;
-    r->waiting_end = &r->waiting;
+    struct reload_request *requests = take_waiting(rt);
+    if (requests == NULL)
+        return;
+    if (rt->stopping) {
+        error stopping = {0};
+        error_set(&stopping, "stopping", ERROR_CLASS_NONE, "the runtime stops");
+        fail(rt, requests, &stopping, "");
+        return;
+    }
     reload_kind kind = RELOAD_IF_CHANGED;
     for (const struct reload_request *q = requests; q != NULL; q = q->next)
         if (q->kind != RELOAD_IF_CHANGED)
@@ -222,8 +259,10 @@ static int swap(md_runtime *rt, struct load_job *job, md_reload_result *result, 
     rt->generation = fresh;
     fresh->loaded_at = runtime_wall_ms();
     retire_add(rt, old);
-    sources_release(rt->reloads.previous);
-    rt->reloads.previous = sources_retain(old->sources);
+    if (!old->failed_probation) { /* that one is nothing to go back to */
+        sources_release(rt->reloads.previous);
+        rt->reloads.previous = sources_retain(old->sources);
+    }
     rt->reloads.done++;
     note_probation(rt, job->kind);
     uint64_t end = uv_hrtime();
@@ -320,16 +359,18 @@ static void on_loaded(uv_async_t *handle)
 
 /* ---- asking ---- */
 
-static struct reload_request *ask(md_runtime *rt, reload_kind kind, md_reload_fn fn, void *closure)
+static int ask(md_runtime *rt, reload_kind kind, md_reload_fn fn, void *closure,
+               uint32_t instead_of)
 {
     struct reload_request *q = calloc(1, sizeof *q);
     if (q == NULL)
-        return NULL;
-    *q = (struct reload_request){.kind = kind, .fn = fn, .closure = closure};
+        return -1;
+    *q = (struct reload_request){
+        .kind = kind, .fn = fn, .closure = closure, .instead_of = instead_of};
     *rt->reloads.waiting_end = q;
     rt->reloads.waiting_end = &q->next;
     begin(rt);
-    return q;
+    return 0;
 }
 
 int md_reload(md_runtime *rt, int previous, md_reload_fn fn, void *closure, md_error *out)
@@ -338,7 +379,7 @@ int md_reload(md_runtime *rt, int previous, md_reload_fn fn, void *closure, md_e
     if (rt->generation == NULL || rt->stopping)
         error_set(&e, rt->stopping ? "stopping" : "no_script", ERROR_CLASS_NONE,
                   rt->stopping ? "the runtime stops" : "this runtime has no script yet");
-    else if (ask(rt, previous ? RELOAD_PREVIOUS : RELOAD_FILE, fn, closure) == NULL)
+    else if (ask(rt, previous ? RELOAD_PREVIOUS : RELOAD_FILE, fn, closure, 0) != 0)
         error_set(&e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a reload");
     else
         return 0;
@@ -348,7 +389,7 @@ int md_reload(md_runtime *rt, int previous, md_reload_fn fn, void *closure, md_e
 void reload_if_changed(md_runtime *rt)
 {
     if (rt->generation != NULL && !rt->stopping)
-        ask(rt, RELOAD_IF_CHANGED, NULL, NULL);
+        ask(rt, RELOAD_IF_CHANGED, NULL, NULL, 0);
 }
 
 /* The script's own wish is not carried out inside its call: begin() may fail at once, and would
@@ -377,7 +418,7 @@ static void task_has_ended(void *closure, struct reload_request *q)
 static void check_probation(md_runtime *rt)
 {
     struct reloads *r = &rt->reloads;
-    const struct generation *g = rt->generation;
+    struct generation *g = rt->generation;
     if (r->probation_until == 0)
         return;
     if (runtime_now_ms() >= r->probation_until) {
@@ -394,7 +435,9 @@ static void check_probation(md_runtime *rt)
     log_emit(rt->log, LOG_ERROR, "generation failed its probation: going back to the one before",
              log_int("generation", g->number), log_int("handled", (int64_t)g->handled),
              log_int("errors", (int64_t)g->handler_errors));
-    ask(rt, RELOAD_PREVIOUS, NULL, NULL);
+    g->failed_probation = true;
+    if (ask(rt, RELOAD_PREVIOUS, NULL, NULL, g->number) != 0)
+        log_emit(rt->log, LOG_ERROR, "no memory to go back", log_int("generation", g->number));
 }
 
 void reload_turn(md_runtime *rt)
@@ -412,7 +455,10 @@ int reload_init(md_runtime *rt)
 {
     struct reloads *r = &rt->reloads;
     r->waiting_end = &r->waiting;
-    int failed = uv_async_init(rt->loop, &r->loaded, on_loaded);
+    int failed = uv_mutex_init(&r->lock);
+    if (failed != 0)
+        return failed;
+    failed = uv_async_init(rt->loop, &r->loaded, on_loaded);
     if (failed != 0)
         return failed;
     uv_timer_init(rt->loop, &r->deadline);
@@ -461,6 +507,8 @@ bool reload_end_all(md_runtime *rt)
     end_job(rt);
     reap_hanging(rt);
     retire_end_all(rt);
+    for (const struct load_job *job = r->hanging; job != NULL; job = job->next)
+        atomic_fetch_add(&left_to_themselves, 1);
     return r->hanging == NULL;
 }
 
@@ -475,6 +523,9 @@ void reload_close(md_runtime *rt)
     struct reloads *r = &rt->reloads;
     sources_release(r->previous);
     r->previous = NULL;
+    uv_mutex_lock(&r->lock);
+    r->ended = true;
+    uv_mutex_unlock(&r->lock);
     uv_close((uv_handle_t *)&r->deadline, on_closed);
     uv_close((uv_handle_t *)&r->tick, on_closed);
     uv_close((uv_handle_t *)&r->loaded, on_closed);

@@ -9,21 +9,44 @@
 
 #include "script/binding.h"
 
+json_t *report_text(const char *text)
+{
+    json_t *good = json_string(text);
+    if (good != NULL)
+        return good;
+    char *copy = strdup(text);
+    for (char *at = copy; at != NULL && *at != '\0'; at++)
+        if ((unsigned char)*at >= 0x80)
+            *at = '?';
+    good = json_string(copy != NULL ? copy : "");
+    free(copy);
+    return good;
+}
+
 /* The handlers of a binding are listed newest first; people read them in the order of the script.
- */
+ * Takes `list`. */
+static json_t *reversed(json_t *list)
+{
+    json_t *out = json_array();
+    for (size_t i = json_array_size(list); i > 0; i--)
+        json_array_append(out, json_array_get(list, i - 1));
+    json_decref(list);
+    return out;
+}
+
 static json_t *describe_subscriptions(const struct binding *b)
 {
     json_t *list = json_array();
     for (const struct handler *h = b->handlers; h != NULL; h = h->next) {
         json_t *one = json_object();
-        json_object_set_new(one, "subject", json_string(h->subject));
+        json_object_set_new(one, "subject", report_text(h->subject));
         if (h->queue != NULL)
-            json_object_set_new(one, "queue", json_string(h->queue));
+            json_object_set_new(one, "queue", report_text(h->queue));
         if (h->options.max > 0)
             json_object_set_new(one, "max", json_integer((json_int_t)h->options.max));
-        json_array_insert_new(list, 0, one);
+        json_array_append_new(list, one);
     }
-    return list;
+    return reversed(list);
 }
 
 static bool same_subscription(const struct handler *a, const struct handler *b)
@@ -60,17 +83,18 @@ static json_t *describe(const struct generation *g)
         json_t *servers = json_array();
         for (int i = 0; i < b->options.link->server_count; i++) {
             char url[256];
-            json_array_append_new(servers, json_string(link_redact_url(b->options.link->servers[i],
+            json_array_append_new(servers, report_text(link_redact_url(b->options.link->servers[i],
                                                                        url, sizeof url)));
         }
-        json_array_append_new(connections, json_pack("{s:s, s:s, s:o, s:o}", "name", b->name,
-                                                     "place", b->place, "servers", servers,
-                                                     "subscriptions", describe_subscriptions(b)));
+        json_array_append_new(connections,
+                              json_pack("{s:o, s:o, s:o, s:o}", "name", report_text(b->name),
+                                        "place", report_text(b->place), "servers", servers,
+                                        "subscriptions", describe_subscriptions(b)));
         find_problems(b, problems);
     }
     if (g->bindings == NULL)
         add_problem(problems, g->path, ": it declares no connection: call moondog.connect{...}");
-    return json_pack("{s:s, s:b, s:o, s:o, s:I}", "path", g->path, "ok",
+    return json_pack("{s:o, s:b, s:o, s:o, s:I}", "path", report_text(g->path), "ok",
                      json_array_size(problems) == 0, "connections", connections, "problems",
                      problems, "memory", (json_int_t)g->memory);
 }
@@ -155,12 +179,12 @@ static json_t *describe_handler(const struct handler *h)
     if (h->subscription != NULL)
         subscription_get_state(h->subscription, &state);
     json_t *one =
-        json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I}", "subject", h->subject, "active",
-                  state.active, "handled", (json_int_t)h->callback.calls, "errors",
+        json_pack("{s:o, s:b, s:I, s:I, s:I, s:I, s:I}", "subject", report_text(h->subject),
+                  "active", state.active, "handled", (json_int_t)h->callback.calls, "errors",
                   (json_int_t)h->callback.errors, "overruns", (json_int_t)h->callback.overruns,
                   "dropped", (json_int_t)state.dropped, "queued", (json_int_t)state.queued);
     if (h->queue != NULL)
-        json_object_set_new(one, "queue", json_string(h->queue));
+        json_object_set_new(one, "queue", report_text(h->queue));
     return one;
 }
 
@@ -170,10 +194,10 @@ static json_t *describe_connection(const struct binding *b)
     if (b->connection != NULL)
         connection_get_state(b->connection, &s);
     json_t *one = json_pack(
-        "{s:s, s:s, s:b, s:b, s:s, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
-        b->name, "state", watchdog_state_name(s.state), "ready", s.ready, "required",
-        b->options.required, "server", s.server, "links", (json_int_t)s.links, "attempt",
-        (json_int_t)s.attempt, "reason", watchdog_reason_name(s.reason), "in_msgs",
+        "{s:o, s:s, s:b, s:b, s:o, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
+        report_text(b->name), "state", watchdog_state_name(s.state), "ready", s.ready, "required",
+        b->options.required, "server", report_text(s.server), "links", (json_int_t)s.links,
+        "attempt", (json_int_t)s.attempt, "reason", watchdog_reason_name(s.reason), "in_msgs",
         (json_int_t)s.in_messages, "in_bytes", (json_int_t)s.in_bytes, "out_msgs",
         (json_int_t)s.out_messages, "out_bytes", (json_int_t)s.out_bytes, "pending_bytes",
         (json_int_t)s.pending_bytes, "pending_dropped", (json_int_t)s.pending_dropped, "dropped",
@@ -181,18 +205,20 @@ static json_t *describe_connection(const struct binding *b)
     json_object_set_new(one, "outage", s.outage >= 0 ? json_real(s.outage) : json_null());
     if (s.error.code[0] != '\0')
         json_object_set_new(one, "error",
-                            json_pack("{s:s, s:s, s:s}", "code", s.error.code, "class",
-                                      error_class_name(s.error.cls), "message", s.error.message));
+                            json_pack("{s:s, s:s, s:o}", "code", s.error.code, "class",
+                                      error_class_name(s.error.cls), "message",
+                                      report_text(s.error.message)));
     if (b->successor != NULL) {
         connection_get_state(b->successor, &s);
         json_object_set_new(one, "successor",
-                            json_pack("{s:s, s:I, s:s}", "state", watchdog_state_name(s.state),
-                                      "attempt", (json_int_t)s.attempt, "error", s.error.message));
+                            json_pack("{s:s, s:I, s:o}", "state", watchdog_state_name(s.state),
+                                      "attempt", (json_int_t)s.attempt, "error",
+                                      report_text(s.error.message)));
     }
     json_t *subscriptions = json_array();
     for (const struct handler *h = b->handlers; h != NULL; h = h->next)
-        json_array_insert_new(subscriptions, 0, describe_handler(h));
-    json_object_set_new(one, "subscriptions", subscriptions);
+        json_array_append_new(subscriptions, describe_handler(h));
+    json_object_set_new(one, "subscriptions", reversed(subscriptions));
     return one;
 }
 
@@ -202,10 +228,10 @@ static json_t *describe_generation(const struct generation *g)
     sources_hash(g->sources, hash);
     json_t *files = json_array();
     for (size_t i = 0; i < g->sources->count; i++)
-        json_array_append_new(files, json_string(g->sources->files[i].path));
-    return json_pack("{s:I, s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "number",
-                     (json_int_t)g->number, "path", g->path, "hash", hash, "files", files,
-                     "loaded_at", wall_time(g->loaded_at), "memory", (json_int_t)g->memory,
+        json_array_append_new(files, report_text(g->sources->files[i].path));
+    return json_pack("{s:I, s:o, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "number",
+                     (json_int_t)g->number, "path", report_text(g->path), "hash", hash, "files",
+                     files, "loaded_at", wall_time(g->loaded_at), "memory", (json_int_t)g->memory,
                      "handled", (json_int_t)g->handled, "errors", (json_int_t)g->errors, "waiting",
                      (json_int_t)g->parked_count, "memory_refusals",
                      (json_int_t)g->memory_refusals);
@@ -219,18 +245,19 @@ static json_t *describe_reloads(const struct reloads *r)
                             (json_int_t)r->hanging_count, "probation", r->probation_until != 0);
     if (r->last_error.code[0] != '\0')
         json_object_set_new(one, "last_error",
-                            json_pack("{s:s, s:s, s:s, s:o}", "code", r->last_error.code, "message",
-                                      r->last_error.message, "traceback", r->last_error.traceback,
-                                      "at", wall_time(r->last_error_at)));
+                            json_pack("{s:s, s:o, s:o, s:o}", "code", r->last_error.code, "message",
+                                      report_text(r->last_error.message), "traceback",
+                                      report_text(r->last_error.traceback), "at",
+                                      wall_time(r->last_error_at)));
     return one;
 }
 
 json_t *report_status(md_runtime *rt)
 {
-    json_t *status =
-        json_pack("{s:s, s:s, s:i, s:s, s:f}", "name", rt->name, "version", md_version(), "pid",
-                  (int)getpid(), "state", rt->stopping ? "stopping" : "running", "uptime",
-                  (double)(runtime_now_ms() - rt->created_at) / 1000.0);
+    json_t *status = json_pack("{s:o, s:s, s:i, s:s, s:f}", "name", report_text(rt->name),
+                               "version", md_version(), "pid", (int)getpid(), "state",
+                               rt->stopping ? "stopping" : "running", "uptime",
+                               (double)(runtime_now_ms() - rt->created_at) / 1000.0);
     if (rt->generation != NULL) {
         json_object_set_new(status, "generation", describe_generation(rt->generation));
         json_t *connections = json_array();

@@ -11,6 +11,9 @@
  * much of it is probably a mistake. To be freed with free(); NULL when out of memory. */
 char *report_declarations(const struct generation *g, bool json, unsigned *problems);
 
+/* A text that may have any bytes: those that are not UTF-8 are shown as ?. */
+json_t *report_text(const char *text);
+
 /* What a reload did. A new object; NULL when out of memory. */
 json_t *report_reload(const md_reload_result *result);
 

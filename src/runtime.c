@@ -352,8 +352,7 @@ void md_free(md_runtime *rt)
     if (rt->generation != NULL)
         retire_discard(rt, rt->generation);
     rt->generation = NULL;
-    if (!reload_end_all(rt))
-        return; /* a thread that hangs still uses it: better a leak than a crash */
+    bool hangs = !reload_end_all(rt);
     bool timer_closed = false;
     rt->stop_timer.data = &timer_closed;
     uv_close((uv_handle_t *)&rt->stop_timer, on_closed);
@@ -364,9 +363,12 @@ void md_free(md_runtime *rt)
     while (!timer_closed || !hub_closed(&rt->hub) || !reload_closed(rt) || !file_watch_closed(rt) ||
            !control_closed(rt))
         uv_run(rt->loop, UV_RUN_NOWAIT);
-    sentinel_stop(&rt->sentinel);
     if (rt->loop == &rt->own_loop)
         uv_loop_close(&rt->own_loop);
+    if (hangs)
+        return; /* a thread that loads for ever uses what is left: better a leak than a crash */
+    sentinel_stop(&rt->sentinel);
+    uv_mutex_destroy(&rt->reloads.lock);
     log_free(rt->log, LOG_FLUSH_MS);
     free(rt->name);
     free(rt);

@@ -22,6 +22,8 @@ struct reloads {
     struct load_job *hanging; /* given up: inside code that nothing can stop */
     unsigned hanging_count;
     struct reload_request *waiting, **waiting_end; /* for the next job */
+    uv_mutex_t lock;                               /* of `ended` */
+    bool ended;                                    /* `loaded` is not to be used any more */
     uv_async_t loaded;
     uv_timer_t deadline; /* of the job */
     uv_timer_t tick;     /* while generations retire, or one is on probation */
@@ -65,6 +67,8 @@ int reload_init(md_runtime *rt);
 /* Tells those who wait, ends the generations that retire, at once. False: a load hangs, in a thread
  * that still uses the runtime. */
 bool reload_end_all(md_runtime *rt);
+/* Loads that hung when their runtime was freed, in this process. Any thread. */
+unsigned reload_left_to_themselves(void);
 /* Starts to close the handles; reload_closed() says when they are. */
 void reload_close(md_runtime *rt);
 bool reload_closed(const md_runtime *rt);

@@ -53,17 +53,28 @@ function dofile(name)
     return assert(loadfile(name))()
 end
 
--- Where a module is; like package.searchpath, but a file that is remembered need not be there any more.
-local function find_module(name)
-    local count, first = 0, nil
+local function places_of(name)
+    local places = {}
     for template in package.path:gmatch("[^;]+") do
-        local path = template:gsub("%?", (name:gsub("%.", "/")))
+        places[#places + 1] = template:gsub("%?", (name:gsub("%.", "/")))
+    end
+    return places
+end
+
+-- Where a module is; like package.searchpath, but a file that is remembered comes first, and need not be there
+-- any more: a generation is loaded again from what it was loaded from.
+local function find_module(name)
+    local places, first = places_of(name), nil
+    for _, path in ipairs(places) do
+        if read_source(path, true) then return path end
+    end
+    for _, path in ipairs(places) do
         local text, err = read_source(path)
         if text == false then return (package.searchpath(name, package.path)) end
         if text then return path end
-        count, first = count + 1, first or err
+        first = first or err
     end
-    return nil, (" in none of %d places; the first: %s"):format(count, first or "package.path is empty")
+    return nil, (" in none of %d places; the first: %s"):format(#places, first or "package.path is empty")
 end
 
 -- Lua modules: like the stock searcher, but text only and interpreted.

@@ -20,6 +20,7 @@
 #include "control/path.h"
 #include "link/link.h"
 #include "moondog.h"
+#include "runtime_private.h"
 #include "script/embedded.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
@@ -126,9 +127,6 @@ static void read_options(lua_State *L, md_options *o)
     o->probation_rate = get_number(L, "probation_rate", o->probation_rate * 100) / 100;
 }
 
-/* A script is being loaded for ever, and its thread uses the runtime. */
-static bool something_hangs;
-
 /* The default path may be taken, by a process of the same name: that is no reason not to run. */
 static md_runtime *create(lua_State *L, md_options *o, md_error *e)
 {
@@ -164,7 +162,7 @@ static int run_script(lua_State *L, const char *file)
     }
     md_free(rt); /* its log is written out before we say our last word */
     uv_run(&loop, UV_RUN_NOWAIT);
-    something_hangs = uv_loop_close(&loop) != 0;
+    uv_loop_close(&loop);
     return failed == 0 ? EXIT_DONE : complain(&e);
 }
 
@@ -299,7 +297,7 @@ static int finish_output(int code)
  * Otherwise nothing is tidied up under the feet of those that still run. */
 static void close_library(int code)
 {
-    if (link_count() == 0 && !something_hangs) {
+    if (link_count() == 0 && reload_left_to_themselves() == 0) {
         nats_CloseAndWait(LIBRARY_CLOSE_MS);
         return;
     }

@@ -154,6 +154,13 @@ void subscriptions_end_all(struct connection *c)
     }
 }
 
+void subscription_inherit(struct subscription *s, const struct subscription *from)
+{
+    s->handled += from->handled;
+    if (s->active && s->limits.max > 0 && s->handled >= s->limits.max)
+        subscription_end(s);
+}
+
 void subscription_unsubscribe(struct subscription *s)
 {
     if (s->active)

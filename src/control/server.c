@@ -120,7 +120,9 @@ static void send_json(struct client *client, json_t *answer)
 {
     char *text = json_dumps(answer, JSON_COMPACT | JSON_REAL_PRECISION(9));
     json_decref(answer);
-    if (!client->closing && text != NULL)
+    if (text == NULL)
+        client_close(client); /* no memory: an answer must not be waited for */
+    else if (!client->closing)
         send_text(client, text, strlen(text));
     free(text);
 }
@@ -135,9 +137,9 @@ static void answer(struct client *client, json_t *id, json_t *result)
 static void refuse(struct client *client, json_t *id, const char *code, const char *message,
                    const char *traceback)
 {
-    json_t *e = json_pack("{s:s, s:s}", "code", code, "message", message);
+    json_t *e = json_pack("{s:s, s:o}", "code", code, "message", report_text(message));
     if (traceback[0] != '\0')
-        json_object_set_new(e, "traceback", json_string(traceback));
+        json_object_set_new(e, "traceback", report_text(traceback));
     send_json(client, json_pack("{s:o, s:b, s:o}", "id", id, "ok", 0, "error", e));
 }
 

@@ -158,8 +158,9 @@ static int over_budget(lua_State *L)
     return 1;
 }
 
-/* The text of a file, or nil and why not. While the generation is loaded, what is read is
- * remembered; a script at work reads what is there now, by itself: false. [-0, +1 or 2] */
+/* The text of a file, or nil and why not; when the second argument is true, only when it is
+ * remembered. While the generation is loaded, what is read is remembered; a script at work reads
+ * what is there now, by itself: false. [-0, +1 or 2] */
 static int read_source(lua_State *L)
 {
     struct generation *g = generation_of(L);
@@ -169,7 +170,9 @@ static int read_source(lua_State *L)
         lua_pushboolean(L, 0);
         return 1;
     }
-    const source_file *file = sources_read(g->sources, path, &e);
+    bool remembered = lua_toboolean(L, 2);
+    const source_file *file =
+        remembered ? sources_find(g->sources, path) : sources_read(g->sources, path, &e);
     if (file != NULL) {
         lua_pushlstring(L, file->text, file->length);
         return 1;

@@ -56,10 +56,11 @@ struct generation {
     size_t memory, memory_peak; /* with what was charged */
     size_t charged;             /* since the collector last worked for it */
     uint64_t memory_refusals;
-    bool loading;   /* the top level runs: it declares, and cannot wait or send */
-    bool committed; /* it is at work */
-    bool retiring;  /* it was replaced: what it has begun is finished */
-    bool cancelled; /* the deadline of that has passed: nothing waits any more */
+    bool loading;          /* the top level runs: it declares, and cannot wait or send */
+    bool committed;        /* it is at work */
+    bool retiring;         /* it was replaced: what it has begun is finished */
+    bool failed_probation; /* too many of its handlers failed */
+    bool cancelled;        /* the deadline of that has passed: nothing waits any more */
     bool closing;
     uint64_t retire_deadline;  /* ms */
     struct generation *next;   /* in the runtime's list of those that retire */

@@ -267,8 +267,13 @@ void handler_hand_over(struct handler *h)
     h->leaving = h->subscription;
     h->subscription = h->successor;
     h->successor = NULL;
-    if (h->leaving != NULL)
-        subscription_drain(h->leaving);
+    if (h->leaving == NULL)
+        return;
+    handler_retain(h);
+    if (h->subscription != NULL)
+        subscription_inherit(h->subscription, h->leaving);
+    subscription_drain(h->leaving);
+    handler_release(h);
 }
 
 void handler_detach(struct handler *h)

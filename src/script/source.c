@@ -84,15 +84,30 @@ static int make_room(sources *s)
     return 0;
 }
 
-const source_file *sources_read(sources *s, const char *path, error *e)
+const source_file *sources_find(const sources *s, const char *path)
 {
     for (size_t i = 0; i < s->count; i++)
         if (strcmp(s->files[i].path, path) == 0)
             return &s->files[i];
+    return NULL;
+}
+
+const source_file *sources_read(sources *s, const char *path, error *e)
+{
+    const source_file *known = sources_find(s, path);
+    if (known != NULL)
+        return known;
     source_file file = {0};
     file.text = read_file(path, &file.length, e);
     if (file.text == NULL)
         return NULL;
+    if (file.length > SOURCES_BYTES_MAX - s->bytes) {
+        free(file.text);
+        error_set(e, "too_large", ERROR_CLASS_LIMIT,
+                  "%s: the files of a script have more than %zu bytes in all", path,
+                  SOURCES_BYTES_MAX);
+        return NULL;
+    }
     file.path = strdup(path);
     if (file.path == NULL || make_room(s) != 0) {
         free(file.path);
@@ -100,6 +115,7 @@ const source_file *sources_read(sources *s, const char *path, error *e)
         error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the text of %s", path);
         return NULL;
     }
+    s->bytes += file.length;
     s->files[s->count] = file;
     return &s->files[s->count++];
 }
@@ -119,6 +135,7 @@ sources *sources_copy(const sources *s)
         }
         memcpy(file.text, s->files[i].text, file.length + 1);
         copy->files[copy->count++] = file;
+        copy->bytes += file.length;
     }
     return copy;
 }

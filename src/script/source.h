@@ -9,6 +9,7 @@
 #include "base/error.h"
 
 #define SOURCE_FILE_BYTES_MAX ((size_t)16 * 1024 * 1024)
+#define SOURCES_BYTES_MAX ((size_t)64 * 1024 * 1024) /* of all files of a generation */
 #define SOURCE_HASH_SIZE 65
 
 typedef struct {
@@ -19,7 +20,7 @@ typedef struct {
 
 typedef struct {
     unsigned references;
-    size_t count, capacity;
+    size_t count, capacity, bytes;
     source_file *files; /* in the order in which they were first read: the script, its modules */
 } sources;
 
@@ -30,6 +31,8 @@ sources *sources_retain(sources *s);
 sources *sources_copy(const sources *s);
 void sources_release(sources *s); /* NULL is harmless */
 
+/* The file as it was first read, or NULL when it never was. */
+const source_file *sources_find(const sources *s, const char *path);
 /* The file as it was first read; reads it when it never was. NULL and *e ("unreadable",
  * "too_large", "no_memory"). The text lives as long as `s`; the pointer until the next call. */
 const source_file *sources_read(sources *s, const char *path, error *e);

@@ -34,8 +34,10 @@ static struct takeover_index *index_new(struct binding *older)
         ENTRY entry = {.key = h->key, .data = h}, *found = NULL;
         h->same_key = NULL;
         if (hsearch_r(entry, FIND, &found, &index->table) != 0) {
-            h->same_key = found->data;
-            found->data = h;
+            struct handler *last = found->data;
+            while (last->same_key != NULL) /* they are matched in the order of the script */
+                last = last->same_key;
+            last->same_key = h;
         } else {
             hsearch_r(entry, ENTER, &found, &index->table);
         }

@@ -88,6 +88,34 @@ describe("moondog reload", function()
     assert.equals("one", server:connect():wait_answer("who", "", 5).data)
   end))
 
+  it("prints an error of any bytes", run.case(function()
+    local dog = start()
+    dog:rewrite('error("bad \255 byte")')
+    local _, err = command(1, "reload", "gateway")
+    assert.matches("bad %? byte", err)
+    assert.matches("bad %? byte", (command(0, "status", "gateway")))
+  end))
+
+  it("--previous takes the modules of then, wherever others are now", run.case(function()
+    local text = [[
+      local c = require "moondog".connect { name = "gateway", servers = { $URL } }
+      c:subscribe("who", function(msg) msg:respond(tostring(require "helper")) end)
+      require "helper"
+    ]]
+    assert(os.execute("mkdir " .. run.folder() .. "/helper") == 0)
+    run.file("helper/init.lua", 'return "then"')
+    local server = nats_server.start()
+    local dog = moondog.run(text, { URL = server.url }, { args = { "--name", "gateway" } })
+    dog:wait_log("^connected$")
+    local witness = server:connect()
+    assert.equals("then", witness:wait_answer("who", "", 5).data)
+    run.file("helper.lua", 'return "now"')
+    command(0, "reload", "gateway")
+    assert.equals("now", witness:wait_answer("who", "", 5).data)
+    command(0, "reload", "gateway", "--previous")
+    assert.equals("then", witness:wait_answer("who", "", 5).data)
+  end))
+
   it("--previous goes back, and forth", run.case(function()
     local dog, server = start()
     local _, err = command(1, "reload", "--previous")

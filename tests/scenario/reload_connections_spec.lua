@@ -150,6 +150,23 @@ describe("new options of a connection", function()
     assert.equals("two", select(4, report(witness, 0)))
   end))
 
+  it("go on with what a subscription has had of its max", run.case(function()
+    local text = SCRIPT .. 'c:subscribe("few", function(msg) print("few " .. msg.data) end, { max = 3 })'
+    local server = nats_server.start { users = USERS }
+    local dog = moondog.run(text, values(server, USERS[1]))
+    dog:wait_log("^connected$")
+    local witness = server:connect()
+    report(witness, 0)
+    for i = 1, 2 do witness:publish("few", tostring(i)) end
+    dog:wait_log("^few 2$", 5)
+    dog:reload(text, values(server, USERS[2]))
+    dog:wait_log("^connection ended$", 5)
+    for i = 3, 6 do witness:publish("few", tostring(i)) end
+    dog:wait_log("^few 3$", 5)
+    report(witness, 0)
+    assert.equals(3, #dog:find_logs("^few"))
+  end))
+
   it("do not lose what was published just before", run.case(function()
     local server, dog, witness = start()
     local out = witness:subscribe("out")

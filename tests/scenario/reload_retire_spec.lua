@@ -259,4 +259,27 @@ describe("--probation", function()
     dog:wait_log("^probation passed$", 5)
     assert.equals("two", witness:wait_answer("who", "", 5).data)
   end))
+
+  it("does not take back what came after the generation that failed", run.case(function()
+    local dog, witness, server = start(GOOD, {}, { args = { "--probation", "60" } })
+    dog:reload(BAD, { URL = server.url, WHO = "two" })
+    -- A repaired script is being loaded while the broken one fails its probation.
+    dog:rewrite(GOOD .. " local stop = os.clock() + 0.4 while os.clock() < stop do end",
+      { URL = server.url, WHO = "three" })
+    dog:signal("sighup")
+    for _ = 1, 10 do witness:publish("work", "") end
+    dog:wait_log("^generation failed its probation", 5)
+    dog:wait_log("^script reloaded$", 5, 2)
+    run.holds(function() return #dog:find_logs("^script reloaded$") == 2 end, 0.5, "nothing is taken back")
+    assert.equals("three", witness:wait_answer("who", "", 5).data)
+  end))
+
+  it("leaves nothing of the generation that failed to go back to", run.case(function()
+    local dog, witness, server = start(GOOD, {}, { args = { "--probation", "60", "--name", "gateway" } })
+    dog:reload(BAD, { URL = server.url, WHO = "two" })
+    for _ = 1, 10 do witness:publish("work", "") end
+    dog:wait_log("^script reloaded$", 5, 2)
+    moondog.start({ "reload", "--previous", "gateway" }):wait_exit(0, 10)
+    assert.equals("one", witness:wait_answer("who", "", 5).data)
+  end))
 end)

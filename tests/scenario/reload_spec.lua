@@ -97,6 +97,42 @@ describe("a reload", function()
     assert.equals("two", who(witness))
   end))
 
+  it("hands each of several handlers of a subject to its own successor", run.case(function()
+    local text = BASE .. [[
+      for i = 1, 5 do
+        c:subscribe("many", function(msg) msg:respond($WHO .. i) end, { name = "n" .. i })
+      end]]
+    local dog, witness, server = start(text, { WHO = "one" })
+    witness:wait_answer("who", "", 5)
+    local function answers(name)
+      local sub = witness:subscribe("reply." .. name)
+      witness:publish("many", "", { reply = "reply." .. name })
+      run.wait_until(function() return #sub.messages == 5 end, 5, "five answers")
+      local list = {}
+      for i, msg in ipairs(sub.messages) do list[i] = msg.data end
+      return table.concat(list, " ")
+    end
+    local before = answers("one")
+    local entry = dog:reload(text, { URL = server.url, WHO = "two" })
+    assert.same({ 6, 0, 0 }, { entry.kept, entry.added, entry.removed })
+    -- The server delivers to its subscriptions in one order, which shows who has which.
+    assert.equals(before:gsub("one", "two"), answers("two"))
+  end))
+
+  it("that waits when the runtime stops is answered", run.case(function()
+    local dog, witness, server = start(BASE .. [[
+      c:subscribe("again", function(msg) print("asking") print("answer", (select(2, moondog.reload())).code) end)
+    ]], { WHO = "one" })
+    dog:rewrite(BASE .. "local stop = os.clock() + 0.4 while os.clock() < stop do end",
+      { URL = server.url, WHO = "two" })
+    witness:publish("again", "")
+    witness:publish("again", "")
+    dog:wait_log("^asking$", 5, 2)
+    dog:signal("sigterm")
+    dog:wait_exit(0, 5)
+    assert.equals(2, #dog:find_logs("^answer\tstopping$"))
+  end))
+
   it("ends timers, hooks and loops of the generation before", run.case(function()
     local dog, _, server = start(BASE .. [[
       moondog.every(0.01, function() print("tick old") end)

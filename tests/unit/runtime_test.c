@@ -234,6 +234,23 @@ static void check_tells_mistakes_from_errors(void **state)
     end(&f);
 }
 
+/* Last: its thread goes on until the process ends. */
+static void a_load_that_hangs_is_left_to_itself(void **state)
+{
+    (void)state;
+    fixture f;
+    begin(&f, "");
+    write_script(&f, "local s = ('a'):rep(5000) s:find(('a-'):rep(60) .. 'b')");
+    ask(&f, 0);
+    run_until(&f, 1);
+    assert_string_equal(f.code, "hanging");
+    write_script(&f, "");
+    ask(&f, 0);
+    run_until(&f, 2);
+    assert_int_equal(f.generation, 2);
+    end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -245,6 +262,7 @@ int main(void)
         cmocka_unit_test(the_end_comes_while_old_generations_wait),
         cmocka_unit_test(the_status_is_json),
         cmocka_unit_test(check_tells_mistakes_from_errors),
+        cmocka_unit_test(a_load_that_hangs_is_left_to_itself),
     };
     return cmocka_run_group_tests_name("runtime", tests, NULL, NULL);
 }
