@@ -39,12 +39,14 @@ struct load_job {
     uint64_t begun; /* ns */
     char *path;
     uint32_t number;
-    sources *from; /* the thread's, once it runs */
+    sources *from;  /* the thread's, once it runs */
+    sources *known; /* RELOAD_IF_CHANGED: nothing is loaded when the files are as these */
     /* Written by the thread, read when `finished`. */
     struct generation *g; /* NULL: no memory */
     error error;
     char traceback[sizeof((md_error *)0)->traceback];
     int status;
+    bool unchanged;
     atomic_bool finished;
 };
 
@@ -98,8 +100,12 @@ static void load_main(void *closure)
     md_runtime *rt = job->rt;
     sources *from = job->from;
     job->from = NULL;
-    job->g = generation_new(&rt->limits, job->number);
-    if (job->g != NULL) {
+    job->unchanged = job->known != NULL && sources_are_current(job->known);
+    if (!job->unchanged)
+        job->g = generation_new(&rt->limits, job->number);
+    if (job->unchanged) {
+        sources_release(from);
+    } else if (job->g != NULL) {
         job->status = generation_load(job->g, job->path, from, &job->error, job->traceback,
                                       sizeof job->traceback);
     } else {
@@ -117,6 +123,7 @@ static void load_main(void *closure)
 static void job_free(struct load_job *job)
 {
     sources_release(job->from);
+    sources_release(job->known);
     free(job->path);
     free(job);
 }
@@ -142,6 +149,7 @@ static struct load_job *job_new(md_runtime *rt, reload_kind kind, error *e)
             .rt = rt, .kind = kind, .number = rt->generations + 1, .begun = uv_hrtime()};
         job->path = strdup(rt->generation->path);
         job->from = kind == RELOAD_PREVIOUS ? sources_copy(r->previous) : NULL;
+        job->known = kind == RELOAD_IF_CHANGED && r->seen != NULL ? sources_copy(r->seen) : NULL;
     }
     if (job == NULL || job->path == NULL || (kind == RELOAD_PREVIOUS && job->from == NULL) ||
         uv_thread_create(&job->thread, load_main, job) != 0) {
@@ -285,14 +293,11 @@ static int swap(md_runtime *rt, struct load_job *job, md_reload_result *result, 
     return 0;
 }
 
-static bool is_unchanged(const md_runtime *rt, const struct load_job *job)
+void reload_note_seen(md_runtime *rt, sources *seen, bool failed)
 {
-    char now[SOURCE_HASH_SIZE], then[SOURCE_HASH_SIZE];
-    if (job->kind != RELOAD_IF_CHANGED)
-        return false;
-    sources_hash(job->g->sources, now);
-    sources_hash(rt->generation->sources, then);
-    return strcmp(now, then) == 0;
+    sources_release(rt->reloads.seen);
+    rt->reloads.seen = seen != NULL ? sources_retain(seen) : NULL;
+    rt->reloads.seen_failed = failed;
 }
 
 static void watch(md_runtime *rt, const sources *also)
@@ -304,9 +309,10 @@ static void watch(md_runtime *rt, const sources *also)
 static void finish(md_runtime *rt, struct load_job *job)
 {
     md_reload_result result = {0};
-    if (job->status == 0 && is_unchanged(rt, job)) {
+    if (job->kind != RELOAD_PREVIOUS && !job->unchanged)
+        reload_note_seen(rt, job->g != NULL ? job->g->sources : NULL, job->status != 0);
+    if (job->unchanged) {
         log_emit(rt->log, LOG_DEBUG, "script unchanged", log_str("path", job->path));
-        retire_discard(rt, job->g);
         result.generation = rt->generation->number;
         tell(job->requests, &result, NULL);
     } else if (job->status == 0 && swap(rt, job, &result, &job->error) == 0) {
@@ -386,10 +392,11 @@ int md_reload(md_runtime *rt, int previous, md_reload_fn fn, void *closure, md_e
     return runtime_error(out, &e, "");
 }
 
-void reload_if_changed(md_runtime *rt)
+void reload_if_changed(md_runtime *rt, bool maybe_new)
 {
+    bool retry = maybe_new && rt->reloads.seen_failed; /* a module may be there now */
     if (rt->generation != NULL && !rt->stopping)
-        ask(rt, RELOAD_IF_CHANGED, NULL, NULL, 0);
+        ask(rt, retry ? RELOAD_FILE : RELOAD_IF_CHANGED, NULL, NULL, 0);
 }
 
 /* The script's own wish is not carried out inside its call: begin() may fail at once, and would
@@ -522,7 +529,8 @@ void reload_close(md_runtime *rt)
 {
     struct reloads *r = &rt->reloads;
     sources_release(r->previous);
-    r->previous = NULL;
+    sources_release(r->seen);
+    r->previous = r->seen = NULL;
     uv_mutex_lock(&r->lock);
     r->ended = true;
     uv_mutex_unlock(&r->lock);

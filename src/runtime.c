@@ -201,6 +201,7 @@ int md_load(md_runtime *rt, const char *path, md_error *out)
         retire_discard(rt, g);
         return runtime_error(out, &e, "");
     }
+    reload_note_seen(rt, g->sources, false);
     if (rt->watch != NULL)
         file_watch_set(rt->watch, g->sources, NULL);
     return 0;

@@ -17,7 +17,9 @@ struct file_watch;
 struct reloads {
     struct generation *retiring; /* replaced, and not freed yet; the newest first */
     unsigned retiring_count;
-    sources *previous;        /* of the generation that was replaced last; NULL: none */
+    sources *previous; /* of the generation that was replaced last; NULL: none */
+    sources *seen;     /* what the files said when they were last loaded, well or not */
+    bool seen_failed;
     struct load_job *job;     /* under way, or NULL */
     struct load_job *hanging; /* given up: inside code that nothing can stop */
     unsigned hanging_count;
@@ -74,8 +76,10 @@ void reload_close(md_runtime *rt);
 bool reload_closed(const md_runtime *rt);
 /* Between two turns. */
 void reload_turn(md_runtime *rt);
-/* Because files have changed. */
-void reload_if_changed(md_runtime *rt);
+/* Because files may have changed; `maybe_new`: there may be one that was missing. */
+void reload_if_changed(md_runtime *rt, bool maybe_new);
+/* The files were loaded, and this is what they said; NULL: unknown. */
+void reload_note_seen(md_runtime *rt, sources *seen, bool failed);
 
 /* retire.c */
 /* It was replaced: see generation_retire(). */

@@ -1,11 +1,14 @@
-/* Watches the files of a script and asks for a reload when they change: their folders, because many
- * editors write a new file and rename it. Several changes in a row are one. Loop thread. */
+/* Watches the files of a script and asks for a reload when they may have changed: their folders,
+ * because many editors write a new file and rename it, and because a file may be a link into a
+ * folder that is exchanged. What has changed is found out by reading. Several changes in a row are
+ * one. Loop thread. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime_private.h"
 
 #define SETTLE_MS 100u /* without a change, before the reload: a file may be half written */
+#define RETRY_MS 1000u /* for a folder that is not there */
 #define FOLDERS_MAX 64u
 
 struct folder {
@@ -20,9 +23,9 @@ struct file_watch {
     md_runtime *rt;
     struct folder *folders;
     unsigned count;
-    char **names; /* of the files, without folder */
-    size_t name_count;
     uv_timer_t settle;
+    bool maybe_new;   /* a Lua file has come */
+    bool lost;        /* a folder was moved or removed: what its path means now is to be watched */
     unsigned handles; /* open libuv handles */
     bool closing;
 };
@@ -33,41 +36,47 @@ static const char *last_component(const char *path)
     return slash == NULL ? path : slash + 1;
 }
 
-static void on_settled(uv_timer_t *timer)
-{
-    struct file_watch *w = timer->data;
-    reload_if_changed(w->rt);
-}
-
 static bool ends_in_lua(const char *name)
 {
     size_t length = strlen(name);
     return length > 4 && strcmp(name + length - 4, ".lua") == 0;
 }
 
-/* `name` is of the folder; NULL: the system does not know which. Any Lua file may be a module that
- * was missing before. */
+static void on_settled(uv_timer_t *timer);
+
+/* `name` is of something in the folder, or of the folder itself; NULL: the system does not know. */
 static void on_event(uv_fs_event_t *event, const char *name, int events, int status)
 {
     (void)events;
-    struct folder *f = event->data;
+    const struct folder *f = event->data;
     struct file_watch *w = f->watch;
-    bool ours = name == NULL || status != 0 || ends_in_lua(name);
-    for (size_t i = 0; i < w->name_count && !ours; i++)
-        ours = strcmp(w->names[i], name) == 0;
-    if (!ours || w->closing)
+    if (w->closing)
         return;
+    w->lost |= status != 0 || name == NULL || strcmp(name, last_component(f->path)) == 0;
+    w->maybe_new |= name == NULL || ends_in_lua(name);
     uv_update_time(w->rt->loop);
     uv_timer_start(&w->settle, on_settled, SETTLE_MS, 0);
 }
 
-static void drop_names(struct file_watch *w)
+/* Watches all folders anew, under what their paths mean now. False: one is not there. */
+static bool watch_again(struct file_watch *w)
 {
-    for (size_t i = 0; i < w->name_count; i++)
-        free(w->names[i]);
-    free(w->names);
-    w->names = NULL;
-    w->name_count = 0;
+    bool all = true;
+    for (struct folder *f = w->folders; f != NULL; f = f->next) {
+        uv_fs_event_stop(&f->event);
+        all &= uv_fs_event_start(&f->event, on_event, f->path, 0) == 0;
+    }
+    return all;
+}
+
+static void on_settled(uv_timer_t *timer)
+{
+    struct file_watch *w = timer->data;
+    w->lost = w->lost && !watch_again(w);
+    reload_if_changed(w->rt, w->maybe_new);
+    w->maybe_new = false;
+    if (w->lost)
+        uv_timer_start(&w->settle, on_settled, RETRY_MS, 0);
 }
 
 static void on_closed(struct file_watch *w)
@@ -75,7 +84,6 @@ static void on_closed(struct file_watch *w)
     if (--w->handles > 0 || !w->closing)
         return;
     w->rt->watch = NULL;
-    drop_names(w);
     free(w);
 }
 
@@ -146,15 +154,7 @@ static void add(struct file_watch *w, const sources *s)
     for (size_t i = 0; s != NULL && i < s->count; i++) {
         const char *path = s->files[i].path;
         const char *name = last_component(path);
-        char **names = realloc(w->names, (w->name_count + 1) * sizeof *names);
-        if (names == NULL)
-            return;
-        w->names = names;
-        names[w->name_count] = strdup(name);
-        if (names[w->name_count] == NULL)
-            return;
-        w->name_count++;
-        char *folder = name == path ? strdup(".") : strndup(path, (size_t)(name - path));
+        char *folder = name == path ? strdup("./") : strndup(path, (size_t)(name - path));
         if (folder != NULL)
             watch_folder(w, folder);
         free(folder);
@@ -179,7 +179,6 @@ void file_watch_set(struct file_watch *w, const sources *a, const sources *b)
 {
     for (struct folder *f = w->folders; f != NULL; f = f->next)
         f->wanted = false;
-    drop_names(w);
     add(w, a);
     add(w, b);
     close_unwanted(w);

@@ -140,6 +140,19 @@ sources *sources_copy(const sources *s)
     return copy;
 }
 
+bool sources_are_current(const sources *s)
+{
+    bool current = true;
+    for (size_t i = 0; i < s->count && current; i++) {
+        size_t length;
+        char *text = read_file(s->files[i].path, &length, NULL);
+        current = text != NULL && length == s->files[i].length &&
+                  memcmp(text, s->files[i].text, length) == 0;
+        free(text);
+    }
+    return current;
+}
+
 static const char *last_component(const char *path)
 {
     const char *slash = strrchr(path, '/');

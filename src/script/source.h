@@ -4,6 +4,7 @@
 #ifndef MD_SCRIPT_SOURCE_H
 #define MD_SCRIPT_SOURCE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/error.h"
@@ -36,6 +37,9 @@ const source_file *sources_find(const sources *s, const char *path);
 /* The file as it was first read; reads it when it never was. NULL and *e ("unreadable",
  * "too_large", "no_memory"). The text lives as long as `s`; the pointer until the next call. */
 const source_file *sources_read(sources *s, const char *path, error *e);
+
+/* Whether all files are still as they were read. Reads them. */
+bool sources_are_current(const sources *s);
 
 /* SHA-256 over the paths' last components and the texts, in hexadecimal. */
 void sources_hash(const sources *s, char out[SOURCE_HASH_SIZE]);

@@ -187,6 +187,55 @@ describe("--watch", function()
     assert.equals("two", who(witness))
   end))
 
+  -- The script in a folder of its own, which is exchanged.
+  local function start_in(folder, real)
+    local server = nats_server.start()
+    local root = run.folder()
+    local function put(name, answer)
+      assert(os.execute(("mkdir -p %s/%s"):format(root, name)) == 0)
+      run.file(name .. "/policy.lua", moondog.fill(BASE, { URL = server.url, WHO = answer }))
+    end
+    put(real, "one")
+    if real ~= folder then
+      assert(os.execute(("ln -s %s/policy.lua %s/policy.lua"):format(real, root)) == 0)
+      folder = "."
+    end
+    local dog = moondog.start { "run", ("%s/%s/policy.lua"):format(root, folder), "--log", "json", "--watch" }
+    dog:wait_log("^connected$")
+    return dog, server:connect(), put, root
+  end
+
+  it("reloads when the folder of the script is exchanged", run.case(function()
+    local dog, witness, put, root = start_in("policies", "policies")
+    put("fresh", "two")
+    assert(os.rename(root .. "/policies", root .. "/old"))
+    assert(os.rename(root .. "/fresh", root .. "/policies"))
+    dog:wait_log("^script reloaded$", 5)
+    assert.equals("two", who(witness))
+    run.file("policies/policy.lua", "x = = 1") -- the new folder is watched
+    dog:wait_log("^reload failed$", 5)
+  end))
+
+  it("reloads when a link that the script is reached through is exchanged", run.case(function()
+    local dog, witness, put, root = start_in(".", "data1")
+    put("data2", "two")
+    assert(os.execute(("ln -s data2/policy.lua %s/next && mv -T %s/next %s/policy.lua"):format(root, root, root))
+      == 0)
+    dog:wait_log("^script reloaded$", 5)
+    assert.equals("two", who(witness))
+  end))
+
+  it("does not take a text again that was taken back, because of another file", run.case(function()
+    local dog, witness, server = start(BASE, { WHO = "one" },
+      { args = { "--watch", "--level", "debug", "--name", "gateway" } })
+    dog:reload(BASE, { URL = server.url, WHO = "two" })
+    moondog.start({ "reload", "--previous", "gateway" }):wait_exit(0, 10)
+    local unchanged = #dog:find_logs("^script unchanged$")
+    run.file("other.txt", "something else")
+    dog:wait_log("^script unchanged$", 5, unchanged + 1)
+    assert.equals("one", who(witness))
+  end))
+
   it("leaves a script alone whose text is the same", run.case(function()
     local dog, witness, server = start(BASE, { WHO = "one" }, { args = { "--watch", "--level", "debug" } })
     dog:rewrite(BASE, { URL = server.url, WHO = "one" })
