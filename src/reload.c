@@ -1,6 +1,7 @@
 /* One generation after another: loading in a thread of its own, the swap on the loop, the
  * retirement of what was replaced, going back. See runtime_private.h. Loop thread, but load_main().
  */
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -259,6 +260,7 @@ static void note_probation(md_runtime *rt, reload_kind kind)
 static int swap(md_runtime *rt, struct load_job *job, md_reload_result *result, error *e)
 {
     struct generation *fresh = job->g, *old = rt->generation;
+    assert(fresh != NULL);
     takeover_counts n;
     uint64_t start = uv_hrtime();
     if (carry_state(fresh, old, e) != 0 || takeover(fresh, old, &n, e) != 0)
