@@ -305,6 +305,7 @@ describe("the running generation goes on when the new one", function()
     ["wants to wait at its top level"] = { 'require("moondog").sleep(1)', "while it is loaded" },
     ["requires a module that is not there"] = { 'require "not.there"', "not/there.lua" },
     ["is half written"] = { BASE:sub(1, #BASE - 20), ":3:" },
+    ["declares a state that is no table"] = { 'require("moondog").state = 5', "has to stay a table" },
     ["is bytecode"] = { "\27LJ", "bytecode" },
   } do
     it(what, run.case(function()
@@ -318,6 +319,18 @@ describe("the running generation goes on when the new one", function()
       assert.equals("three", who(witness))
     end))
   end
+
+  it("has no room for the state", run.case(function()
+    local text = BASE .. 'moondog.state.large = ("x"):rep($LARGE)'
+    local dog, witness, server = start(text, { WHO = "one", LARGE = 12e6 }, { args = { "--memory", "32" } })
+    local entry = dog:reload(BASE .. 'KEEP = {} for i = 1, 24 do KEEP[i] = ("y"):rep(1e6) .. i end',
+      { URL = server.url, WHO = "two" })
+    assert.equals("reload failed", entry.msg)
+    assert.matches("does not fit", entry.error)
+    assert.equals("one", who(witness))
+    assert.equals("script reloaded", dog:reload(BASE, { URL = server.url, WHO = "three" }).msg)
+    assert.equals("three", who(witness))
+  end))
 
   it("is not there any more", run.case(function()
     local dog, witness = start(BASE, { WHO = "one" })
