@@ -39,7 +39,8 @@ void api_close_timers(struct generation *g);
 /* Raises an error for a key of the table at `index` that is not in `names` (NULL at the end),
  * naming it, `what`, and the nearest name there is. */
 void options_check(lua_State *L, int index, const char *const *names, const char *what);
-/* The value of a field, or the default. They raise an error that names the option when the type or
+/* The value of a field, or the default. The name may be "tls.cert", with the table at `index` being
+ * that of "tls": it is for messages. They raise an error that names the option when the type or
  * the range is wrong. Strings are borrowed: they live as long as the table. */
 const char *options_string(lua_State *L, int index, const char *name, const char *fallback);
 bool options_boolean(lua_State *L, int index, const char *name, bool fallback);

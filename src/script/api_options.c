@@ -84,10 +84,17 @@ static void wrong_type(lua_State *L, const char *name, const char *expected)
     luaL_error(L, "option \"%s\" is a %s: %s is expected", name, luaL_typename(L, -1), expected);
 }
 
+/* [-0, +1] The field that a name such as "tls.cert" means in its own table. */
+static void get_field(lua_State *L, int index, const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    lua_getfield(L, index, dot == NULL ? name : dot + 1);
+}
+
 /* The strings stay in the table, so popping them is safe. */
 const char *options_string(lua_State *L, int index, const char *name, const char *fallback)
 {
-    lua_getfield(L, index, name);
+    get_field(L, index, name);
     if (!lua_isnil(L, -1)) {
         if (lua_type(L, -1) != LUA_TSTRING)
             wrong_type(L, name, "a string");
@@ -101,7 +108,7 @@ const char *options_string(lua_State *L, int index, const char *name, const char
 
 bool options_boolean(lua_State *L, int index, const char *name, bool fallback)
 {
-    lua_getfield(L, index, name);
+    get_field(L, index, name);
     if (!lua_isnil(L, -1)) {
         if (!lua_isboolean(L, -1))
             wrong_type(L, name, "true or false");
@@ -114,7 +121,7 @@ bool options_boolean(lua_State *L, int index, const char *name, bool fallback)
 double options_number(lua_State *L, int index, const char *name, double fallback, double min,
                       double max)
 {
-    lua_getfield(L, index, name);
+    get_field(L, index, name);
     if (!lua_isnil(L, -1)) {
         if (lua_type(L, -1) != LUA_TNUMBER)
             wrong_type(L, name, "a number");
@@ -129,7 +136,7 @@ double options_number(lua_State *L, int index, const char *name, double fallback
 
 bool options_table(lua_State *L, int index, const char *name)
 {
-    lua_getfield(L, index, name);
+    get_field(L, index, name);
     if (lua_istable(L, -1))
         return true;
     if (!lua_isnil(L, -1))
@@ -140,7 +147,7 @@ bool options_table(lua_State *L, int index, const char *name)
 
 bool options_function(lua_State *L, int index, const char *name)
 {
-    lua_getfield(L, index, name);
+    get_field(L, index, name);
     if (lua_isfunction(L, -1))
         return true;
     if (!lua_isnil(L, -1))
@@ -265,11 +272,11 @@ static void read_tls(lua_State *L, int index, link_options *o)
         int t = lua_gettop(L);
         options_check(L, t, tls_names, "tls");
         o->tls = true;
-        o->tls_ca = copy_path(L, t, "ca");
-        o->tls_cert = copy_path(L, t, "cert");
-        o->tls_key = copy_path(L, t, "key");
-        o->tls_hostname = copy(L, options_string(L, t, "hostname", NULL));
-        o->tls_insecure = options_boolean(L, t, "insecure", false);
+        o->tls_ca = copy_path(L, t, "tls.ca");
+        o->tls_cert = copy_path(L, t, "tls.cert");
+        o->tls_key = copy_path(L, t, "tls.key");
+        o->tls_hostname = copy(L, options_string(L, t, "tls.hostname", NULL));
+        o->tls_insecure = options_boolean(L, t, "tls.insecure", false);
         if ((o->tls_cert == NULL) != (o->tls_key == NULL))
             luaL_error(L, "option \"tls\": cert and key go together");
     } else if (!lua_isnil(L, -1)) {
@@ -341,11 +348,13 @@ static void read_watchdog(lua_State *L, int index, struct binding *b)
     if (options_table(L, index, "watchdog")) {
         int t = lua_gettop(L);
         options_check(L, t, watchdog_names, "watchdog");
-        w->interval_ms = milliseconds(options_number(L, t, "interval", 30, 0.01, 86400));
-        w->timeout_ms = milliseconds(options_number(L, t, "timeout", 15, 0.01, 3600));
-        w->probe_ms = milliseconds(options_number(L, t, "probe", 5, 0, 86400));
-        w->probe_timeout_ms = milliseconds(options_number(L, t, "probe_timeout", 2.5, 0.01, 3600));
-        w->reconnecting_ms = milliseconds(options_number(L, t, "reconnecting", 60, 0.01, 86400));
+        w->interval_ms = milliseconds(options_number(L, t, "watchdog.interval", 30, 0.01, 86400));
+        w->timeout_ms = milliseconds(options_number(L, t, "watchdog.timeout", 15, 0.01, 3600));
+        w->probe_ms = milliseconds(options_number(L, t, "watchdog.probe", 5, 0, 86400));
+        w->probe_timeout_ms =
+            milliseconds(options_number(L, t, "watchdog.probe_timeout", 2.5, 0.01, 3600));
+        w->reconnecting_ms =
+            milliseconds(options_number(L, t, "watchdog.reconnecting", 60, 0.01, 86400));
         lua_pop(L, 1);
     }
     b->options.link->dial_timeout_ms = w->timeout_ms;
@@ -359,7 +368,9 @@ static void read_hooks(lua_State *L, int index, struct binding *b)
     int t = lua_gettop(L);
     options_check(L, t, hook_names, "on");
     for (int i = 0; i < CONNECTION_NOTICE_COUNT; i++) {
-        if (!options_function(L, t, binding_hook_names[i]))
+        char name[32];
+        snprintf(name, sizeof name, "on.%s", binding_hook_names[i]);
+        if (!options_function(L, t, name))
             continue;
         name_callback(&b->hooks[i], b, "hook", binding_hook_names[i]);
         callback_set(&b->hooks[i], L, -1);
@@ -413,7 +424,7 @@ void options_read_connection(lua_State *L, int index, struct binding *b)
         int t = lua_gettop(L);
         options_check(L, t, pending_names, "pending");
         b->options.pending_bytes =
-            (size_t)options_number(L, t, "bytes", 8.0 * 1024 * 1024, 0, 1e12);
+            (size_t)options_number(L, t, "pending.bytes", 8.0 * 1024 * 1024, 0, 1e12);
         lua_pop(L, 1);
     }
 }

@@ -28,8 +28,8 @@ static void read_subscribe(lua_State *L, int index, subscription_options *o)
     if (options_table(L, index, "pending")) {
         int t = lua_gettop(L);
         options_check(L, t, pending_names, "pending");
-        o->pending_messages = limit(L, t, "messages", PENDING_MESSAGES);
-        o->pending_bytes = limit(L, t, "bytes", PENDING_BYTES);
+        o->pending_messages = limit(L, t, "pending.messages", PENDING_MESSAGES);
+        o->pending_bytes = limit(L, t, "pending.bytes", PENDING_BYTES);
         lua_pop(L, 1);
     }
 }

@@ -64,7 +64,8 @@ describe("an option of moondog.connect", function()
     ["of the wrong type"] = { "user = 42", { "user", "string" } },
     ["out of its range"] = { "ping_interval = -1", { "ping_interval" } },
     ["that is an unknown hook"] = { "on = { conected = print }", { "conected", "connected" } },
-    ["that is no hook"] = { "on = { connected = 1 }", { "connected", "function" } },
+    ["that is no hook"] = { "on = { connected = 1 }", { '"on%.connected"', "function" } },
+    ["of the wrong type in a table of its own"] = { "tls = { cert = 5 }", { '"tls%.cert"', "string" } },
     ["of the watchdog that is unknown"] =
       { "watchdog = { timeuot = 1 }", { "timeuot", "timeout" } },
     ["of the backoff that is unknown"] =
