@@ -1,0 +1,83 @@
+/* The prompt and the line on the screen, where libedit has put them: it can draw them, but not tell
+ * where it did. Main thread.
+ *
+ * After a resize, the rows are taken to be wrapped for the new width, as terminals of today do it.
+ * One that does not (xterm) may keep a row of the old prompt, or lose one of the text above it. */
+#include <limits.h>
+#include <stdio.h>
+
+#include "cli/terminal_private.h"
+#include "cli/terminal_text.h"
+#include "cli/terminal_tty.h"
+
+/* A line taller than the window: libedit shows the last rows. */
+static void clamp(text_place *place, int rows)
+{
+    if (place->row >= rows)
+        place->row = rows - 1;
+}
+
+/* Where the prompt and the line up to the `end`th character end, for a window of that width. */
+static text_place place_of(const terminal *t, const wchar_t *end, int columns)
+{
+    const LineInfoW *line = el_wline(t->el);
+    text_place place = {0, 0};
+    for (const wchar_t *c = t->prompt; *c != L'\0'; c++)
+        text_advance_prompt(&place, columns, *c);
+    for (const wchar_t *c = line->buffer; c < end; c++)
+        text_advance(&place, columns, *c);
+    if (end < line->lastchar && place.column > 0 && wcwidth(*end) > columns - place.column)
+        place =
+            (text_place){.row = place.row + 1}; /* the cursor is on a wide one in the next row */
+    return place;
+}
+
+static text_place cursor_place(const terminal *t)
+{
+    int columns, rows;
+    tty_size(&columns, &rows);
+    text_place place = place_of(t, el_wline(t->el)->cursor, columns);
+    clamp(&place, rows);
+    return place;
+}
+
+void display_write(const char *text)
+{
+    fputs(text, stdout);
+    fflush(stdout);
+}
+
+void display_erase(terminal *t)
+{
+    int row = cursor_place(t).row;
+    putchar('\r');
+    if (row > 0)
+        printf("\033[%dA", row);
+    display_write("\033[J");
+}
+
+void display_draw(terminal *t)
+{
+    el_wset(t->el, EL_REFRESH);
+}
+
+void display_leave(terminal *t, const char *mark)
+{
+    int columns, rows;
+    tty_size(&columns, &rows);
+    text_place cursor = cursor_place(t), end = place_of(t, el_wline(t->el)->lastchar, columns);
+    clamp(&end, rows);
+    for (int row = cursor.row; row < end.row; row++)
+        putchar('\n');
+    printf("\033[%dG%s\r\n", end.column + 1, mark);
+    fflush(stdout);
+}
+
+void display_resize(terminal *t)
+{
+    if (t->editing)
+        display_erase(t);
+    el_resize(t->el);
+    if (t->editing)
+        display_draw(t);
+}

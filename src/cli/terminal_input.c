@@ -1,0 +1,103 @@
+/* Bytes to characters. See terminal_input.h. */
+#include "cli/terminal_input.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/terminal_text.h"
+
+#define MARK_LENGTH 6
+static const char begin_mark[] = "\033[200~", end_mark[] = "\033[201~";
+
+#define TYPED_AHEAD_MAX 8 /* more bytes behind a TAB, and it was not a key */
+
+void input_fill(terminal_input *in, int fd, bool empty_is_end)
+{
+    memmove(in->bytes, in->bytes + in->from, in->to - in->from);
+    in->to -= in->from;
+    in->from = 0;
+    if (in->to == sizeof in->bytes)
+        return;
+    ssize_t count = read(fd, in->bytes + in->to, sizeof in->bytes - in->to);
+    if (count > 0)
+        in->to += (size_t)count;
+    else if (count == 0)
+        in->over = empty_is_end;
+    else if (errno != EINTR && errno != EAGAIN)
+        in->over = true;
+}
+
+static bool starts_with(const terminal_input *in, const char *mark)
+{
+    return in->to - in->from >= MARK_LENGTH && memcmp(in->bytes + in->from, mark, MARK_LENGTH) == 0;
+}
+
+/* The rest of the mark may still be on its way. */
+static bool may_become(const terminal_input *in, const char *mark)
+{
+    size_t length = in->to - in->from;
+    return !in->over && length < MARK_LENGTH && memcmp(in->bytes + in->from, mark, length) == 0;
+}
+
+/* A begin mark that arrives in parts is found by libedit, as a key: waiting here for more would
+ * hold up the escape key. */
+static void skip_marks(terminal_input *in)
+{
+    while (starts_with(in, end_mark) || (!in->pasting && starts_with(in, begin_mark))) {
+        in->pasting = in->bytes[in->from + 4] == '0';
+        in->from += MARK_LENGTH;
+    }
+}
+
+bool input_take(terminal_input *in, wchar_t *c)
+{
+    skip_marks(in);
+    if (in->from == in->to || (in->pasting && may_become(in, end_mark)))
+        return false;
+    size_t used = text_character(in->bytes + in->from, in->to - in->from, in->over, c);
+    in->from += used;
+    if (used > 0 && in->pasting)
+        *c = *c == '\r' ? L'\n' : *c == '\n' ? *c : text_escape_control(*c);
+    return used > 0;
+}
+
+bool input_take_line(terminal_input *in, char **line, size_t *length)
+{
+    size_t waiting = in->to - in->from;
+    const unsigned char *start = in->bytes + in->from;
+    const unsigned char *newline = memchr(start, '\n', waiting);
+    size_t count = newline != NULL ? (size_t)(newline - start) : waiting;
+    in->from += count + (newline != NULL);
+    char *grown = realloc(*line, *length + count + 1);
+    if (grown == NULL) {
+        free(*line);
+        *line = NULL;
+        *length = 0;
+        return newline != NULL;
+    }
+    memcpy(grown + *length, start, count);
+    *length += count;
+    grown[*length] = '\0';
+    *line = grown;
+    return newline != NULL;
+}
+
+bool input_looks_pasted(const terminal_input *in)
+{
+    size_t waiting = in->to - in->from;
+    return in->pasting || waiting > TYPED_AHEAD_MAX ||
+           memchr(in->bytes + in->from, '\n', waiting) != NULL;
+}
+
+bool input_is_empty(const terminal_input *in)
+{
+    return in->from == in->to;
+}
+
+void input_discard(terminal_input *in)
+{
+    in->from = in->to = 0;
+    in->pasting = false;
+}
