@@ -29,8 +29,9 @@ struct logger {
     void *closure;
     log_format format;
     bool coloured;
-    bool torn; /* the thread's own: the last write failed within a line */
-    _Atomic int level;
+    bool torn;                 /* the thread's own: the last write failed within a line */
+    _Atomic int level;         /* of the output */
+    _Atomic int observe_level; /* LOG_OFF: no observer */
     _Atomic uint64_t dropped;
 
     pthread_t thread;
@@ -39,6 +40,8 @@ struct logger {
     pthread_cond_t ended; /* for log_free */
     char *fill;
     char *out;
+    log_write_fn observe;
+    void *observe_closure;
     size_t fill_length;
     size_t out_left;     /* bytes of `out` that are not written yet */
     uint64_t unreported; /* lines dropped since the last report */
@@ -144,25 +147,63 @@ static void count_dropped(logger *l, uint64_t lines)
     l->unreported += lines;
 }
 
+bool log_wants(const logger *l, log_level level)
+{
+    if (l == NULL)
+        return false;
+    int wanted = (int)level;
+    return wanted >= atomic_load_explicit(&l->level, memory_order_relaxed) ||
+           wanted >= atomic_load_explicit(&l->observe_level, memory_order_relaxed);
+}
+
+static void put_line(logger *l, log_level level, const char *text, size_t length)
+{
+    size_t need = length + 2 + (l->unreported > 0 ? REPORT_ROOM : 0);
+    if (need > queue_room(l)) {
+        count_dropped(l, 1);
+        return;
+    }
+    if (l->unreported > 0) /* before the next line, where the gap is */
+        queue_report(l);
+    queue_put(l, level, text, length);
+    (void)pthread_cond_signal(&l->work);
+}
+
+static void observe(logger *l, const log_event *event)
+{
+    if ((int)event->level < atomic_load_explicit(&l->observe_level, memory_order_relaxed))
+        return;
+    char text[LOG_LINE_MAX];
+    size_t length = log_line(text, LOG_FORMAT_JSON, false, event);
+    (void)pthread_mutex_lock(&l->lock);
+    if (l->observe != NULL)
+        l->observe(l->observe_closure, event->level, text, length);
+    (void)pthread_mutex_unlock(&l->lock);
+}
+
 void log_write(logger *l, log_level level, const char *message, const log_field *fields, int count)
 {
     if (!log_wants(l, level) || (unsigned)level >= LOG_OFF)
         return;
-    char text[LOG_LINE_MAX];
     log_event event = {.level = level, .message = message, .fields = fields, .count = count};
     (void)clock_gettime(CLOCK_REALTIME, &event.time);
+    observe(l, &event);
+    if (level < log_get_level(l))
+        return;
+    char text[LOG_LINE_MAX];
     size_t length = log_line(text, l->format, l->coloured, &event);
-
     (void)pthread_mutex_lock(&l->lock);
-    size_t need = length + 2 + (l->unreported > 0 ? REPORT_ROOM : 0);
-    if (need > queue_room(l)) {
-        count_dropped(l, 1);
-    } else {
-        if (l->unreported > 0) /* before the next line, where the gap is */
-            queue_report(l);
-        queue_put(l, level, text, length);
-        (void)pthread_cond_signal(&l->work);
-    }
+    put_line(l, level, text, length);
+    (void)pthread_mutex_unlock(&l->lock);
+}
+
+void log_observe(logger *l, log_level level, log_write_fn write, void *closure)
+{
+    (void)pthread_mutex_lock(&l->lock);
+    l->observe = write;
+    l->observe_closure = closure;
+    atomic_store_explicit(&l->observe_level, write != NULL ? (int)level : LOG_OFF,
+                          memory_order_relaxed);
     (void)pthread_mutex_unlock(&l->lock);
 }
 
@@ -315,6 +356,7 @@ static logger *log_make(const logger *like, log_level level)
         return NULL;
     *l = *like;
     atomic_init(&l->level, (int)level);
+    atomic_init(&l->observe_level, LOG_OFF);
     atomic_init(&l->dropped, 0);
     /* Pages that no burst ever reached cost nothing: malloc maps blocks of this size. */
     l->fill = malloc(LOG_QUEUE_BYTES);
@@ -333,7 +375,7 @@ static logger *log_make(const logger *like, log_level level)
     return l;
 }
 
-static bool wants_colour(int fd)
+bool log_wants_colour(int fd)
 {
     const char *no_color = getenv("NO_COLOR");
     const char *term = getenv("TERM");
@@ -346,7 +388,7 @@ logger *log_new(int fd, log_format format, log_level level)
     if (format == LOG_FORMAT_AUTO)
         format = isatty(fd) ? LOG_FORMAT_SHORT : LOG_FORMAT_LOGFMT;
     tzset(); /* localtime_r need not do it */
-    return log_make(&(logger){.fd = fd, .format = format, .coloured = wants_colour(fd)}, level);
+    return log_make(&(logger){.fd = fd, .format = format, .coloured = log_wants_colour(fd)}, level);
 }
 
 logger *log_new_hook(log_write_fn write, void *closure, log_format format, log_level level)

@@ -57,12 +57,17 @@ logger *log_new_hook(log_write_fn write, void *closure, log_format format, log_l
  * descriptor or the hook's closure must stay valid. Nobody may log any more. NULL is harmless. */
 void log_free(logger *l, unsigned flush_ms);
 
+/* Also hands each record at `level` or above, as a line of JSON, to `write`: at once, in the thread
+ * that logs and under the log's lock, so it neither waits nor logs. This goes on whatever level the
+ * output has, and when the output hangs. `write` NULL: no more, and it is not running when this
+ * returns. One observer at a time. */
+void log_observe(logger *l, log_level level, log_write_fn write, void *closure);
+
+/* Of the output. */
 void log_set_level(logger *l, log_level level);
 log_level log_get_level(const logger *l);
-static inline bool log_wants(const logger *l, log_level level)
-{
-    return l != NULL && level >= log_get_level(l);
-}
+/* Whether the output or the observer takes records of this level. */
+bool log_wants(const logger *l, log_level level);
 
 /* One line. `l` may be NULL: nothing happens. Never blocks but for a short lock. */
 void log_write(logger *l, log_level level, const char *message, const log_field *fields, int count);
@@ -76,6 +81,9 @@ void log_write(logger *l, log_level level, const char *message, const log_field 
                       (int)(sizeof log_fields_ / sizeof log_fields_[0]));                          \
         }                                                                                          \
     } while (0)
+
+/* Whether it is a terminal that colours are good for, and nobody has set NO_COLOR. */
+bool log_wants_colour(int fd);
 
 /* Lines dropped so far because the queue was full. */
 uint64_t log_dropped(const logger *l);

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 /* Kept free for what ends a line that is cut: the longest is `,"cut":"..."}`. */
 #define TAIL_ROOM 16
 #define NUMBER_SIZE 40
@@ -44,26 +46,6 @@ static void put_text(line *l, const char *text)
 }
 
 /* ---- characters ---- */
-
-/* The length of the UTF-8 character at `s`, and what it is; 0 when there is none (overlong forms
- * and surrogates are none). n is at least 1. */
-static size_t utf8_decode(const unsigned char *s, size_t n, uint32_t *character)
-{
-    static const uint32_t smallest[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t length = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-    if (length == 0 || s[0] > 0xf4 || length > n)
-        return 0;
-    *character = length == 1 ? s[0] : s[0] & (0xffu >> (length + 1));
-    for (size_t i = 1; i < length; i++) {
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-        *character = (*character << 6) | (s[i] & 0x3fu);
-    }
-    if (*character < smallest[length] || *character > 0x10ffff ||
-        (*character >= 0xd800 && *character <= 0xdfff))
-        return 0;
-    return length;
-}
 
 /* Would this character end the line, move the cursor, or hide or reorder what is around it? */
 static bool is_unprintable(uint32_t c)

@@ -53,6 +53,17 @@ void hub_again(struct hub *h)
     uv_async_send(&h->wake);
 }
 
+static void on_later(uv_timer_t *timer)
+{
+    (void)timer; /* the loop has turned */
+}
+
+void hub_later(struct hub *h, uint32_t ms)
+{
+    uv_update_time(h->loop);
+    uv_timer_start(&h->later, on_later, ms, 0);
+}
+
 /* ---- links that hang ---- */
 
 static void on_reclaim(uv_work_t *work)
@@ -119,7 +130,10 @@ int hub_init(struct hub *h, uv_loop_t *loop, struct logger *log)
     uv_timer_init(loop, &h->reclaim_timer);
     h->reclaim_timer.data = h;
     h->reclaim_work.data = h;
-    h->handles += 4;
+    uv_timer_init(loop, &h->later);
+    uv_unref((uv_handle_t *)&h->later);
+    h->later.data = h;
+    h->handles += 5;
     return 0;
 }
 
@@ -132,6 +146,7 @@ static void on_handle_closed(uv_handle_t *handle)
 void hub_close(struct hub *h)
 {
     h->closing = true;
+    uv_close((uv_handle_t *)&h->later, on_handle_closed);
     uv_close((uv_handle_t *)&h->reclaim_timer, on_handle_closed);
     uv_close((uv_handle_t *)&h->wake, on_handle_closed);
     uv_close((uv_handle_t *)&h->before_poll, on_handle_closed);

@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "base/log.h"
+#include "conn/tap.h"
 #include "link/reclaim.h"
 
 struct connection;
@@ -30,6 +31,7 @@ struct hub {
     uv_check_t after_poll;
     struct connection *connections; /* a list through connection.next */
     unsigned hanging;
+    uv_timer_t later;
     uv_timer_t reclaim_timer; /* runs while links hang */
     uv_work_t reclaim_work;
     reclaim reclaim;
@@ -39,6 +41,8 @@ struct hub {
     uint64_t random;
     uint64_t inbox_id; /* makes inboxes of this process unique */
     unsigned handles;  /* open libuv handles */
+    tap_fn tap;        /* sees each message; NULL: nobody looks */
+    void *tap_closure;
     /* Told once or twice per turn of the loop: the runtime tidies up. Never from within Lua. */
     void (*turn_done)(void *closure);
     void *closure;
@@ -57,6 +61,8 @@ void hub_reclaim(struct hub *h);
 void hub_flush(struct hub *h);
 /* Makes the loop look into the mailboxes again. */
 void hub_again(struct hub *h);
+/* The same, in a while; a later call counts instead of an earlier one. */
+void hub_later(struct hub *h, uint32_t ms);
 
 /* Uniform in [0, 1). */
 double hub_random(struct hub *h);

@@ -48,6 +48,27 @@ int subject_check(const char *subject, size_t length, bool wildcards, error *e)
     }
 }
 
+bool subject_matches(const char *pattern, const char *subject, size_t length)
+{
+    const char *end = subject + length;
+    for (;;) {
+        size_t wanted = strcspn(pattern, "."), token = 0;
+        while (subject + token < end && subject[token] != '.')
+            token++;
+        if (wanted == 1 && pattern[0] == '>')
+            return token > 0;
+        bool any = wanted == 1 && pattern[0] == '*';
+        if (!any && (wanted != token || memcmp(pattern, subject, token) != 0))
+            return false;
+        pattern += wanted;
+        subject += token;
+        if (*pattern == '\0' || subject == end)
+            return *pattern == '\0' && subject == end;
+        pattern++;
+        subject++;
+    }
+}
+
 static void subscription_free(struct subscription *s)
 {
     struct connection *c = s->connection;
@@ -186,6 +207,19 @@ void subscription_drain(struct subscription *s)
     }
 }
 
+static void show_message(const struct connection *c, natsMsg *msg, uint64_t bytes)
+{
+    const char *subject = natsMsg_GetSubject(msg), *reply = natsMsg_GetReply(msg);
+    tap_message shown = {.connection = c->name,
+                         .subject = subject,
+                         .subject_length = strlen(subject),
+                         .reply = reply,
+                         .reply_length = reply != NULL ? strlen(reply) : 0,
+                         .data = natsMsg_GetData(msg),
+                         .length = (size_t)bytes};
+    c->hub->tap(c->hub->tap_closure, &shown);
+}
+
 void subscription_message(struct connection *c, struct link_sub *wire, natsMsg *msg)
 {
     uint64_t bytes = (uint64_t)natsMsg_GetDataLength(msg);
@@ -203,6 +237,8 @@ void subscription_message(struct connection *c, struct link_sub *wire, natsMsg *
     c->in_messages++;
     c->in_bytes += bytes;
     s->handled++;
+    if (c->hub->tap != NULL)
+        show_message(c, msg, bytes);
     bool last = s->limits.max > 0 && s->handled >= s->limits.max;
     s->handler(s->closure, s, msg);
     if (last && s->active)

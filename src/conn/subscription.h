@@ -60,5 +60,8 @@ void subscription_get_state(const struct subscription *s, subscription_state *ou
 /* 0, or -1 and *e: empty tokens, white space, control bytes, misplaced or (for publishing)
  * any wildcards, too long. A server closes the whole connection over some of these. */
 int subject_check(const char *subject, size_t length, bool wildcards, error *e);
+/* Whether a subject without wildcards is one that the pattern, with or without them, means. Both
+ * are good subjects; the pattern ends with a zero byte. */
+bool subject_matches(const char *pattern, const char *subject, size_t length);
 
 #endif

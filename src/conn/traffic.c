@@ -126,6 +126,19 @@ static int refuse(struct connection *c, error *e, const char *code, const char *
                      value);
 }
 
+static void show_published(const struct connection *c, const record_message *m)
+{
+    tap_message shown = {.out = true,
+                         .connection = c->name,
+                         .subject = m->subject,
+                         .subject_length = m->subject_length,
+                         .reply = m->reply_length > 0 ? m->reply : NULL,
+                         .reply_length = m->reply_length,
+                         .data = m->data,
+                         .length = m->data_length};
+    c->hub->tap(c->hub->tap_closure, &shown);
+}
+
 int connection_publish(struct connection *c, const record_message *m, error *e)
 {
     if (c->closing)
@@ -146,6 +159,8 @@ int connection_publish(struct connection *c, const record_message *m, error *e)
             pending);
     if (record_push_message(&c->queue, m) != 0)
         return refuse(c, e, "no_memory", "no memory for a message", size);
+    if (c->hub->tap != NULL)
+        show_published(c, m);
     if (c->up && c->queue.bytes >= SEND_AT_BYTES)
         link_send(c->link, &c->queue);
     return 0;
