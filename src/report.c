@@ -7,20 +7,21 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
 #include "script/binding.h"
+
+json_t *report_bytes(const char *bytes, size_t length)
+{
+    char *copy = utf8_repair(bytes, length);
+    json_t *text = json_stringn(copy != NULL ? copy : "", copy != NULL ? length : 0);
+    free(copy);
+    return text;
+}
 
 json_t *report_text(const char *text)
 {
     json_t *good = json_string(text);
-    if (good != NULL)
-        return good;
-    char *copy = strdup(text);
-    for (char *at = copy; at != NULL && *at != '\0'; at++)
-        if ((unsigned char)*at >= 0x80)
-            *at = '?';
-    good = json_string(copy != NULL ? copy : "");
-    free(copy);
-    return good;
+    return good != NULL ? good : report_bytes(text, strlen(text));
 }
 
 /* The handlers of a binding are listed newest first; people read them in the order of the script.
@@ -250,6 +251,23 @@ static json_t *describe_reloads(const struct reloads *r)
                                       report_text(r->last_error.traceback), "at",
                                       wall_time(r->last_error_at)));
     return one;
+}
+
+static json_t *describe_failure(const failure_record *r)
+{
+    return json_pack("{s:o, s:I, s:s, s:o, s:o, s:o}", "at", wall_time(r->at), "generation",
+                     (json_int_t)r->generation, "kind", r->kind, "name", report_text(r->name),
+                     "error", report_text(r->text != NULL ? r->text : ""), "traceback",
+                     report_text(r->traceback != NULL ? r->traceback : ""));
+}
+
+json_t *report_failures(const struct failures *all)
+{
+    json_t *list = json_array();
+    uint64_t first = all->total > FAILURES_MAX ? all->total - FAILURES_MAX : 0;
+    for (uint64_t i = first; i < all->total; i++)
+        json_array_append_new(list, describe_failure(&all->records[i % FAILURES_MAX]));
+    return json_pack("{s:o, s:I}", "errors", list, "total", (json_int_t)all->total);
 }
 
 json_t *report_status(md_runtime *rt)

@@ -14,6 +14,12 @@ char *report_declarations(const struct generation *g, bool json, unsigned *probl
 /* A text that may have any bytes: those that are not UTF-8 are shown as ?. */
 json_t *report_text(const char *text);
 
+/* Bytes of any kind, in the same way. */
+json_t *report_bytes(const char *bytes, size_t length);
+
+/* The last failures of functions of the script. A new object; NULL when out of memory. */
+json_t *report_failures(const struct failures *all);
+
 /* What a reload did. A new object; NULL when out of memory. */
 json_t *report_reload(const md_reload_result *result);
 

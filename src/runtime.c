@@ -134,6 +134,7 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
     rt->probation_rate = o.probation_rate;
     rt->limits.hub = &rt->hub;
     rt->limits.sentinel = &rt->sentinel;
+    rt->limits.failures = &rt->failures;
     rt->limits.handler_budget_ms = o.handler_budget_ms;
     rt->limits.load_budget_ms = o.load_budget_ms;
     rt->limits.memory_cap = o.memory_cap;
@@ -281,6 +282,7 @@ static void turn_done(void *closure)
         connection_free(c);
     }
     reload_turn(rt);
+    control_turn(rt->control);
     if (rt->stopping && all_over(rt) && (rt->generation == NULL || rt->generation->unloading == 0))
         stop_now(rt);
 }
@@ -371,6 +373,7 @@ void md_free(md_runtime *rt)
     sentinel_stop(&rt->sentinel);
     uv_mutex_destroy(&rt->reloads.lock);
     log_free(rt->log, LOG_FLUSH_MS);
+    failures_clear(&rt->failures);
     free(rt->name);
     free(rt);
 }

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "conn/hub.h"
 #include "moondog.h"
+#include "script/failure.h"
 #include "script/generation.h"
 
 struct control;
@@ -45,6 +46,7 @@ struct md_runtime {
     sentinel sentinel;
     struct logger *log;
     generation_limits limits;
+    struct failures failures; /* of functions of the script */
     uint32_t drain_ms;
     uint32_t probation_ms;
     double probation_rate;

@@ -1,7 +1,8 @@
 -- Runs first in every generation: takes away what could take the runtime down, and makes what loads code
 -- load it so that it can be interrupted. Called with the scheduler's wait token, the log, what tells whether
--- the time budget of the entry is used up, and what reads a file and remembers it while the script is loaded.
-local wait_token, log, over_budget, read_source = ...
+-- the time budget of the entry is used up, what reads a file and remembers it while the script is loaded, and what
+-- tells whether a coroutine that yielded nothing was preempted.
+local wait_token, log, over_budget, read_source, was_preempted = ...
 
 local jit_off = jit.off
 local debug_traceback, debug_getinfo, debug_getmetatable = debug.traceback, debug.getinfo, debug.getmetatable
@@ -136,12 +137,17 @@ end
 -- on until it reaches the scheduler, and the answer is passed back. Coroutines that resume coroutines use the
 -- stack of C, which has an end.
 local resume, yield, create, running = coroutine.resume, coroutine.yield, coroutine.create, coroutine.running
+local is_yieldable = coroutine.isyieldable
 local DEPTH_MAX = 100
 local depths = setmetatable({}, { __mode = "k" })
 
 local function pass(co, ok, first, ...)
     if ok and first == wait_token then
         return pass(co, resume(co, yield(wait_token)))
+    end
+    if ok and first == nil and was_preempted() then
+        if is_yieldable() then yield(wait_token) end
+        return pass(co, resume(co))
     end
     return ok, first, ...
 end

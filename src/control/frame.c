@@ -63,14 +63,19 @@ void frame_clear(frame_reader *r)
     *r = (frame_reader){0};
 }
 
+void frame_write(const char *json, size_t length, char *out)
+{
+    for (int i = 0; i < FRAME_HEAD; i++)
+        out[i] = (char)(unsigned char)(length >> (24 - 8 * i));
+    memcpy(out + FRAME_HEAD, json, length);
+}
+
 char *frame_make(const char *json, size_t length, size_t *size)
 {
     char *frame = length <= FRAME_BYTES_MAX ? malloc(FRAME_HEAD + length) : NULL;
     if (frame == NULL)
         return NULL;
-    for (int i = 0; i < FRAME_HEAD; i++)
-        frame[i] = (char)(unsigned char)(length >> (24 - 8 * i));
-    memcpy(frame + FRAME_HEAD, json, length);
+    frame_write(json, length, frame);
     *size = FRAME_HEAD + length;
     return frame;
 }

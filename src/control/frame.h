@@ -23,6 +23,8 @@ int frame_add(frame_reader *r, const char *bytes, size_t length);
 char *frame_take(frame_reader *r, size_t *length, bool *bad);
 void frame_clear(frame_reader *r);
 
+/* Head and JSON at `out`, which has room for FRAME_HEAD + length bytes, FRAME_BYTES_MAX at most. */
+void frame_write(const char *json, size_t length, char *out);
 /* Head and JSON as one block, to be freed. NULL: too large, or no memory. */
 char *frame_make(const char *json, size_t length, size_t *size);
 

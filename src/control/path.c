@@ -30,6 +30,15 @@ int control_path(const char *name, char *out, size_t size)
     return length > 0 && (size_t)length < size ? 0 : -1;
 }
 
+void control_name(const char *path, char *out, size_t size)
+{
+    const char *slash = strrchr(path, '/'), *file = slash != NULL ? slash + 1 : path;
+    size_t length = strlen(file), end = sizeof suffix - 1;
+    if (length > end && strcmp(file + length - end, suffix) == 0)
+        length -= end;
+    snprintf(out, size, "%.*s", (int)length, file);
+}
+
 /* A folder in /tmp could have been made by somebody else, to listen there in our place. */
 int control_make_folder(void)
 {

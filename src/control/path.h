@@ -10,6 +10,9 @@
 void control_folder(char *out, size_t size);
 /* The socket of a process of this name. -1: the path is too long for a socket. */
 int control_path(const char *name, char *out, size_t size);
+/* The name of the process whose socket this is, more or less: the file without its folder and
+ * suffix. */
+void control_name(const char *path, char *out, size_t size);
 /* Makes the folder, for this user alone. -1, and errno. */
 int control_make_folder(void);
 /* The names of the sockets in the folder, each followed by a line feed; to be freed. */

@@ -116,6 +116,15 @@ static int subscription_stats_lua(lua_State *L)
     return 1;
 }
 
+/* "subscription orders.* (queue workers)" */
+static int subscription_tostring(lua_State *L)
+{
+    struct handler *h = *(struct handler **)luaL_checkudata(L, 1, SUBSCRIPTION_TYPE);
+    lua_pushfstring(L, h->queue != NULL ? "subscription %s (queue %s)" : "subscription %s",
+                    h->subject, h->queue);
+    return 1;
+}
+
 static int subscription_gc(lua_State *L)
 {
     struct handler **h = lua_touserdata(L, 1);
@@ -132,5 +141,7 @@ void api_register_subscription(lua_State *L)
                                                     {"stats", subscription_stats_lua},
                                                     {NULL, NULL}};
     api_register_type(L, SUBSCRIPTION_TYPE, subscription_methods, subscription_gc);
+    lua_pushcfunction(L, subscription_tostring);
+    lua_setfield(L, -2, "__tostring");
     lua_pop(L, 1);
 }

@@ -2,10 +2,42 @@
 #include "script/failure.h"
 
 #include <lauxlib.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define LOUD_ERRORS 5u /* of a callback are logged one by one, later ones once a second */
 #define ERROR_QUIET_NS 1000000000u
+
+static void clear_record(failure_record *one)
+{
+    free(one->text);
+    free(one->traceback);
+    *one = (failure_record){0};
+}
+
+void failures_clear(struct failures *all)
+{
+    for (unsigned i = 0; i < FAILURES_MAX; i++)
+        clear_record(&all->records[i]);
+}
+
+static void remember(struct generation *g, const struct callback *cb, const failure *r)
+{
+    struct failures *all = g->limits.failures;
+    struct timespec now;
+    if (all == NULL)
+        return;
+    failure_record *one = &all->records[all->total++ % FAILURES_MAX];
+    clear_record(one);
+    clock_gettime(CLOCK_REALTIME, &now);
+    one->at = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    one->generation = g->number;
+    snprintf(one->kind, sizeof one->kind, "%s", cb->kind);
+    snprintf(one->name, sizeof one->name, "%s", cb->name);
+    one->text = strdup(r->text);
+    one->traceback = strdup(r->traceback);
+}
 
 static void copy_text(char *to, size_t size, lua_State *L, int index)
 {
@@ -52,9 +84,10 @@ static void collect(lua_State *L, void *closure)
     lua_gc(L, LUA_GCCOLLECT, 0);
 }
 
-static void log_failure(struct generation *g, struct callback *cb, const failure *r, bool overran)
+static void tell(struct generation *g, struct callback *cb, const failure *r, bool overran)
 {
     uint64_t now = uv_hrtime();
+    remember(g, cb, r);
     if (cb->errors > LOUD_ERRORS && now - cb->logged_at < ERROR_QUIET_NS)
         return;
     cb->logged_at = now;
@@ -65,12 +98,9 @@ static void log_failure(struct generation *g, struct callback *cb, const failure
              log_bool("over_budget", overran), log_str("traceback", r->traceback));
 }
 
-void failure_report(struct generation *g, struct callback *cb, failure *r, int status, bool overran)
+/* Completes *r. */
+static void fill_in(struct generation *g, failure *r, int status)
 {
-    g->errors++;
-    g->handler_errors += strcmp(cb->kind, "handler") == 0;
-    cb->errors++;
-    cb->overruns += overran;
     if (status == LUA_ERRMEM) { /* its text is known, and there may be no memory to ask for more */
         snprintf(r->text, sizeof r->text,
                  "not enough memory: the script may have %zu MB, raise --memory",
@@ -81,7 +111,22 @@ void failure_report(struct generation *g, struct callback *cb, failure *r, int s
         generation_protect(g, describe, r, 0, "error report");
         budget_leave(&g->budget);
     }
-    log_failure(g, cb, r, overran);
+}
+
+void failure_report(struct generation *g, struct callback *cb, failure *r, int status, bool overran)
+{
+    g->errors++;
+    g->handler_errors += strcmp(cb->kind, "handler") == 0;
+    cb->errors++;
+    cb->overruns += overran;
+    fill_in(g, r, status);
+    tell(g, cb, r, overran);
+}
+
+void failure_tell(const struct task *t, failure *r, int status, bool overran)
+{
+    fill_in(t->generation, r, status);
+    t->failed(t->finished_closure, r->text, r->traceback, overran);
 }
 
 void failure_note(struct generation *g, struct callback *cb, const char *what, const char *remedy)
@@ -91,5 +136,5 @@ void failure_note(struct generation *g, struct callback *cb, const char *what, c
              remedy);
     g->errors++;
     cb->errors++;
-    log_failure(g, cb, &r, false);
+    tell(g, cb, &r, false);
 }

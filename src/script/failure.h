@@ -6,12 +6,31 @@
 #include <lua.h>
 
 #include "script/generation.h"
+#include "script/task.h"
 
 typedef struct {
     lua_State *from; /* the coroutine whose top is the error value; NULL: all is filled in */
     char text[1024];
     char traceback[3072];
 } failure;
+
+#define FAILURES_MAX 32u
+#define FAILURE_BYTES_MAX (sizeof(((failure *)0)->text) + sizeof(((failure *)0)->traceback))
+
+/* The last failures of a runtime, of all generations. */
+typedef struct {
+    int64_t at; /* ms since 1970 */
+    uint32_t generation;
+    char kind[16], name[80];
+    char *text, *traceback; /* NULL: no memory */
+} failure_record;
+
+struct failures {
+    failure_record records[FAILURES_MAX]; /* the next one goes to total % FAILURES_MAX */
+    uint64_t total;
+};
+
+void failures_clear(struct failures *all);
 
 /* [-0, +0] The error value at `index`, as text, into r->text. */
 void failure_describe_value(lua_State *L, int index, failure *r);
@@ -22,6 +41,8 @@ void failure_describe_stack(lua_State *L, lua_State *of, int level, failure *r);
  * call. */
 void failure_report(struct generation *g, struct callback *cb, failure *r, int status,
                     bool overran);
+/* The same of a task that is no matter of the script's: whoever began it is told. */
+void failure_tell(const struct task *t, failure *r, int status, bool overran);
 /* A callback that ran, and did not do what it should: `what` it did, and the `remedy`. */
 void failure_note(struct generation *g, struct callback *cb, const char *what, const char *remedy);
 

@@ -11,8 +11,10 @@
 #include "base/random.h"
 #include "script/api.h"
 #include "script/binding.h"
+#include "script/console.h"
 #include "script/embedded.h"
 #include "script/message.h"
+#include "script/slice.h"
 #include "script/source.h"
 #include "script/task.h"
 
@@ -227,7 +229,9 @@ static int set_up(lua_State *L)
     lua_pushcfunction(L, log_from_sandbox);
     lua_pushcfunction(L, over_budget);
     lua_pushcfunction(L, read_source);
-    lua_call(L, 4, 0);
+    lua_pushcfunction(L, slice_was_preempted);
+    lua_call(L, 5, 0);
+    console_set_up(L);
     return 0;
 }
 
@@ -248,9 +252,10 @@ struct generation *generation_new(const generation_limits *limits, uint32_t numb
     g->limits = *limits;
     g->number = number;
     g->random = random_seed();
-    g->protect_ref = g->module_ref = g->old_version_ref = LUA_NOREF;
+    g->protect_ref = g->module_ref = g->console_ref = g->old_version_ref = LUA_NOREF;
     g->spawned_end = &g->spawned;
     g->due_end = &g->due;
+    g->slices.end = &g->slices.first;
     g->L = lua_newstate(allocate, g);
     if (g->L != NULL)
         lua_atpanic(g->L, on_panic);
@@ -434,7 +439,7 @@ void generation_unload(struct generation *g)
 
 bool generation_is_busy(const struct generation *g)
 {
-    return g->parked_count > 0 || g->spawned_count > 0;
+    return g->parked_count > 0 || g->spawned_count > 0 || g->slices.count > 0;
 }
 
 void generation_sweep(struct generation *g)

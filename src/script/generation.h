@@ -18,6 +18,7 @@
 #include "script/source.h"
 
 struct binding;
+struct failures;
 struct lua_timer;
 struct reload_request;
 struct takeover;
@@ -36,6 +37,7 @@ struct callback {
 typedef struct {
     struct hub *hub;
     sentinel *sentinel;
+    struct failures *failures; /* where failures are remembered; NULL: nowhere */
     uint32_t handler_budget_ms, load_budget_ms;
     size_t memory_cap;
     size_t state_cap;   /* of moondog.state, packed */
@@ -47,6 +49,17 @@ typedef struct {
     void (*reload_cancel)(void *closure, struct reload_request *request);
     void *reload_closure;
 } generation_limits;
+
+/* Tasks that run in slices, and wait for the next one: script/slice.c. */
+struct slices {
+    struct task *first, **end;
+    unsigned count;
+    uint64_t until;      /* ns: of the slice that runs */
+    uint64_t rest_until; /* ns: none runs before */
+    uint64_t busy_until; /* ns: messages are handled */
+    uint64_t handled;    /* of the generation, when it was last looked at */
+    bool preempted;      /* the slice is over, and its coroutine yields */
+};
 
 struct generation {
     generation_limits limits;
@@ -80,8 +93,10 @@ struct generation {
     struct task *due, **due_end;         /* parked ones whose timer has fired */
     struct task *running;
     unsigned idle_count, parked_count;
+    struct slices slices;
     int protect_ref;      /* the C function behind generation_protect() */
     int module_ref;       /* the module `moondog` */
+    int console_ref;      /* the Lua side of consoles: script/console.c */
     int old_version_ref;  /* state.version of the generation before; LUA_NOREF: none */
     natsMsg *garbage[64]; /* handled messages, destroyed together */
     unsigned garbage_count;

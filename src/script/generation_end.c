@@ -37,6 +37,8 @@ bool generation_cancel(struct generation *g)
               "this generation of the script was replaced, and had %.1f s to finish",
               g->limits.retire_ms / 1000.0);
     g->cancelled = true;
+    while (g->slices.first != NULL) /* in the middle of something: it cannot be told */
+        task_drop(g->slices.first);
     while (g->parked != NULL && uv_hrtime() < until)
         task_interrupt(g->parked, &e);
     return g->parked == NULL;

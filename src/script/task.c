@@ -8,10 +8,10 @@
 
 #include "script/failure.h"
 #include "script/message.h"
+#include "script/slice.h"
+#include "script/task_private.h"
 
-#define IDLE_MAX 256u           /* coroutines kept for the next handlers */
-#define READY_SLICE_NS 2000000u /* of a turn of the loop, for tasks that begin or go on */
-#define SPAWNED_BYTES (sizeof(struct task) + sizeof(struct spawned))
+#define IDLE_MAX 256u /* coroutines kept for the next handlers */
 
 void *task_wait_token(void)
 {
@@ -75,7 +75,7 @@ struct task *task_begin(struct generation *g, struct callback *cb)
     return t;
 }
 
-static void forget_due(struct task *t)
+void task_forget_due(struct task *t)
 {
     struct generation *g = t->generation;
     if (t->due_back == NULL)
@@ -94,7 +94,7 @@ static void unpark(struct task *t)
 {
     if (t->back == NULL)
         return;
-    forget_due(t);
+    task_forget_due(t);
     *t->back = t->next;
     if (t->next != NULL)
         t->next->back = t->back;
@@ -132,6 +132,8 @@ static void task_end(struct task *t, bool reusable)
     }
     t->callback = NULL;
     t->finished = NULL;
+    t->failed = NULL;
+    t->sliced = false;
     if (reusable && g->idle_count < IDLE_MAX && !g->closing) {
         lua_settop(t->co, 0);
         t->next = g->idle;
@@ -149,14 +151,22 @@ static bool yielded_to_us(const struct task *t)
     return t->waiting && lua_gettop(t->co) > 0 && lua_touserdata(t->co, -1) == task_wait_token();
 }
 
-static void run(struct task *t, int count)
+void task_run(struct task *t, int count)
 {
     struct generation *g = t->generation;
     g->running = t;
     budget_enter(&g->budget, g->limits.handler_budget_ms);
+    if (t->sliced)
+        slice_begin(g);
     int status = lua_resume(t->co, count);
+    bool preempted = t->sliced && slice_end(g) && status == LUA_YIELD;
     bool overran = budget_leave(&g->budget);
     g->running = NULL;
+    if (preempted) {
+        lua_settop(t->co, 0);
+        slice_add(t);
+        return;
+    }
     if (status == LUA_YIELD && yielded_to_us(t)) {
         lua_settop(t->co, 0);
         if (t->message != NULL)
@@ -178,114 +188,17 @@ static void run(struct task *t, int count)
                  "script's own; to wait, call moondog.sleep()");
         status = LUA_ERRRUN;
     }
-    failure_report(g, t->callback, &r, status, overran);
+    if (t->failed != NULL)
+        failure_tell(t, &r, status, overran);
+    else
+        failure_report(g, t->callback, &r, status, overran);
     task_end(t, false);
 }
 
 void task_start(struct task *t, int count)
 {
     t->callback->calls++;
-    run(t, count);
-}
-
-/* ---- what begins soon ---- */
-
-void task_start_soon(struct task *t, int count)
-{
-    struct generation *g = t->generation;
-    t->number = (uint64_t)count;
-    t->next = NULL;
-    *g->spawned_end = t;
-    g->spawned_end = &t->next;
-    g->spawned_count++;
-    if (g->committed)
-        hub_again(g->limits.hub);
-}
-
-struct spawned {
-    struct generation *generation;
-    struct callback callback;
-};
-
-static void on_spawned_finished(void *closure)
-{
-    struct spawned *s = closure;
-    generation_discharge(s->generation, SPAWNED_BYTES);
-    free(s);
-}
-
-void task_spawn(lua_State *L)
-{
-    struct generation *g = generation_of(L);
-    int count = lua_gettop(L) - 1;
-    lua_State *co = lua_newthread(L);
-    int ref = luaL_ref(L, LUA_REGISTRYINDEX); /* nothing raises an error after this */
-    bool room = lua_checkstack(co, count + 1) && generation_charge(L, SPAWNED_BYTES);
-    struct task *t = room ? calloc(1, sizeof *t) : NULL;
-    struct spawned *s = t != NULL ? calloc(1, sizeof *s) : NULL;
-    if (s == NULL) {
-        luaL_unref(L, LUA_REGISTRYINDEX, ref);
-        if (room)
-            generation_discharge(g, SPAWNED_BYTES);
-        free(t);
-        luaL_error(L, "no memory for a task");
-        return;
-    }
-    s->generation = g;
-    callback_init(&s->callback, "task", "");
-    callback_name_by_place(&s->callback, L, 1);
-    lua_xmove(L, co, count + 1);
-    *t = (struct task){.generation = g,
-                       .co = co,
-                       .co_ref = ref,
-                       .callback = &s->callback,
-                       .finished = on_spawned_finished,
-                       .finished_closure = s};
-    task_start_soon(t, count);
-}
-
-static struct task *take_spawned(struct generation *g)
-{
-    struct task *t = g->spawned;
-    g->spawned = t->next;
-    if (g->spawned == NULL)
-        g->spawned_end = &g->spawned;
-    t->next = NULL;
-    g->spawned_count--;
-    return t;
-}
-
-/* Those that come meanwhile have their turn later: timers and messages come between. */
-static void run_due(struct generation *g, uint64_t until)
-{
-    for (unsigned left = g->due_count; left > 0 && g->due != NULL; left--) {
-        struct task *t = g->due;
-        forget_due(t);
-        if (t->on_timeout != NULL)
-            t->on_timeout(t);
-        if (uv_hrtime() >= until)
-            return;
-    }
-}
-
-static void run_spawned(struct generation *g, uint64_t until)
-{
-    for (unsigned left = g->spawned_count; left > 0 && g->spawned != NULL; left--) {
-        struct task *t = take_spawned(g);
-        task_start(t, (int)t->number);
-        if (uv_hrtime() >= until)
-            return;
-    }
-}
-
-void task_run_ready(struct generation *g)
-{
-    if (g->due == NULL && g->spawned == NULL)
-        return;
-    run_due(g, uv_hrtime() + READY_SLICE_NS);
-    run_spawned(g, uv_hrtime() + READY_SLICE_NS);
-    if (g->due != NULL || g->spawned != NULL)
-        hub_again(g->limits.hub);
+    task_run(t, count);
 }
 
 /* ---- waiting ---- */
@@ -361,7 +274,7 @@ void task_set_timer(struct task *t, uint32_t timeout_ms, void (*callback)(struct
 void task_resume(struct task *t, int count)
 {
     unpark(t);
-    run(t, count);
+    task_run(t, count);
 }
 
 struct push_error {
@@ -399,12 +312,15 @@ void task_interrupt(struct task *t, const error *e)
 
 void task_drop(struct task *t)
 {
+    slice_remove(t);
     stop_waiting(t);
     task_end(t, false);
 }
 
 void task_close_all(struct generation *g)
 {
+    while (g->slices.first != NULL)
+        task_drop(g->slices.first);
     while (g->parked != NULL) {
         struct task *t = g->parked;
         task_drop(t);

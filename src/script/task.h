@@ -20,10 +20,14 @@ struct task;
 typedef void (*task_cancel)(struct task *t, void *closure);
 /* The task is over: returned, failed or cancelled. */
 typedef void (*task_finished)(void *closure);
+/* It failed; for tasks that are no matter of the script's: what is told is neither counted nor
+ * logged. */
+typedef void (*task_failed)(void *closure, const char *message, const char *traceback,
+                            bool overran);
 
 struct task {
     struct generation *generation;
-    struct task *next, **back; /* in generation->parked */
+    struct task *next, **back; /* in generation->parked, or slices */
     lua_State *co;
     int co_ref;
     struct callback *callback; /* lives longer: finished() may give it back */
@@ -32,7 +36,10 @@ struct task {
     void *closure;
     uint64_t number; /* what the wait wants to remember; how many arguments, before it begins */
     task_finished finished;
-    void *finished_closure;
+    task_failed failed;      /* NULL: it is reported */
+    void *finished_closure;  /* of both */
+    bool sliced;             /* it runs in slices: script/slice.h */
+    bool preempted;          /* and waits for the next one */
     struct message *message; /* that it handles: valid until it is over */
     struct binding *binding; /* of what it waits for */
     uv_timer_t timer;
