@@ -58,6 +58,15 @@ function M.reload(r)
   return lines
 end
 
+local function subscriptions(c)
+  local rows = {}
+  for _, s in ipairs(c.subscriptions) do
+    rows[#rows + 1] = { s.subject, value(s.queue) and "queue " .. s.queue or "", s.handled .. " handled",
+      s.errors .. " errors", s.dropped .. " dropped", s.queued .. " queued" }
+  end
+  return rows
+end
+
 local function connection(c)
   local state = c.state .. (c.ready and "" or ", not ready")
   if value(c.outage) then state = state .. ", down for " .. duration(c.outage) end
@@ -74,20 +83,11 @@ local function connection(c)
     lines[#lines + 1] = ("  new options: %s, attempt %d, %s"):format(c.successor.state, c.successor.attempt,
       c.successor.error)
   end
-  local rows = {}
-  for _, s in ipairs(c.subscriptions) do
-    rows[#rows + 1] = { s.subject, value(s.queue) and "queue " .. s.queue or "", s.handled .. " handled",
-      s.errors .. " errors", s.dropped .. " dropped", s.queued .. " queued" }
-  end
-  append(lines, columns(rows, "  "))
   return lines
 end
 
-function M.status(r)
-  local g, reloads = value(r.generation), r.reloads
-  local lines = {
-    ("%s (pid %d, moondog %s) has been %s for %s"):format(r.name, r.pid, r.version, r.state, duration(r.uptime)),
-  }
+function M.generation(r)
+  local g, reloads, lines = value(r.generation), r.reloads, {}
   if g then
     lines[#lines + 1] = ("generation %d: %s, %s, loaded at %s"):format(g.number, g.path, g.hash:sub(1, 12),
       g.loaded_at)
@@ -98,7 +98,59 @@ function M.status(r)
     lines[#lines + 1] = ("last reload that failed, at %s: %s"):format(reloads.last_error.at,
       reloads.last_error.message)
   end
+  return lines
+end
+
+function M.status(r)
+  local lines = {
+    ("%s (pid %d, moondog %s) has been %s for %s"):format(r.name, r.pid, r.version, r.state, duration(r.uptime)),
+  }
+  append(lines, M.generation(r))
+  for _, c in ipairs(value(r.connections) or {}) do
+    append(lines, connection(c))
+    append(lines, columns(subscriptions(c), "  "))
+  end
+  return lines
+end
+
+function M.connections(r)
+  local lines = {}
   for _, c in ipairs(value(r.connections) or {}) do append(lines, connection(c)) end
+  return #lines > 0 and lines or { "there are no connections" }
+end
+
+function M.subscriptions(r)
+  local rows = {}
+  for _, c in ipairs(value(r.connections) or {}) do
+    for _, row in ipairs(subscriptions(c)) do
+      table.insert(row, 1, c.name)
+      rows[#rows + 1] = row
+    end
+  end
+  return #rows > 0 and columns(rows, "") or { "there are no subscriptions" }
+end
+
+--- The last `most` of them, the newest last.
+---@param r table
+---@param most integer
+function M.errors(r, most)
+  local lines = {}
+  for i = math.max(#r.errors - most + 1, 1), #r.errors do
+    local e = r.errors[i]
+    lines[#lines + 1] = ("%s %s %s, generation %d: %s"):format(e.at, e.kind, e.name, e.generation, e.error)
+    for line in e.traceback:gmatch("\n([^\n]*)") do lines[#lines + 1] = "  " .. line:gsub("\t", "  ") end
+  end
+  lines[#lines + 1] = count(r.total, "failure") .. " in all"
+  return lines
+end
+
+--- Strings as they are: what prints them is often a shell.
+function M.eval(r)
+  local lines = {}
+  for i, v in ipairs(r.values) do
+    lines[i] = v.type == "string" and value(v.value) or v.text
+  end
+  if r.count > #r.values then lines[#lines + 1] = ("... %d more"):format(r.count - #r.values) end
   return lines
 end
 
@@ -111,7 +163,8 @@ end
 ---@param json string what "result" was
 ---@return string
 function M.render(verb, json)
-  return table.concat(M[verb](cjson.decode(json)), "\n") .. "\n"
+  local lines = M[verb](cjson.decode(json))
+  return #lines > 0 and table.concat(lines, "\n") .. "\n" or ""
 end
 
 return M

@@ -280,6 +280,132 @@ local status = {
 }
 
 ---@type moondog.cli.Command
+local eval = {
+  name = "eval",
+  summary = "run a piece of Lua inside a running process",
+  description = {
+    "Runs CODE inside the script of the process NAME and prints what it prints and what it returns; an "
+      .. "expression is enough. It sees the script's globals, the module `moondog`, and each connection by its "
+      .. "name; what it defines is gone afterwards. It may wait, as in `gateway:request(\"svc.echo\", \"hi\")`. "
+      .. "However long it runs, messages are handled meanwhile.",
+    "Who ran what is logged by the process.",
+  },
+  arguments = {
+    { name = "CODE", key = "code", text = "The code; `-` reads it from standard input." }, PROCESS,
+  },
+  options = {
+    { flag = "--timeout", value = "SECONDS", convert = seconds("--timeout", 86400), default = 10,
+      text = "How long to wait for it, in seconds; then it is cancelled." },
+    CONTROL, JSON,
+  },
+  environment = {}, files = M.files,
+  exits = {
+    { "0", "Done." },
+    { "1", "It failed or did not end in time, or nothing runs under that name." },
+    { "2", "Usage: an unknown option, or no CODE." },
+  },
+  examples = {
+    { "moondog eval 'gateway:status().state' gateway", "What the connection does." },
+    { "moondog eval --json 'moondog.state'", "The state of the script, for a program." },
+  },
+}
+
+---@type moondog.cli.Command
+local log = {
+  name = "log",
+  summary = "show the log of a running process",
+  description = {
+    "Prints the last records of the log of the process NAME, wherever else it writes them, and with "
+      .. "`--follow` what comes, until it is interrupted or the process ends. A process keeps some 128 KiB "
+      .. "of them. `--follow --level debug` shows also what the process itself does not write at its level.",
+  },
+  arguments = { PROCESS },
+  options = {
+    { flag = "--follow", short = "-f", text = "Go on with what comes." },
+    { flag = "--level", value = "LEVEL", choices = { "debug", "info", "warn", "error" }, default = "info",
+      text = "The least important records that are shown." },
+    { flag = "--lines", short = "-n", value = "N", convert = whole("--lines", "lines", 0, 1000000),
+      default = 50, text = "How many of those that there are already." },
+    CONTROL,
+    { flag = "--json", text = "Print each record as one JSON object." },
+  },
+  environment = { { "NO_COLOR", "When set and not empty, no colours on a terminal." } },
+  files = M.files, exits = ASKED,
+  examples = {
+    { "moondog log gateway -f", "Watch the gateway." },
+    { "moondog log --level error --json | jq .msg", "What went wrong lately." },
+  },
+}
+
+---@type moondog.cli.Command
+local attach = {
+  name = "attach",
+  summary = "open a console in a running process",
+  description = {
+    "A prompt inside the script of the process NAME. What is typed is Lua: an expression prints its value, `_` "
+      .. "is the last one, a statement may have several lines, and may wait. It sees the script's globals, the "
+      .. "module `moondog`, and each connection by its name; what it defines is its own, until the script is "
+      .. "reloaded. Tab completes. Ctrl-C ends what was begun, never the process; Ctrl-D leaves.",
+    "Lines that begin with a dot are for the console: `.help` lists them. The prompt shows the name of the "
+      .. "process, and the state of its connections when not all are up. Log records appear above it.",
+    "However long a command runs, messages are handled meanwhile.",
+  },
+  arguments = { PROCESS },
+  options = {
+    { flag = "--level", value = "LEVEL", choices = { "debug", "info", "warn", "error", "off" },
+      default = "info", text = "The least important log records that are shown." },
+    CONTROL,
+  },
+  environment = {
+    { "XDG_STATE_HOME", "Where the history is. Default: `~/.local/state`." },
+    { "NO_COLOR", "When set and not empty, no colours on a terminal." },
+  },
+  files = {
+    M.files[1],
+    { "$XDG_STATE_HOME/moondog/history", "What was typed, 10,000 lines at most." },
+  },
+  exits = {
+    { "0", "It was left." },
+    { "1", "Nothing runs under that name, or the process ended." },
+    { "2", "Usage: an unknown option." },
+  },
+  examples = {
+    { "moondog attach gateway", "Look into the gateway." },
+    { "echo 'gateway:stats()' | moondog attach gateway", "The same from a script; see also `moondog eval`." },
+  },
+}
+
+---@type moondog.cli.Command
+local repl = {
+  name = "repl",
+  summary = "open a console with a connection of its own",
+  description = {
+    "A prompt as that of `moondog attach`, in a runtime of its own, with the connection `gw` to URL. When "
+      .. "nothing answers there, and it is an address of this machine, a nats-server is started for it, and ends "
+      .. "with the console.",
+  },
+  arguments = {
+    { name = "URL", key = "url", optional = true,
+      text = "One URL, or several with commas between them. Default: $NATS_URL, or `nats://127.0.0.1:4222`." },
+  },
+  options = {
+    { flag = "--level", value = "LEVEL", choices = { "debug", "info", "warn", "error", "off" },
+      default = "info", text = "The least important log records that are shown." },
+  },
+  environment = { M.environment[1], attach.environment[1], attach.environment[2] },
+  files = { attach.files[2] },
+  exits = {
+    { "0", "It was left." },
+    { "1", "The runtime could not be started." },
+    { "2", "Usage: an unknown option." },
+  },
+  examples = {
+    { "moondog repl", "Try something out." },
+    { "moondog repl nats://demo.example.com:4222", "Talk to a server." },
+  },
+}
+
+---@type moondog.cli.Command
 local stop = {
   name = "stop",
   summary = "drain and end a running process",
@@ -291,6 +417,6 @@ local stop = {
 }
 
 ---@type moondog.cli.Command[] in the order in which help shows them
-M.commands = { run, check, reload, status, stop }
+M.commands = { run, check, reload, status, eval, log, attach, repl, stop }
 
 return M

@@ -11,8 +11,9 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "control/frame.h"
 #include "control/path.h"
+
+#define PATIENCE_S 10 /* with a process that takes neither clients nor what they ask */
 
 /* ---- which one ---- */
 
@@ -23,7 +24,10 @@ static int connect_to(const char *path, error *e)
         return error_set(e, "too_long", ERROR_CLASS_NONE, "the path %s is too long for a socket",
                          path);
     memcpy(address.sun_path, path, strlen(path) + 1);
+    struct timeval patience = {.tv_sec = PATIENCE_S};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0)
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
     if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
         return fd;
     int failed = errno;
@@ -89,7 +93,7 @@ int client_find(const char *path, const char *name, char *out, size_t size, erro
     return failed;
 }
 
-/* ---- question and answer ---- */
+/* ---- requests and what comes back ---- */
 
 static int milliseconds_left(uint64_t deadline)
 {
@@ -111,64 +115,89 @@ static int write_all(int fd, const char *bytes, size_t size)
     return 0;
 }
 
-static int send_question(int fd, const char *verb, json_t *args)
+int client_open(client *c, const char *path, error *e)
 {
-    json_t *question = json_pack("{s:i, s:s, s:o}", "id", 1, "verb", verb, "args", args);
+    *c = (client){.fd = connect_to(path, e)};
+    return c->fd < 0 ? -1 : 0;
+}
+
+void client_close(client *c)
+{
+    if (c->fd >= 0)
+        close(c->fd);
+    c->fd = -1;
+    frame_clear(&c->reader);
+}
+
+int client_send(client *c, const char *verb, json_t *args, error *e)
+{
+    json_t *question = json_pack("{s:i, s:s, s:o}", "id", ++c->last_id, "verb", verb, "args",
+                                 args != NULL ? args : json_object());
     char *text = question != NULL ? json_dumps(question, JSON_COMPACT) : NULL;
     size_t size = 0;
     char *frame = text != NULL ? frame_make(text, strlen(text), &size) : NULL;
-    int failed = frame == NULL ? -1 : write_all(fd, frame, size);
+    int id = c->last_id;
+    if (frame == NULL)
+        id = error_set(e, "too_large", ERROR_CLASS_LIMIT,
+                       "the request does not fit into a frame, or into memory");
+    else if (write_all(c->fd, frame, size) != 0)
+        id = error_set(e, "closed", ERROR_CLASS_NETWORK, "cannot write to the control socket: %s",
+                       strerror(errno));
     free(frame);
     free(text);
     json_decref(question);
-    return failed;
+    return id;
 }
 
-/* The next frame as JSON, or NULL and *e. */
-static json_t *read_answer(int fd, uint64_t deadline, error *e)
+/* The next frame of those that have come, or NULL; *bad: nothing good comes any more. */
+static json_t *take(client *c, bool *bad)
 {
-    frame_reader reader = {0};
-    json_t *answer = NULL;
+    size_t size;
+    const char *json = frame_take(&c->reader, &size, bad);
+    json_t *message = json != NULL ? json_loadb(json, size, JSON_ALLOW_NUL, NULL) : NULL;
+    *bad |= json != NULL && message == NULL;
+    return message;
+}
+
+json_t *client_receive(client *c, int timeout_ms, error *e)
+{
+    uint64_t deadline = uv_hrtime() / 1000000u + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
     char bytes[65536];
-    for (bool over = false; !over && answer == NULL;) {
-        struct pollfd p = {.fd = fd, .events = POLLIN};
-        int ready = poll(&p, 1, milliseconds_left(deadline));
+    for (;;) {
+        bool bad = false;
+        json_t *message = take(c, &bad);
+        if (message != NULL)
+            return message;
+        if (bad) {
+            error_set(e, "malformed", ERROR_CLASS_PROTOCOL, "its answer cannot be read");
+            return NULL;
+        }
+        struct pollfd p = {.fd = c->fd, .events = POLLIN};
+        int ready = poll(&p, 1, timeout_ms < 0 ? -1 : milliseconds_left(deadline));
         if (ready < 0 && errno == EINTR)
             continue;
-        ssize_t length = ready > 0 ? read(fd, bytes, sizeof bytes) : 0;
-        size_t size;
-        bool bad = false;
-        if (ready == 0)
+        if (ready == 0) {
             error_set(e, "timeout", ERROR_CLASS_TIMEOUT, "no answer in time: is its loop stuck?");
-        else if (length <= 0 || frame_add(&reader, bytes, (size_t)length) != 0)
-            error_set(e, "closed", ERROR_CLASS_NETWORK, "it has closed the control socket");
-        else {
-            const char *json = frame_take(&reader, &size, &bad);
-            if (json != NULL)
-                answer = json_loadb(json, size, 0, NULL);
-            if (answer == NULL && (json != NULL || bad))
-                error_set(e, "malformed", ERROR_CLASS_PROTOCOL, "its answer cannot be read");
+            return NULL;
         }
-        over = ready == 0 || length <= 0 || bad;
+        ssize_t length = read(c->fd, bytes, sizeof bytes);
+        if (length <= 0 || frame_add(&c->reader, bytes, (size_t)length) != 0) {
+            error_set(e, "closed", ERROR_CLASS_NETWORK, "it has closed the control socket");
+            return NULL;
+        }
     }
-    frame_clear(&reader);
-    return answer;
 }
 
 json_t *client_ask(const char *path, const char *verb, json_t *args, int timeout_ms, error *e)
 {
-    uint64_t deadline = uv_hrtime() / 1000000u + (uint64_t)timeout_ms;
-    int fd = connect_to(path, e);
+    client c;
     json_t *answer = NULL;
-    if (fd < 0) {
+    if (client_open(&c, path, e) != 0) {
         json_decref(args);
         return NULL;
     }
-    if (send_question(fd, verb, args) != 0)
-        error_set(e, "closed", ERROR_CLASS_NETWORK, "cannot write to the control socket %s: %s",
-                  path, strerror(errno));
-    else
-        answer = read_answer(fd, deadline, e);
-    close(fd);
+    if (client_send(&c, verb, args, e) >= 0)
+        answer = client_receive(&c, timeout_ms, e);
+    client_close(&c);
     return answer;
 }

@@ -14,7 +14,9 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "cli/client.h"
+#include "cli/args.h"
+#include "cli/ask.h"
+#include "cli/console.h"
 #include "cli/dev_server.h"
 #include "cli/signals.h"
 #include "control/path.h"
@@ -22,8 +24,6 @@
 #include "moondog.h"
 #include "runtime_private.h"
 #include "script/embedded.h"
-
-enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 #define LIBRARY_CLOSE_MS 1000
 
@@ -78,30 +78,6 @@ static int parse(lua_State *L)
     return 3;
 }
 
-static const char *get_string(lua_State *L, const char *name, const char *fallback)
-{
-    lua_getfield(L, 1, name);
-    const char *value = lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : fallback;
-    lua_pop(L, 1); /* the table keeps it */
-    return value;
-}
-
-static double get_number(lua_State *L, const char *name, double fallback)
-{
-    lua_getfield(L, 1, name);
-    double value = lua_isnumber(L, -1) ? lua_tonumber(L, -1) : fallback;
-    lua_pop(L, 1);
-    return value;
-}
-
-static bool get_flag(lua_State *L, const char *name)
-{
-    lua_getfield(L, 1, name);
-    bool value = lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return value;
-}
-
 /* ---- commands ---- */
 
 static int complain(const md_error *e)
@@ -113,25 +89,25 @@ static int complain(const md_error *e)
 static void read_options(lua_State *L, md_options *o)
 {
     md_options_init(o);
-    o->name = get_string(L, "name", o->name);
-    o->log_format = get_string(L, "log", o->log_format);
-    o->log_level = get_string(L, "level", o->log_level);
-    o->handler_budget_ms = (uint32_t)get_number(L, "budget", o->handler_budget_ms);
-    o->load_budget_ms = (uint32_t)get_number(L, "load_budget", o->load_budget_ms);
-    o->memory_cap = (size_t)(get_number(L, "memory", (double)o->memory_cap / 1048576) * 1048576);
-    o->drain_ms = (uint32_t)(get_number(L, "drain", o->drain_ms / 1000.0) * 1000);
-    o->retire_ms = (uint32_t)(get_number(L, "retire", o->retire_ms / 1000.0) * 1000);
-    o->state_cap = (size_t)(get_number(L, "state", (double)o->state_cap / 1048576) * 1048576);
-    o->watch = get_flag(L, "watch");
-    o->probation_ms = (uint32_t)(get_number(L, "probation", 0) * 1000);
-    o->probation_rate = get_number(L, "probation_rate", o->probation_rate * 100) / 100;
+    o->name = args_string(L, "name", o->name);
+    o->log_format = args_string(L, "log", o->log_format);
+    o->log_level = args_string(L, "level", o->log_level);
+    o->handler_budget_ms = (uint32_t)args_number(L, "budget", o->handler_budget_ms);
+    o->load_budget_ms = (uint32_t)args_number(L, "load_budget", o->load_budget_ms);
+    o->memory_cap = (size_t)(args_number(L, "memory", (double)o->memory_cap / 1048576) * 1048576);
+    o->drain_ms = (uint32_t)(args_number(L, "drain", o->drain_ms / 1000.0) * 1000);
+    o->retire_ms = (uint32_t)(args_number(L, "retire", o->retire_ms / 1000.0) * 1000);
+    o->state_cap = (size_t)(args_number(L, "state", (double)o->state_cap / 1048576) * 1048576);
+    o->watch = args_flag(L, "watch");
+    o->probation_ms = (uint32_t)(args_number(L, "probation", 0) * 1000);
+    o->probation_rate = args_number(L, "probation_rate", o->probation_rate * 100) / 100;
 }
 
 /* The default path may be taken, by a process of the same name: that is no reason not to run. */
 static md_runtime *create(lua_State *L, md_options *o, md_error *e)
 {
     char path[CONTROL_PATH_SIZE];
-    const char *wanted = get_string(L, "control", NULL);
+    const char *wanted = args_string(L, "control", NULL);
     if (wanted != NULL && strcmp(wanted, "none") != 0)
         o->control = wanted;
     else if (wanted == NULL && control_path(o->name, path, sizeof path) == 0 &&
@@ -170,7 +146,7 @@ static int run(lua_State *L)
 {
     dev_server server = {0};
     error e = {0};
-    const char *file = get_string(L, "file", "");
+    const char *file = args_string(L, "file", "");
     if (access(file, R_OK) != 0) {
         fprintf(stderr, "moondog: cannot read the script %s: %s\n", file, strerror(errno));
         return EXIT_FAILED;
@@ -179,7 +155,7 @@ static int run(lua_State *L)
         fprintf(stderr, "moondog: cannot start a thread: look at the limit of tasks (ulimit -u)\n");
         return EXIT_FAILED;
     }
-    if (get_flag(L, "dev") && dev_server_start(&server, NULL, &e) != 0) {
+    if (args_flag(L, "dev") && dev_server_start(&server, NULL, &e) != 0) {
         fprintf(stderr, "moondog: %s\n", e.message);
         return EXIT_FAILED;
     }
@@ -198,77 +174,13 @@ static int check(lua_State *L)
     md_runtime *rt = md_create(&o, &e);
     if (rt == NULL)
         return complain(&e);
-    int failed = md_check(rt, get_string(L, "file", ""), get_flag(L, "json"), &report, &e);
+    int failed = md_check(rt, args_string(L, "file", ""), args_flag(L, "json"), &report, &e);
     md_free(rt);
     if (report == NULL)
         return complain(&e);
-    printf("%s%s", report, get_flag(L, "json") ? "\n" : "");
+    printf("%s%s", report, args_flag(L, "json") ? "\n" : "");
     free(report);
     return failed == 0 ? EXIT_DONE : EXIT_FAILED;
-}
-
-/* ---- commands that ask a running process ---- */
-
-#define ASK_MS 10000
-#define ASK_RELOAD_MS 120000 /* one that is under way comes first */
-
-static int complain_error(const error *e)
-{
-    fprintf(stderr, "moondog: %s\n", e->message);
-    return EXIT_FAILED;
-}
-
-static int print_answer(lua_State *L, const char *verb, const json_t *result)
-{
-    char *json = json_dumps(result, JSON_COMPACT | JSON_REAL_PRECISION(9));
-    if (json == NULL)
-        return EXIT_FAILED;
-    int failed = 0;
-    if (get_flag(L, "json")) {
-        printf("%s\n", json);
-    } else {
-        lua_getglobal(L, "require");
-        lua_pushliteral(L, "moondog.cli_answers");
-        failed = lua_pcall(L, 1, 1, 0);
-        if (failed == 0) {
-            lua_getfield(L, -1, "render");
-            lua_pushstring(L, verb);
-            lua_pushstring(L, json);
-            failed = lua_pcall(L, 2, 1, 0);
-        }
-        fprintf(failed == 0 ? stdout : stderr, "%s%s", lua_tostring(L, -1),
-                failed == 0 ? "" : "\n");
-    }
-    free(json);
-    return failed == 0 ? EXIT_DONE : EXIT_FAILED;
-}
-
-static int print_refusal(const json_t *e)
-{
-    const char *traceback = json_string_value(json_object_get(e, "traceback"));
-    fprintf(stderr, "moondog: %s\n", json_string_value(json_object_get(e, "message")));
-    if (traceback != NULL)
-        fprintf(stderr, "%s\n", traceback);
-    return EXIT_FAILED;
-}
-
-static int ask(lua_State *L, const char *verb)
-{
-    char path[CONTROL_PATH_SIZE];
-    error e = {0};
-    if (client_find(get_string(L, "control", NULL), get_string(L, "process", NULL), path,
-                    sizeof path, &e) != 0)
-        return complain_error(&e);
-    json_t *args = json_pack("{s:b}", "previous", get_flag(L, "previous"));
-    json_t *answer =
-        client_ask(path, verb, args, strcmp(verb, "reload") == 0 ? ASK_RELOAD_MS : ASK_MS, &e);
-    if (answer == NULL)
-        return complain_error(&e);
-    int code = json_is_true(json_object_get(answer, "ok"))
-                   ? print_answer(L, verb, json_object_get(answer, "result"))
-                   : print_refusal(json_object_get(answer, "error"));
-    json_decref(answer);
-    return code;
 }
 
 /* ---- the process ---- */
@@ -327,11 +239,15 @@ int main(int argc, char **argv)
         const char *text = lua_tostring(L, 3);
         fprintf(code == EXIT_DONE ? stdout : stderr, "%s", text != NULL ? text : "");
     } else {
-        const char *command = get_string(L, "command", "");
+        const char *command = args_string(L, "command", "");
         if (strcmp(command, "run") == 0)
             code = run(L);
         else if (strcmp(command, "check") == 0)
             code = check(L);
+        else if (strcmp(command, "attach") == 0)
+            code = console_attach(L);
+        else if (strcmp(command, "repl") == 0)
+            code = console_repl(L);
         else
             code = ask(L, command);
         code = finish_output(code);

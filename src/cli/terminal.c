@@ -86,7 +86,7 @@ static bool wait_for_input(terminal *t)
         tty_woken();
         return true;
     }
-    if (polled[2].revents != 0 && !t->callbacks.ready(t->closure)) {
+    if (polled[2].revents != 0 && t->callbacks.ready != NULL && !t->callbacks.ready(t->closure)) {
         if (t->editing)
             display_leave(t, "");
         return stop(t, TERMINAL_LEFT);

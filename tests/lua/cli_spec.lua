@@ -130,7 +130,8 @@ describe("--help", function()
         assert.matches("%f[^\n%z]" .. title .. "\n", page)
       end
       for _, option in ipairs(command.options) do
-        assert.matches("\n       " .. option.flag .. (option.value and " " .. option.value or ""), page, 1, true)
+        local flag = (option.short and option.short .. ", " or "") .. option.flag
+        assert.matches("\n       " .. flag .. (option.value and " " .. option.value or ""), page, 1, true)
       end
     end
   end)

@@ -1,5 +1,6 @@
 -- The control socket and the commands that use it: reload, status, stop.
 local cjson = require "cjson"
+local control = require "support.control"
 local moondog = require "support.moondog"
 local nats_server = require "support.nats_server"
 local run = require "support.run"
@@ -27,42 +28,6 @@ local function command(code, ...)
   return p:text("stdout"), p:text("stderr")
 end
 
-local function socket_path(name)
-  return run.folder() .. "/moondog/" .. name .. ".sock"
-end
-
--- A client of our own, for what no command sends.
-local function client(path)
-  local self = { socket = uv.new_pipe(), frames = {}, bytes = "" }
-  local connected
-  self.socket:connect(path, run.callback(function(err) connected = err or true end))
-  run.wait_until(function() return connected end, 5, "a connection to the control socket")
-  assert.is_true(connected)
-  self.socket:read_start(run.callback(function(err, chunk)
-    if not chunk then
-      self.closed = err or "EOF"
-      return
-    end
-    self.bytes = self.bytes .. chunk
-    while #self.bytes >= 4 do
-      local a, b, c, d = self.bytes:byte(1, 4)
-      local length = ((a * 256 + b) * 256 + c) * 256 + d
-      if #self.bytes < 4 + length then return end
-      table.insert(self.frames, cjson.decode(self.bytes:sub(5, 4 + length)))
-      self.bytes = self.bytes:sub(5 + length)
-    end
-  end))
-  function self.raw(bytes) self.socket:write(bytes) end
-  function self.send(text)
-    local n = #text
-    self.raw(string.char(0, math.floor(n / 65536) % 256, math.floor(n / 256) % 256, n % 256) .. text)
-  end
-  function self.answer(nth)
-    return run.wait_until(function() return self.frames[nth] end, 5, "answer " .. nth)
-  end
-  return self
-end
-
 describe("moondog reload", function()
   it("prints the new generation and what has changed", run.case(function()
     local dog, server = start()
@@ -73,7 +38,7 @@ describe("moondog reload", function()
     local witness = server:connect()
     assert.equals("two", witness:wait_answer("who", "", 5).data)
     assert.matches("generation 3", (command(0, "reload"))) -- the only one that runs
-    local result = cjson.decode((command(0, "reload", "--json", "--control", socket_path "gateway")))
+    local result = cjson.decode((command(0, "reload", "--json", "--control", control.path "gateway")))
     assert.equals(4, result.generation)
     assert.equals(2, result.subscriptions.kept)
   end))
@@ -174,14 +139,14 @@ describe("moondog stop", function()
     local dog = start()
     assert.matches("drains and ends", (command(0, "stop", "gateway")))
     dog:wait_exit(0, 5)
-    assert.is_nil(uv.fs_stat(socket_path "gateway"))
+    assert.is_nil(uv.fs_stat(control.path "gateway"))
   end))
 end)
 
 describe("the control socket", function()
   it("is for its user alone, and goes with its process", run.case(function()
     start()
-    local status = uv.fs_stat(socket_path "gateway")
+    local status = uv.fs_stat(control.path "gateway")
     assert.equals("socket", status.type)
     assert.equals(tonumber("600", 8), status.mode % 512)
     assert.equals(tonumber("700", 8), uv.fs_stat(run.folder() .. "/moondog").mode % 512)
@@ -191,14 +156,14 @@ describe("the control socket", function()
     local first = start()
     first:signal("sigkill")
     first.process:wait_exit(5)
-    assert.equals("socket", uv.fs_stat(socket_path "gateway").type)
+    assert.equals("socket", uv.fs_stat(control.path "gateway").type)
     start()
     assert.matches("^gateway", (command(0, "status", "gateway")))
   end))
 
   it("that is in use is an error when it was asked for, and otherwise left out", run.case(function()
     local dog, server = start()
-    local _, err = command(1, "run", dog.script_path, "--control", socket_path "gateway")
+    local _, err = command(1, "run", dog.script_path, "--control", control.path "gateway")
     assert.matches("is in use", err)
     local second = moondog.run(BASE, { URL = server.url, WHO = "two" }, { args = { "--name", "gateway" } })
     second:wait_log("^connected$")
@@ -215,13 +180,13 @@ describe("the control socket", function()
     local dog = start()
     local clients = {}
     for i = 1, 50 do
-      clients[i] = client(socket_path "gateway")
-      clients[i].send(('{"id":"s%d","verb":"status"}'):format(i))
-      clients[i].send('{"id":2,"verb":"reload"}')
-      clients[i].send('{"id":3,"verb":"fly"}')
+      clients[i] = control.connect(control.path "gateway")
+      clients[i]:send(('{"id":"s%d","verb":"status"}'):format(i))
+      clients[i]:send('{"id":2,"verb":"reload"}')
+      clients[i]:send('{"id":3,"verb":"fly"}')
     end
     for i, one in ipairs(clients) do
-      one.answer(3)
+      one:frame(3)
       local by_id = {}
       for _, frame in ipairs(one.frames) do by_id[tostring(frame.id)] = frame end
       assert.is_true(by_id["s" .. i].ok)
@@ -229,12 +194,12 @@ describe("the control socket", function()
       assert.equals("unknown_verb", by_id["3"].error.code)
     end
     assert.is_true(#dog:find_logs("^script reloaded$") <= 50)
-    local slow = client(socket_path "gateway")
+    local slow = control.connect(control.path "gateway")
     for piece in ("\0\0\0\27" .. '{"id":1,"verb":"status"  }\n'):gmatch(".") do
-      slow.raw(piece)
+      slow:raw(piece)
       run.pause(0.001)
     end
-    assert.is_true(slow.answer(1).ok)
+    assert.is_true(slow:frame(1).ok)
   end))
 
   for what, case in pairs {
@@ -244,9 +209,9 @@ describe("the control socket", function()
   } do
     it("answers " .. what .. " with an error and closes", run.case(function()
       local dog = start()
-      local one = client(socket_path "gateway")
-      one.raw(case[1])
-      assert.equals(case[2], one.answer(1).error.code)
+      local one = control.connect(control.path "gateway")
+      one:raw(case[1])
+      assert.equals(case[2], one:frame(1).error.code)
       run.wait_until(function() return one.closed end, 5, "the end")
       assert.is_true(dog:running())
       assert.matches("^gateway", (command(0, "status")))
@@ -255,11 +220,11 @@ describe("the control socket", function()
 
   it("does not wait for clients that do not read, or that leave", run.case(function()
     local dog, server = start()
-    local deaf = client(socket_path "gateway")
+    local deaf = control.connect(control.path "gateway")
     deaf.socket:read_stop()
-    for i = 1, 20000 do deaf.send(('{"id":%d,"verb":"status"}'):format(i)) end
-    local gone = client(socket_path "gateway")
-    gone.send('{"id":1,"verb":"reload"}')
+    for i = 1, 20000 do deaf:send(('{"id":%d,"verb":"status"}'):format(i)) end
+    local gone = control.connect(control.path "gateway")
+    gone:send('{"id":1,"verb":"reload"}')
     gone.socket:close()
     dog:wait_log("^script reloaded$", 5)
     assert.equals("one", server:connect():wait_answer("who", "", 5).data)

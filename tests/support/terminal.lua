@@ -28,25 +28,27 @@ end
 
 -- Runs a tmux command and returns what it prints; nil and that when it fails.
 local function try(self, ...)
-  local pipe = uv.new_pipe(false)
-  local out, code, closed = {}, nil, false
+  local pipes = { uv.new_pipe(false), uv.new_pipe(false) }
+  local out, open, code = {}, #pipes, nil
   local handle
   handle = assert(uv.spawn(self.tmux, {
     args = { "-u", "-S", self.socket, ... },
-    stdio = { nil, pipe, pipe },
+    stdio = { nil, pipes[1], pipes[2] },
   }, function(status)
     code = status
     handle:close()
   end))
-  pipe:read_start(function(_, chunk)
-    if chunk then
-      out[#out + 1] = chunk
-    else
-      closed = true
-      pipe:close()
-    end
-  end)
-  run.wait_until(function() return code and closed end, COMMAND_SECONDS, "an answer of tmux")
+  for _, pipe in ipairs(pipes) do
+    pipe:read_start(function(_, chunk)
+      if chunk then
+        out[#out + 1] = chunk
+      else
+        open = open - 1
+        pipe:close()
+      end
+    end)
+  end
+  run.wait_until(function() return code and open == 0 end, COMMAND_SECONDS, "an answer of tmux")
   local text = table.concat(out)
   if code ~= 0 then
     return nil, text
@@ -222,14 +224,28 @@ function M:wait_cursor(column, row, deadline)
   end)
 end
 
--- Waits for the program's end; returns its exit code and the signal (0: none).
+-- The wait status of a process that has ended and that nobody has waited for, or nil.
+local function zombie_status(pid)
+  local file = io.open(("/proc/%d/stat"):format(pid))
+  local text = file and file:read("*a") or ""
+  if file then
+    file:close()
+  end
+  local state, status = text:match("%) (%u).* (%d+)\n$")
+  return state == "Z" and tonumber(status) or nil
+end
+
+-- Waits for the program's end; returns its exit code and the signal (0: none). tmux may miss that
+-- its child has ended: then it is seen here.
 function M:wait_exit(deadline)
   local code, signal
   run.wait_until(function()
-    local dead
-    dead, code, signal = self:display(
-      "#{pane_dead},#{pane_dead_status},#{pane_dead_signal}"):match("^(%d),(%d*),(%d*)$")
-    return dead == "1"
+    code, signal = self:display("#{pane_dead_status},#{pane_dead_signal}"):match("^(%d*),(%d*)$")
+    local status = zombie_status(self.pid)
+    if status then
+      code, signal = math.floor(status / 256), status % 128
+    end
+    return code .. signal ~= ""
   end, deadline or 10, "the end of " .. self.name)
   return tonumber(code), tonumber(signal) or 0
 end

@@ -1,0 +1,94 @@
+-- What messages notice of a command that never ends at a console: scripts/bench console.
+package.path = assert(os.getenv("MOONDOG_ROOT")) .. "/tests/?.lua;" .. package.path
+
+local control = require "support.control"
+local moondog = require "support.moondog"
+local nats_server = require "support.nats_server"
+local run = require "support.run"
+
+local RATE = 20000 -- messages a second
+local PHASE_SECONDS = 3
+local ROUNDS = 6
+
+local SCRIPT = [[
+local moondog = require "moondog"
+local c = moondog.connect { name = "gateway", servers = { $URL } }
+local STEP = 1e-5 -- of a bucket, in seconds
+local counts, total = {}, 0
+c:subscribe("flow", function(msg)
+  local bucket = math.floor((moondog.now() - tonumber(msg.data)) / STEP)
+  counts[bucket] = (counts[bucket] or 0) + 1
+  total = total + 1
+end)
+c:subscribe("latency", function(msg)
+  local out, seen = {}, 0
+  local buckets = {}
+  for bucket in pairs(counts) do buckets[#buckets + 1] = bucket end
+  table.sort(buckets)
+  for _, part in ipairs { 0.5, 0.99, 0.999 } do
+    seen = 0
+    for _, bucket in ipairs(buckets) do
+      seen = seen + counts[bucket]
+      if seen >= part * total then
+        out[#out + 1] = ("%.3f"):format((bucket + 1) * STEP * 1000)
+        break
+      end
+    end
+  end
+  out[#out + 1] = tostring(total)
+  counts, total = {}, 0
+  msg:respond(table.concat(out, " "))
+end)
+]]
+
+local function flow(witness, seconds)
+  local begun, sent = run.now(), 0
+  while run.now() - begun < seconds do
+    local wanted = (run.now() - begun) * RATE
+    local out = {}
+    while sent < wanted do
+      sent = sent + 1
+      local data = ("%.6f"):format(run.now())
+      out[#out + 1] = ("PUB flow %d\r\n%s\r\n"):format(#data, data)
+    end
+    witness:send(table.concat(out))
+    run.pause(0.001)
+  end
+  witness:flush(10)
+end
+
+-- p50, p99, p99.9 in milliseconds
+local function measure(witness)
+  flow(witness, PHASE_SECONDS)
+  local text = witness:wait_answer("latency", "", 10).data
+  local list = {}
+  for number in text:gmatch("%S+") do list[#list + 1] = tonumber(number) end
+  return list
+end
+
+local function median(list)
+  table.sort(list)
+  return list[math.ceil(#list / 2)]
+end
+
+run.case(function()
+  local server = nats_server.start()
+  local dog = moondog.run(SCRIPT, { URL = server.url }, { args = { "--name", "gateway" } })
+  dog:wait_log("^connected$")
+  local witness = server:connect()
+  local console = control.connect(control.path "gateway")
+  measure(witness)
+  local ratios = {}
+  print("latency in ms    p50    p99  p99.9")
+  for _ = 1, ROUNDS do
+    local without = measure(witness)
+    local id = console:begin("eval", { code = "while true do end" })
+    local with = measure(witness)
+    assert(console:ask("cancel", { id = id }).result.cancelled)
+    assert(console:answer(id).error.code == "cancelled")
+    print(("without     %8.3f %6.3f %6.3f   %d messages"):format(unpack(without)))
+    print(("with        %8.3f %6.3f %6.3f   %d messages"):format(unpack(with)))
+    ratios[#ratios + 1] = with[2] / without[2]
+  end
+  print(("p99 with the command, as a multiple of p99 without: %.2f (median of %d)"):format(median(ratios), ROUNDS))
+end, { deadline = 120 })()
