@@ -174,6 +174,14 @@ static json_t *wall_time(int64_t ms)
     return json_string(text);
 }
 
+static json_t *describe_latency(const latency *l)
+{
+    if (l->total == 0)
+        return json_null();
+    return json_pack("{s:f, s:f, s:I}", "p50", latency_quantile(l, 0.5), "p99",
+                     latency_quantile(l, 0.99), "samples", (json_int_t)l->total);
+}
+
 static json_t *describe_handler(const struct handler *h)
 {
     subscription_state state = {0};
@@ -186,23 +194,38 @@ static json_t *describe_handler(const struct handler *h)
                   "dropped", (json_int_t)state.dropped, "queued", (json_int_t)state.queued);
     if (h->queue != NULL)
         json_object_set_new(one, "queue", report_text(h->queue));
+    json_object_set_new(one, "latency", describe_latency(&h->latency));
     return one;
 }
 
-static json_t *describe_connection(const struct binding *b)
+/* Those of all connections together are as many as fit into an answer; `left` is how many that
+ * still are. */
+static json_t *describe_handlers(const struct binding *b, unsigned *left)
+{
+    json_t *list = json_array();
+    for (const struct handler *h = b->handlers; h != NULL && *left > 0; h = h->next, (*left)--)
+        json_array_append_new(list, describe_handler(h));
+    return reversed(list);
+}
+
+static json_t *describe_connection(const struct binding *b, unsigned *subscriptions_left)
 {
     connection_state s = {.state = WATCHDOG_STOPPED, .outage = -1, .server = ""};
     if (b->connection != NULL)
         connection_get_state(b->connection, &s);
-    json_t *one = json_pack(
-        "{s:o, s:s, s:b, s:b, s:o, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "name",
-        report_text(b->name), "state", watchdog_state_name(s.state), "ready", s.ready, "required",
-        b->options.required, "server", report_text(s.server), "links", (json_int_t)s.links,
-        "attempt", (json_int_t)s.attempt, "reason", watchdog_reason_name(s.reason), "in_msgs",
-        (json_int_t)s.in_messages, "in_bytes", (json_int_t)s.in_bytes, "out_msgs",
-        (json_int_t)s.out_messages, "out_bytes", (json_int_t)s.out_bytes, "pending_bytes",
-        (json_int_t)s.pending_bytes, "pending_dropped", (json_int_t)s.pending_dropped, "dropped",
-        (json_int_t)s.dropped, "hanging_links", (json_int_t)s.hanging);
+    json_t *one =
+        json_pack("{s:o, s:s, s:b, s:b, s:o, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, "
+                  "s:I, s:I, s:I}",
+                  "name", report_text(b->name), "state", watchdog_state_name(s.state), "ready",
+                  s.ready, "required", b->options.required, "server", report_text(s.server),
+                  "links", (json_int_t)s.links, "dials", (json_int_t)s.dials, "dials_failed",
+                  (json_int_t)s.dials_failed, "attempt", (json_int_t)s.attempt, "reason",
+                  watchdog_reason_name(s.reason), "in_msgs", (json_int_t)s.in_messages, "in_bytes",
+                  (json_int_t)s.in_bytes, "out_msgs", (json_int_t)s.out_messages, "out_bytes",
+                  (json_int_t)s.out_bytes, "pending_bytes", (json_int_t)s.pending_bytes,
+                  "pending_dropped", (json_int_t)s.pending_dropped, "dropped",
+                  (json_int_t)s.dropped, "hanging_links", (json_int_t)s.hanging);
+    json_object_set_new(one, "subscriptions_total", json_integer((json_int_t)s.subscriptions));
     json_object_set_new(one, "outage", s.outage >= 0 ? json_real(s.outage) : json_null());
     if (s.error.code[0] != '\0')
         json_object_set_new(one, "error",
@@ -216,10 +239,7 @@ static json_t *describe_connection(const struct binding *b)
                                       "attempt", (json_int_t)s.attempt, "error",
                                       report_text(s.error.message)));
     }
-    json_t *subscriptions = json_array();
-    for (const struct handler *h = b->handlers; h != NULL; h = h->next)
-        json_array_append_new(subscriptions, describe_handler(h));
-    json_object_set_new(one, "subscriptions", reversed(subscriptions));
+    json_object_set_new(one, "subscriptions", describe_handlers(b, subscriptions_left));
     return one;
 }
 
@@ -230,12 +250,12 @@ static json_t *describe_generation(const struct generation *g)
     json_t *files = json_array();
     for (size_t i = 0; i < g->sources->count; i++)
         json_array_append_new(files, report_text(g->sources->files[i].path));
-    return json_pack("{s:I, s:o, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I}", "number",
+    return json_pack("{s:I, s:o, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I}", "number",
                      (json_int_t)g->number, "path", report_text(g->path), "hash", hash, "files",
                      files, "loaded_at", wall_time(g->loaded_at), "memory", (json_int_t)g->memory,
-                     "handled", (json_int_t)g->handled, "errors", (json_int_t)g->errors, "waiting",
-                     (json_int_t)g->parked_count, "memory_refusals",
-                     (json_int_t)g->memory_refusals);
+                     "memory_peak", (json_int_t)g->memory_peak, "handled", (json_int_t)g->handled,
+                     "errors", (json_int_t)g->errors, "waiting", (json_int_t)g->parked_count,
+                     "memory_refusals", (json_int_t)g->memory_refusals);
 }
 
 static json_t *describe_reloads(const struct reloads *r)
@@ -279,8 +299,9 @@ json_t *report_status(md_runtime *rt)
     if (rt->generation != NULL) {
         json_object_set_new(status, "generation", describe_generation(rt->generation));
         json_t *connections = json_array();
+        unsigned left = REPORT_SUBSCRIPTIONS_MAX;
         for (const struct binding *b = rt->generation->bindings; b != NULL; b = b->next)
-            json_array_append_new(connections, describe_connection(b));
+            json_array_append_new(connections, describe_connection(b, &left));
         json_object_set_new(status, "connections", connections);
     }
     json_object_set_new(status, "reloads", describe_reloads(&rt->reloads));

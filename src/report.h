@@ -23,6 +23,10 @@ json_t *report_failures(const struct failures *all);
 /* What a reload did. A new object; NULL when out of memory. */
 json_t *report_reload(const md_reload_result *result);
 
+/* Subscriptions that are described, of all connections together: the last ones that were made.
+ * Each connection says how many it has. */
+#define REPORT_SUBSCRIPTIONS_MAX 1000u
+
 /* The state of the runtime: its generation, what retires, its connections with their subscriptions.
  * A new object; NULL when out of memory. */
 json_t *report_status(md_runtime *rt);

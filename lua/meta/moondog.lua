@@ -246,7 +246,8 @@ function subscription:unsubscribe() end
 ---What has arrived is still handled.
 ---@return true
 function subscription:drain() end
----@return table stats subject, queue, active, handled, errors, overruns, dropped, queued
+---@return table stats subject, queue, active, handled, errors, overruns, dropped, queued,
+---  latency_p50, latency_p99 (seconds, of the recent past; nil before the first message)
 function subscription:stats() end
 
 ---Valid until its handler ends.

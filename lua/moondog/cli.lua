@@ -97,8 +97,9 @@ local function build(argparse, env)
     add_help(parser, command)
     for _, option in ipairs(command.options) do add_option(parser, option) end
     for _, argument in ipairs(command.arguments) do
-      parser:argument(argument.name):target(argument.key):description(argument.text)
+      local a = parser:argument(argument.name):target(argument.key):description(argument.text)
         :convert(argument.convert or function(s) return s end):args(argument.optional and "?" or 1)
+      if argument.choices then a:choices(argument.choices) end
     end
   end
   function root.error(current, message)
@@ -134,6 +135,12 @@ local function result_of(parsed)
   return result
 end
 
+--- Commands that are nothing but a text.
+local printed = {
+  completion = function(parsed) return M.completion(parsed.shell) end,
+  man = function(_, env) return M.man(env) end,
+}
+
 --- Parses the arguments (without the program's name). Returns a table: `command`, the command's
 --- arguments and options by key (`load_budget` for --load-budget), with defaults filled in. When
 --- there is nothing to run: nil, the exit code, and the text to print, which ends in a newline and
@@ -148,6 +155,7 @@ function M.parse(argv, env)
   if not argparse then return nil, FAILED, missing end
   local parser = build(argparse, env or {})
   local done, parsed = pcall(parser.parse, parser, argv)
+  if done and printed[parsed.command] then return nil, OK, printed[parsed.command](parsed, env) end
   if done then return result_of(parsed) end
   if type(parsed) ~= "table" then error(parsed, 0) end -- a mistake in here, not on the command line
   return nil, parsed.code, parsed.message

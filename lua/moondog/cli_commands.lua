@@ -9,6 +9,7 @@
 ---@field key string its key in what parse returns
 ---@field text string
 ---@field convert? fun(text: string): any, string? returns nil and the problem when it is refused
+---@field choices? string[]
 ---@field optional? boolean
 
 ---@class moondog.cli.Option
@@ -338,6 +339,36 @@ local log = {
 }
 
 ---@type moondog.cli.Command
+local top = {
+  name = "top",
+  summary = "watch a running process at work",
+  description = {
+    "Shows, again and again, what the process NAME does: its generation and memory; each connection with its "
+      .. "state, how long it has been down, the links that were made and why, what comes and goes in a second; "
+      .. "each subscription with its messages a second, how long its handler takes (half of the calls are at "
+      .. "most p50, 99 of 100 at most p99, waits included, lately), its errors, and what is queued. A process "
+      .. "lists 1,000 subscriptions at most, the last ones that were made.",
+    "On a terminal: `q` quits, `s` changes the order, arrows and page keys scroll. When the process ends, that "
+      .. "is said, and the view goes on when it is back. Otherwise one view is printed after one interval.",
+  },
+  arguments = { PROCESS },
+  options = {
+    { flag = "--interval", value = "SECONDS", convert = seconds("--interval", 3600), default = 1,
+      text = "The time between two views, in seconds." },
+    { flag = "--count", value = "N", convert = whole("--count", "views", 1, 1000000000),
+      text = "End after N views. Default: 1, and without an end on a terminal." },
+    CONTROL,
+    { flag = "--json", text = "Print each view as one JSON object: the status, with rates." },
+  },
+  environment = { { "NO_COLOR", "When set and not empty, no colours on a terminal." } },
+  files = M.files, exits = ASKED,
+  examples = {
+    { "moondog top gateway", "Watch the gateway." },
+    { "moondog top --json --count 60 gateway > minute.jsonl", "Record a minute." },
+  },
+}
+
+---@type moondog.cli.Command
 local attach = {
   name = "attach",
   summary = "open a console in a running process",
@@ -416,7 +447,33 @@ local stop = {
   examples = { { "moondog stop gateway", "End the gateway." } },
 }
 
+---@type moondog.cli.Command
+local completion = {
+  name = "completion",
+  summary = "print what completes this command line in a shell",
+  description = {
+    "Prints a script for SHELL that completes commands and options. Where moondog is installed, it is in place "
+      .. "already.",
+  },
+  arguments = {
+    { name = "SHELL", key = "shell", choices = { "bash", "zsh", "fish" }, text = "One of bash, zsh, fish." },
+  },
+  options = {}, environment = {}, files = {},
+  exits = { { "0", "Done." }, { "2", "Usage: another shell." } },
+  examples = { { "source <(moondog completion bash)", "For this shell, now." } },
+}
+
+---@type moondog.cli.Command
+local man = {
+  name = "man",
+  summary = "print the manual page",
+  description = { "Prints moondog(1), which has all that `--help` says, as roff." },
+  arguments = {}, options = {}, environment = {}, files = {},
+  exits = { { "0", "Done." } },
+  examples = { { "moondog man | man -l -", "Read it where it is not installed." } },
+}
+
 ---@type moondog.cli.Command[] in the order in which help shows them
-M.commands = { run, check, reload, status, eval, log, attach, repl, stop }
+M.commands = { run, check, reload, status, eval, log, top, attach, repl, stop, completion, man }
 
 return M

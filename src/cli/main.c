@@ -19,6 +19,7 @@
 #include "cli/console.h"
 #include "cli/dev_server.h"
 #include "cli/signals.h"
+#include "cli/top.h"
 #include "control/path.h"
 #include "link/link.h"
 #include "moondog.h"
@@ -248,6 +249,8 @@ int main(int argc, char **argv)
             code = console_attach(L);
         else if (strcmp(command, "repl") == 0)
             code = console_repl(L);
+        else if (strcmp(command, "top") == 0)
+            code = top(L);
         else
             code = ask(L, command);
         code = finish_output(code);

@@ -103,7 +103,7 @@ static int subscription_stats_lua(lua_State *L)
     subscription_state state = {0};
     if (h->subscription != NULL)
         subscription_get_state(h->subscription, &state);
-    lua_createtable(L, 0, 8);
+    lua_createtable(L, 0, 10);
     api_set_string(L, "subject", h->subject);
     if (h->queue != NULL)
         api_set_string(L, "queue", h->queue);
@@ -113,6 +113,10 @@ static int subscription_stats_lua(lua_State *L)
     api_set_number(L, "overruns", (double)h->callback.overruns);
     api_set_number(L, "dropped", (double)state.dropped);
     api_set_number(L, "queued", (double)state.queued);
+    if (h->latency.total > 0) {
+        api_set_number(L, "latency_p50", latency_quantile(&h->latency, 0.5));
+        api_set_number(L, "latency_p99", latency_quantile(&h->latency, 0.99));
+    }
     return 1;
 }
 

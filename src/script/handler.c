@@ -95,6 +95,10 @@ static void on_message(void *closure, struct subscription *s, natsMsg *msg)
     g->handled++;
     t->finished = on_task_finished;
     t->finished_closure = h;
+    if (latency_wants(&h->latency, &g->random)) {
+        t->latency = &h->latency;
+        t->begun = uv_hrtime();
+    }
     task_start(t, 1);
 }
 

@@ -8,6 +8,7 @@
 
 #include "conn/subscription.h"
 #include "script/generation.h"
+#include "script/latency.h"
 #include "script/message.h"
 
 struct binding;
@@ -19,6 +20,7 @@ struct handler {
     struct binding *binding;
     struct handler *next, **back; /* in binding->handlers until it ended */
     struct callback callback;
+    latency latency; /* of its calls, with what they wait for */
     struct message_slot slot;
     struct subscription *subscription; /* NULL: not committed, or ended */
     struct subscription *successor;    /* the same on binding->successor */

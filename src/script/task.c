@@ -130,6 +130,10 @@ static void task_end(struct task *t, bool reusable)
         message_release(t->message);
         t->message = NULL;
     }
+    if (t->latency != NULL) {
+        latency_add(t->latency, uv_hrtime() - t->begun);
+        t->latency = NULL;
+    }
     t->callback = NULL;
     t->finished = NULL;
     t->failed = NULL;

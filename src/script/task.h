@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "script/generation.h"
+#include "script/latency.h"
 
 struct binding;
 struct message;
@@ -41,6 +42,8 @@ struct task {
     bool sliced;             /* it runs in slices: script/slice.h */
     bool preempted;          /* and waits for the next one */
     struct message *message; /* that it handles: valid until it is over */
+    latency *latency;        /* where to note how long it took; NULL: that is not measured */
+    uint64_t begun;          /* ns; with `latency` */
     struct binding *binding; /* of what it waits for */
     uv_timer_t timer;
     bool has_timer;
