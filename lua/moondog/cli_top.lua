@@ -148,10 +148,9 @@ local FIRST_MIN = 16
 
 --- The columns that there is room for, and the width of the first one.
 local function choose(columns, width)
-  local chosen, left = { unpack(columns) }, 0
+  local chosen = { unpack(columns) }
   while true do
-    left = width
-    local drop
+    local left, drop = width, nil
     for i = 2, #chosen do
       left = left - chosen[i][2] - 1
       if chosen[i][4] and (not drop or chosen[i][4] < chosen[drop][4]) then drop = i end
