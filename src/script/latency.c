@@ -2,16 +2,24 @@
 #include "script/latency.h"
 
 #define ALL_UNTIL 1024u /* events are measured, each of them */
+#define EVERY 8u        /* after them, one of so many */
 #define STEPS 4u        /* buckets an octave */
 
 bool latency_wants(latency *l, uint64_t *random)
 {
-    if (l->seen++ < ALL_UNTIL)
+    if (l->skip > 0) {
+        l->skip--;
+        return false;
+    }
+    if (l->seen < ALL_UNTIL) {
+        l->seen++;
         return true;
+    }
     *random ^= *random << 13;
     *random ^= *random >> 7;
     *random ^= *random << 17;
-    return (*random >> 32 & 7u) == 0;
+    l->skip = (uint16_t)((*random >> 32) % (2 * EVERY - 1)); /* EVERY - 1 on average */
+    return true;
 }
 
 /* Its octave above a microsecond, and the quarter within it. */

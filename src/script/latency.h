@@ -14,7 +14,8 @@
 typedef struct {
     uint16_t counts[LATENCY_BUCKETS];
     uint32_t total; /* of the counts */
-    uint32_t seen;  /* events, sampled or not; wraps */
+    uint16_t seen;  /* events, at the beginning */
+    uint16_t skip;  /* that are not measured now */
 } latency;
 
 /* Whether this event is to be measured: the first ones all, later one of eight, at random, so that
