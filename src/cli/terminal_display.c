@@ -47,13 +47,15 @@ void display_write(const char *text)
     fflush(stdout);
 }
 
+/* The first row by itself: what is erased from the first row of the window to its end, tmux keeps as
+ * scrolled away. */
 void display_erase(terminal *t)
 {
     int row = cursor_place(t).row;
     putchar('\r');
     if (row > 0)
         printf("\033[%dA", row);
-    display_write("\033[J");
+    display_write("\033[K\0337\033[B\033[J\0338");
 }
 
 void display_draw(terminal *t)

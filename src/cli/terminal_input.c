@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli/terminal_text.h"
@@ -11,7 +12,22 @@
 #define MARK_LENGTH 6
 static const char begin_mark[] = "\033[200~", end_mark[] = "\033[201~";
 
-#define TYPED_AHEAD_MAX 8 /* more bytes behind a TAB, and it was not a key */
+#define TYPED_AT_ONCE 8 /* bytes; more are a paste */
+#define PAUSE_MS 100    /* that a paste does not make */
+
+static long long now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
+}
+
+static void note_burst(terminal_input *in, size_t count)
+{
+    bool paused = in->waiting_since != 0 && now_ms() - in->waiting_since >= PAUSE_MS;
+    in->burst = count > TYPED_AT_ONCE || (in->burst && !paused);
+    in->waiting_since = 0;
+}
 
 void input_fill(terminal_input *in, int fd, bool empty_is_end)
 {
@@ -21,9 +37,10 @@ void input_fill(terminal_input *in, int fd, bool empty_is_end)
     if (in->to == sizeof in->bytes)
         return;
     ssize_t count = read(fd, in->bytes + in->to, sizeof in->bytes - in->to);
-    if (count > 0)
+    if (count > 0) {
         in->to += (size_t)count;
-    else if (count == 0)
+        note_burst(in, (size_t)count);
+    } else if (count == 0)
         in->over = empty_is_end;
     else if (errno != EINTR && errno != EAGAIN)
         in->over = true;
@@ -53,11 +70,13 @@ static void skip_marks(terminal_input *in)
 
 bool input_take(terminal_input *in, wchar_t *c)
 {
+    size_t used = 0;
     skip_marks(in);
-    if (in->from == in->to || (in->pasting && may_become(in, end_mark)))
-        return false;
-    size_t used = text_character(in->bytes + in->from, in->to - in->from, in->over, c);
+    if (!in->pasting || !may_become(in, end_mark))
+        used = text_character(in->bytes + in->from, in->to - in->from, in->over, c);
     in->from += used;
+    if (used == 0 && in->waiting_since == 0)
+        in->waiting_since = now_ms();
     if (used > 0 && in->pasting)
         *c = *c == '\r' ? L'\n' : *c == '\n' ? *c : text_escape_control(*c);
     return used > 0;
@@ -86,9 +105,7 @@ bool input_take_line(terminal_input *in, char **line, size_t *length)
 
 bool input_looks_pasted(const terminal_input *in)
 {
-    size_t waiting = in->to - in->from;
-    return in->pasting || waiting > TYPED_AHEAD_MAX ||
-           memchr(in->bytes + in->from, '\n', waiting) != NULL;
+    return in->pasting || in->burst;
 }
 
 bool input_is_empty(const terminal_input *in)

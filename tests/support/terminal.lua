@@ -68,7 +68,7 @@ local function start_server(self)
     args = { "-u", "-S", self.socket, "-f", "/dev/null", "-D" },
     env = { TMUX = false, TMUX_PANE = false, TMUX_TMPDIR = run.folder(), LC_ALL = "C.UTF-8" } }
   run.wait_until(function() return uv.fs_stat(self.socket) end, COMMAND_SECONDS, "tmux's socket")
-  for name, value in pairs { status = "off", ["remain-on-exit"] = "on", ["escape-time"] = "0",
+  for name, value in pairs { status = "off", ["remain-on-exit"] = "on", ["escape-time"] = "0", ["remain-on-exit-format"] = "",
     ["history-limit"] = "50000", ["default-terminal"] = "tmux-256color" } do
     command(self, "set-option", "-g", name, value)
   end
@@ -165,7 +165,8 @@ end
 
 -- The rows of the screen without the empty ones at the end.
 function M:screen()
-  return lines_of(command(self, "capture-pane", "-p", "-t", PANE))
+  self.seen = lines_of(command(self, "capture-pane", "-p", "-t", PANE))
+  return self.seen
 end
 
 -- The same with all that has scrolled away.
@@ -250,9 +251,9 @@ function M:wait_exit(deadline)
   return tonumber(code), tonumber(signal) or 0
 end
 
+-- What was last seen.
 function M:report()
-  local rows = try(self, "capture-pane", "-p", "-t", PANE)
-  return ("---- the terminal of %s\n%s"):format(self.name, rows or "it is gone")
+  return ("---- the terminal of %s\n%s"):format(self.name, table.concat(self.seen or {}, "\n"))
 end
 
 -- Ends the terminal and what runs in it; also done at the test's end.
