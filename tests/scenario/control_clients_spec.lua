@@ -99,6 +99,39 @@ describe("a client", function()
   end))
 end)
 
+describe("random frames", function()
+  it("end in answers, errors and closed clients, and nothing else", run.case(function()
+    local dog, server = start()
+    local state = 4711
+    local function random(n)
+      state = (state * 1103515245 + 12345) % 2 ^ 31
+      return math.floor(state / 2 ^ 31 * n) + 1
+    end
+    local pieces = { '{"id":', "1", '"x"', ',"verb":', '"status"', '"eval"', '"log"', '"tap"', '"watch"', '"cancel"',
+      '"complete"', '"errors"', ',"args":', "{", "}", '"code":', '"1+1"', '"while true do end"', '"text":', '"mo"',
+      '"subject":', '">"', '"a..b"', '"follow":true', '"recent":1e300', '"level":', '"debug"', "null", "[", "]", "-1",
+      "\255", "\0", '"\\u0000"', '{"id":7,"verb":"eval","args":{"code":"return 1"}}',
+      '{"id":8,"verb":"cancel","args":{"id":7}}', '{"id":9,"verb":"log","args":{"follow":true}}' }
+    for _ = 1, 300 do
+      local one = control.connect(control.path "gateway")
+      for _ = 1, random(6) do
+        local text = {}
+        for i = 1, random(12) do text[i] = pieces[random(#pieces)] end
+        one:send(table.concat(text))
+      end
+      if random(3) == 1 then one:raw(string.char(0, 0, random(4) - 1, random(256) - 1) .. "{") end
+      one:send('{"id":"last","verb":"status"}')
+      if random(2) == 1 then
+        run.wait_until(function() return one.closed or #one.frames > 0 end, 5, "an answer, or the end")
+      end
+      one.socket:close()
+    end
+    assert.is_true(dog:running())
+    assert.is_true(control.connect(control.path "gateway"):ask("status").ok)
+    assert.is_not_nil(server:connect():wait_answer("worst", "", 5))
+  end))
+end)
+
 -- Whether a process with this uid gets an answer from the socket.
 local function answered_as(uid, path)
   local text = [[
