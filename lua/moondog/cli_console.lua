@@ -9,6 +9,7 @@ local M = {}
 M.__index = M
 
 local COMPLETE_MS = 1000
+local FIRST_MS = 5000 -- for a process to say how it is
 local LEVELS = { debug = true, info = true, warn = true, error = true, off = true }
 -- What a process logs of a console's own commands says nothing new there.
 local OWN_RECORD = "console command"
@@ -359,7 +360,9 @@ end
 function M:run()
   if not self:send("watch") then return 1 end
   while not self.state do
-    if self.host.receive(-1) ~= "message" then return 1 end
+    local event = self.host.receive(FIRST_MS)
+    if event == "timeout" then self.host.complain("no answer in time: is its loop stuck?") end
+    if event ~= "message" then return 1 end
   end
   self:follow_log(self.host.terminal and self.level or "off")
   while not self.left do
