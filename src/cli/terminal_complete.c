@@ -172,7 +172,7 @@ unsigned char complete_on_tab(EditLine *el, wint_t key)
     terminal *t = NULL;
     el_wget(el, EL_CLIENTDATA, &t);
     const LineInfoW *line = el_wline(el);
-    if (input_looks_pasted(&t->input) || is_indentation(line))
+    if (input_is_text(&t->input) || is_indentation(line))
         return insert_tab(el);
     if (t->callbacks.complete == NULL)
         return CC_ERROR;

@@ -47,8 +47,8 @@ void display_write(const char *text)
     fflush(stdout);
 }
 
-/* The first row by itself: what is erased from the first row of the window to its end, tmux keeps as
- * scrolled away. */
+/* The first row by itself: what is erased from the first row of the window to its end, tmux keeps
+ * as scrolled away. */
 void display_erase(terminal *t)
 {
     int row = cursor_place(t).row;

@@ -4,30 +4,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli/terminal_text.h"
 
 #define MARK_LENGTH 6
+#define TYPED_AT_ONCE 256 /* bytes; more are a paste */
 static const char begin_mark[] = "\033[200~", end_mark[] = "\033[201~";
-
-#define TYPED_AT_ONCE 8 /* bytes; more are a paste */
-#define PAUSE_MS 100    /* that a paste does not make */
-
-static long long now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
-}
-
-static void note_burst(terminal_input *in, size_t count)
-{
-    bool paused = in->waiting_since != 0 && now_ms() - in->waiting_since >= PAUSE_MS;
-    in->burst = count > TYPED_AT_ONCE || (in->burst && !paused);
-    in->waiting_since = 0;
-}
 
 void input_fill(terminal_input *in, int fd, bool empty_is_end)
 {
@@ -37,10 +20,10 @@ void input_fill(terminal_input *in, int fd, bool empty_is_end)
     if (in->to == sizeof in->bytes)
         return;
     ssize_t count = read(fd, in->bytes + in->to, sizeof in->bytes - in->to);
-    if (count > 0) {
+    in->last_read = count > 0 ? (size_t)count : 0;
+    if (count > 0)
         in->to += (size_t)count;
-        note_burst(in, (size_t)count);
-    } else if (count == 0)
+    else if (count == 0)
         in->over = empty_is_end;
     else if (errno != EINTR && errno != EAGAIN)
         in->over = true;
@@ -75,8 +58,6 @@ bool input_take(terminal_input *in, wchar_t *c)
     if (!in->pasting || !may_become(in, end_mark))
         used = text_character(in->bytes + in->from, in->to - in->from, in->over, c);
     in->from += used;
-    if (used == 0 && in->waiting_since == 0)
-        in->waiting_since = now_ms();
     if (used > 0 && in->pasting)
         *c = *c == '\r' ? L'\n' : *c == '\n' ? *c : text_escape_control(*c);
     return used > 0;
@@ -103,14 +84,16 @@ bool input_take_line(terminal_input *in, char **line, size_t *length)
     return newline != NULL;
 }
 
-bool input_looks_pasted(const terminal_input *in)
-{
-    return in->pasting || in->burst;
-}
-
 bool input_is_empty(const terminal_input *in)
 {
     return in->from == in->to;
+}
+
+bool input_is_text(const terminal_input *in)
+{
+    if (in->from == in->to)
+        return in->pasting || in->last_read > TYPED_AT_ONCE;
+    return in->pasting || (in->bytes[in->from] >= ' ' && in->bytes[in->from] != 0x7f);
 }
 
 void input_discard(terminal_input *in)

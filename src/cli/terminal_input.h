@@ -12,10 +12,9 @@
 typedef struct {
     unsigned char bytes[INPUT_SIZE];
     size_t from, to;
-    bool pasting;            /* between the marks of a bracketed paste */
-    bool burst;              /* more came at once than fingers type, and it has not paused since */
-    long long waiting_since; /* ms; 0: there were characters to take */
-    bool over;               /* nothing comes any more */
+    size_t last_read; /* bytes that came at once */
+    bool pasting;     /* between the marks of a bracketed paste */
+    bool over;        /* nothing comes any more */
 } terminal_input;
 
 /* Reads what there is, from a descriptor that poll() called readable. `empty_is_end`: nothing means
@@ -28,10 +27,11 @@ bool input_take(terminal_input *in, wchar_t *c);
  * true: the newline was there. When there is no memory, the bytes are lost and *line is freed and
  * NULL. */
 bool input_take_line(terminal_input *in, char **line, size_t *length);
-/* Whether the last character belongs to a paste: between marks, or, from a terminal that does not
- * mark them, by how it came. */
-bool input_looks_pasted(const terminal_input *in);
 bool input_is_empty(const terminal_input *in);
+/* Whether what was taken last is in the middle of a text: in a paste, or, from a terminal that does
+ * not mark pastes, with more text and not another key behind it, or at the end of more than fingers
+ * type at once. */
+bool input_is_text(const terminal_input *in);
 /* Forgets what was read and not taken. */
 void input_discard(terminal_input *in);
 

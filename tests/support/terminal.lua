@@ -68,7 +68,8 @@ local function start_server(self)
     args = { "-u", "-S", self.socket, "-f", "/dev/null", "-D" },
     env = { TMUX = false, TMUX_PANE = false, TMUX_TMPDIR = run.folder(), LC_ALL = "C.UTF-8" } }
   run.wait_until(function() return uv.fs_stat(self.socket) end, COMMAND_SECONDS, "tmux's socket")
-  for name, value in pairs { status = "off", ["remain-on-exit"] = "on", ["escape-time"] = "0", ["remain-on-exit-format"] = "",
+  for name, value in pairs { status = "off", ["remain-on-exit"] = "on", ["escape-time"] = "0",
+    ["remain-on-exit-format"] = "",
     ["history-limit"] = "50000", ["default-terminal"] = "tmux-256color" } do
     command(self, "set-option", "-g", name, value)
   end
