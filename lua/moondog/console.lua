@@ -79,11 +79,7 @@ local function report(failure)
     refuse("script", type(err) == "string" and err or pretty.pretty(err), failure.trace)
 end
 
-local function evaluate(env, code, name, width)
-    local chunk, err = compile(code, name, env)
-    if not chunk then
-        return refuse(is_incomplete(err) and "incomplete" or "syntax", err)
-    end
+local function run(env, chunk, width)
     local function finish(ok, ...)
         if not ok then return report((...)) end
         local count, list = select("#", ...), {}
@@ -98,6 +94,12 @@ local function evaluate(env, code, name, width)
     return finish(xpcall(chunk, on_error, values))
 end
 
+local function evaluate(env, code, name, width)
+    local chunk, err = compile(code, name, env)
+    if chunk then return run(env, chunk, width) end
+    refuse(is_incomplete(err) and "incomplete" or "syntax", err)
+end
+
 local function complete_text(env, text)
     local from, items, more = complete.complete(text, {
         scopes = { env, globals, { moondog = host.module }, host.connections() },
@@ -109,5 +111,6 @@ end
 return function(kind, env, text, name, width)
     if kind == "environment" then return environment() end
     if kind == "complete" then return complete_text(env, text) end
+    if kind == "run" then return run(env, text, width) end
     return evaluate(env, text, name, width)
 end

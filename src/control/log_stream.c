@@ -173,7 +173,7 @@ static uint64_t whole(const json_t *args, const char *name)
     return value > 0 ? (uint64_t)value : 0;
 }
 
-void stream_log(struct request *r, const json_t *args)
+void stream_log(struct request *r, json_t *args)
 {
     struct streams *s = r->session->streams;
     const json_t *wanted = json_object_get(args, "level");

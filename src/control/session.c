@@ -288,7 +288,7 @@ static void cancel(struct session *s, json_t *id, const json_t *args)
                            target != NULL));
 }
 
-static void begin(struct session *s, json_t *id, const char *verb, const json_t *args)
+static void begin(struct session *s, json_t *id, const char *verb, json_t *args)
 {
     if (s->request_count >= SESSION_REQUESTS_MAX) {
         refuse_at_once(s, id, "too_many", "64 requests of this client are under way: no more");
@@ -317,7 +317,7 @@ static void begin(struct session *s, json_t *id, const char *verb, const json_t 
 static bool take_request(struct session *s, const json_t *request)
 {
     const char *verb = json_string_value(json_object_get(request, "verb"));
-    const json_t *args = json_object_get(request, "args");
+    json_t *args = json_object_get(request, "args");
     json_t *id = json_object_get(request, "id");
     if (verb == NULL)
         return false;

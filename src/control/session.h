@@ -81,6 +81,6 @@ void request_drop(struct request *r, uint64_t count);
 /* server.c: the session is closed. */
 void control_session_ended(struct control *control);
 /* verbs.c: begins what a request asks for. */
-void verb_begin(struct request *r, const char *verb, const json_t *args);
+void verb_begin(struct request *r, const char *verb, json_t *args);
 
 #endif

@@ -53,9 +53,9 @@ void streams_free(struct streams *s);
 void streams_turn(struct streams *s);
 
 /* The verbs. */
-void stream_log(struct request *r, const json_t *args);
-void stream_watch(struct request *r, const json_t *args);
-void stream_tap(struct request *r, const json_t *args);
+void stream_log(struct request *r, json_t *args);
+void stream_watch(struct request *r, json_t *args);
+void stream_tap(struct request *r, json_t *args);
 
 /* log_stream.c */
 int log_stream_init(struct streams *s);

@@ -87,7 +87,7 @@ static void forget(struct request *r)
     set_tap(r->session->streams);
 }
 
-void stream_tap(struct request *r, const json_t *args)
+void stream_tap(struct request *r, json_t *args)
 {
     struct streams *s = r->session->streams;
     const char *subject = json_string_value(json_object_get(args, "subject"));

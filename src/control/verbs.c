@@ -6,6 +6,7 @@
 #include "control/session.h"
 #include "control/streams.h"
 #include "report.h"
+#include "script/compile.h"
 
 #define WIDTH 80        /* of a client that does not say */
 #define LOGGED_CODE 200 /* bytes of a command that the log shows */
@@ -33,7 +34,7 @@ static void on_reloaded(void *closure, const md_reload_result *result, const md_
     free(a);
 }
 
-static void do_reload(struct request *r, const json_t *args)
+static void do_reload(struct request *r, json_t *args)
 {
     md_error e = {0};
     int previous = json_is_true(json_object_get(args, "previous"));
@@ -53,19 +54,19 @@ static void do_reload(struct request *r, const json_t *args)
 
 /* ---- what is answered at once ---- */
 
-static void do_status(struct request *r, const json_t *args)
+static void do_status(struct request *r, json_t *args)
 {
     (void)args;
     request_answer(r, report_status(r->session->rt));
 }
 
-static void do_errors(struct request *r, const json_t *args)
+static void do_errors(struct request *r, json_t *args)
 {
     (void)args;
     request_answer(r, report_failures(&r->session->rt->failures));
 }
 
-static void do_stop(struct request *r, const json_t *args)
+static void do_stop(struct request *r, json_t *args)
 {
     md_runtime *rt = r->session->rt;
     (void)args;
@@ -126,7 +127,78 @@ static const json_t *want_text(struct request *r, const json_t *args, const char
     return NULL;
 }
 
-static void do_eval(struct request *r, const json_t *args)
+/* ---- large code ---- */
+
+/* Compiled in a thread of the pool. The request may be gone when that is over. */
+struct compilation {
+    uv_work_t work;
+    struct streams *streams;
+    struct request *request; /* NULL: cancelled */
+    json_t *args;            /* the code's */
+    char name[80];
+    int width;
+    char *bytecode;
+    size_t size;
+    error error;
+};
+
+static void compile_code(uv_work_t *work)
+{
+    struct compilation *c = work->data;
+    const json_t *code = json_object_get(c->args, "code");
+    c->bytecode =
+        compile(json_string_value(code), json_string_length(code), c->name, &c->size, &c->error);
+}
+
+static void on_compiled(uv_work_t *work, int status)
+{
+    struct compilation *c = work->data;
+    struct request *r = c->request;
+    (void)status;
+    c->streams->handles--;
+    if (r != NULL) {
+        r->cancel = NULL;
+        if (c->bytecode == NULL)
+            request_refuse(r, c->error.code, c->error.message, "");
+        else
+            begin_command(r, &(console_question){.kind = "run",
+                                                 .text = c->bytecode,
+                                                 .length = c->size,
+                                                 .name = c->name,
+                                                 .width = c->width});
+    }
+    json_decref(c->args);
+    free(c->bytecode);
+    free(c);
+}
+
+static void forget_compilation(struct request *r)
+{
+    struct compilation *c = r->closure;
+    c->request = NULL;
+}
+
+static void begin_compilation(struct request *r, json_t *args, const console_question *q)
+{
+    struct streams *streams = r->session->streams;
+    struct compilation *c = calloc(1, sizeof *c);
+    if (c == NULL) {
+        request_refuse(r, "no_memory", "no memory to compile the code", "");
+        return;
+    }
+    c->work.data = c;
+    c->streams = streams;
+    c->request = r;
+    c->args = json_incref(args);
+    snprintf(c->name, sizeof c->name, "%s", q->name);
+    c->width = q->width;
+    r->closure = c;
+    r->cancel = forget_compilation;
+    streams->handles++;
+    uv_queue_work(r->session->rt->loop, &c->work, compile_code, on_compiled); /* cannot fail */
+}
+
+static void do_eval(struct request *r, json_t *args)
 {
     const json_t *code = want_text(r, args, "code");
     const char *name = json_string_value(json_object_get(args, "name"));
@@ -142,10 +214,18 @@ static void do_eval(struct request *r, const json_t *args)
     log_emit(r->session->rt->log, LOG_INFO, "console command",
              log_int("client", (int64_t)r->session->peer), log_bytes("code", q.text, shown),
              log_int("bytes", (int64_t)q.length));
-    begin_command(r, &q);
+    char message[80];
+    snprintf(message, sizeof message, "the code has %zu bytes, of %u at most", q.length,
+             CONSOLE_CODE_BYTES_MAX);
+    if (q.length > CONSOLE_CODE_BYTES_MAX)
+        request_refuse(r, "too_large", message, "");
+    else if (q.length <= COMPILE_INLINE_BYTES)
+        begin_command(r, &q);
+    else
+        begin_compilation(r, args, &q);
 }
 
-static void do_complete(struct request *r, const json_t *args)
+static void do_complete(struct request *r, json_t *args)
 {
     const json_t *text = want_text(r, args, "text");
     if (text == NULL)
@@ -161,14 +241,14 @@ static void do_complete(struct request *r, const json_t *args)
 
 static const struct {
     const char *name;
-    void (*begin)(struct request *r, const json_t *args);
+    void (*begin)(struct request *r, json_t *args);
 } verbs[] = {
     {"status", do_status}, {"errors", do_errors},   {"reload", do_reload},
     {"stop", do_stop},     {"eval", do_eval},       {"complete", do_complete},
     {"log", stream_log},   {"watch", stream_watch}, {"tap", stream_tap},
 };
 
-void verb_begin(struct request *r, const char *verb, const json_t *args)
+void verb_begin(struct request *r, const char *verb, json_t *args)
 {
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
         if (strcmp(verbs[i].name, verb) == 0) {

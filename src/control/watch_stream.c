@@ -95,7 +95,7 @@ static void forget(struct request *r)
         uv_timer_stop(&s->watch_timer);
 }
 
-void stream_watch(struct request *r, const json_t *args)
+void stream_watch(struct request *r, json_t *args)
 {
     struct streams *s = r->session->streams;
     struct watcher *w = calloc(1, sizeof *w);

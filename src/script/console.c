@@ -2,6 +2,7 @@
 #include "script/console.h"
 
 #include <lauxlib.h>
+#include <luajit.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -179,6 +180,16 @@ struct arguments {
     const console_question *question;
 };
 
+/* What was compiled elsewhere, in the environment on top. [-0, +1] */
+static void push_chunk(lua_State *L, const console_question *q)
+{
+    if (luaL_loadbufferx(L, q->text, q->length, q->name, "b") != 0)
+        lua_error(L);
+    luaJIT_setmode(L, -1, LUAJIT_MODE_ALLFUNC | LUAJIT_MODE_OFF);
+    lua_pushvalue(L, -2);
+    lua_setfenv(L, -2);
+}
+
 /* perform(kind, environment, text, name, width) gives back the environment, which it makes when it
  * gets nil. [-0, +5] */
 static void push_arguments(lua_State *L, void *closure)
@@ -194,7 +205,10 @@ static void push_arguments(lua_State *L, void *closure)
     }
     lua_pushstring(L, a->question->kind);
     lua_rawgeti(L, LUA_REGISTRYINDEX, a->console->ref);
-    lua_pushlstring(L, a->question->text, a->question->length);
+    if (strcmp(a->question->kind, "run") == 0)
+        push_chunk(L, a->question);
+    else
+        lua_pushlstring(L, a->question->text, a->question->length);
     lua_pushfstring(L, "=%s", a->question->name);
     lua_pushinteger(L, a->question->width);
 }
@@ -220,11 +234,6 @@ static struct task *begin(struct console_command *command, struct arguments *a)
 struct console_command *console_begin(console *c, struct generation *g, const console_question *q,
                                       const console_observer *observer, void *closure, error *e)
 {
-    if (q->length > CONSOLE_CODE_BYTES_MAX) {
-        error_set(e, "too_large", ERROR_CLASS_LIMIT, "the code has %zu bytes, of %u at most",
-                  q->length, CONSOLE_CODE_BYTES_MAX);
-        return NULL;
-    }
     struct console_command *command = calloc(1, sizeof *command);
     if (command != NULL) {
         command->generation = g;

@@ -11,7 +11,6 @@
 #include "base/error.h"
 #include "script/generation.h"
 
-/* Code is compiled in one go. */
 #define CONSOLE_CODE_BYTES_MAX (512u * 1024)
 
 struct console_command;
@@ -23,8 +22,8 @@ typedef struct {
 } console;
 
 typedef struct {
-    const char *kind; /* "eval" or "complete" */
-    const char *text; /* the code, or what is to be completed */
+    const char *kind; /* "eval", "run", "complete" */
+    const char *text; /* the code; bytecode of ours to be run; what is to be completed */
     size_t length;
     const char *name; /* of the code, in messages */
     int width;        /* of the client's screen, in columns */

@@ -147,6 +147,33 @@ describe("a console's code", function()
     assert.equals("too_large", err.code)
   end))
 
+  it("may be large: it is compiled beside the loop", run.case(function()
+    local dog = start()
+    local one = connect()
+    local lines = { "local t = {" }
+    for i = 2, 9999 do lines[i] = "  { name = 'line " .. i .. "' }," end
+    lines[10000] = "}\nlarge = #t error('at the end')"
+    local _, err = one:eval(table.concat(lines, "\n"))
+    assert.matches("^console:10001: at the end", err.message)
+    assert.equals("9998", (one:eval "large"))
+    lines[10000] = "} return #t,"
+    _, err = one:eval(table.concat(lines, "\n"))
+    assert.equals("incomplete", err.code)
+    lines[10000] = "}}"
+    _, err = one:eval(table.concat(lines, "\n"))
+    assert.equals("syntax", err.code)
+    lines[1], lines[10000] = "{", "}"
+    local value, result = one:eval("= #" .. table.concat(lines, "\n"))
+    assert.equals("9998", value)
+    assert.equals("number", result.values[1].type)
+    local id = one:begin("eval", { code = table.concat(lines, "\n") })
+    one:ask("cancel", { id = id })
+    one:begin("eval", { code = table.concat(lines, "\n") })
+    one.socket:close()
+    assert.equals("1", (connect():eval "1"))
+    assert.is_true(dog:running())
+  end))
+
   it("that needs too much memory fails, and the gateway goes on", run.case(function()
     local _, server = start(nil, { args = { "--name", "gateway", "--memory", "16" } })
     local one = connect()
