@@ -72,6 +72,11 @@ static bool attend_signals(terminal *t)
     return stop(t, TERMINAL_INTERRUPT);
 }
 
+static bool is_ready(terminal *t)
+{
+    return t->callbacks.ready == NULL || t->callbacks.ready(t->closure);
+}
+
 /* Waits until something happens, and attends to all of it but signals. false as above. */
 static bool wait_for_input(terminal *t)
 {
@@ -86,7 +91,7 @@ static bool wait_for_input(terminal *t)
         tty_woken();
         return true;
     }
-    if (polled[2].revents != 0 && t->callbacks.ready != NULL && !t->callbacks.ready(t->closure)) {
+    if (polled[2].revents != 0 && !is_ready(t)) {
         if (t->editing)
             display_leave(t, "");
         return stop(t, TERMINAL_LEFT);
@@ -96,14 +101,26 @@ static bool wait_for_input(terminal *t)
     return true;
 }
 
+#define SEARCH 0x12 /* Ctrl-R */
+#define BELL 0x07   /* bound to nothing but a beep; in a search, to its end */
+
+/* libedit's search keeps no more than 1024 characters of the line that it leaves. */
+static wchar_t without_loss(const terminal *t, wchar_t c)
+{
+    const LineInfoW *line = el_wline(t->el);
+    return c == SEARCH && line->lastchar - line->buffer > 1000 ? BELL : c;
+}
+
 /* EL_GETCFN: 1, or -1 when the line is over. */
 static int next_character(EditLine *el, wchar_t *c)
 {
     terminal *t = NULL;
     el_wget(el, EL_CLIENTDATA, &t);
     while (!t->stopped && attend_signals(t)) {
-        if (input_take(&t->input, c))
+        if (input_take(&t->input, c)) {
+            *c = without_loss(t, *c);
             return 1;
+        }
         if (t->input.over)
             stop(t, TERMINAL_END);
         else
@@ -144,15 +161,23 @@ static bool can_edit(void)
            strcmp(kind, "dumb") != 0;
 }
 
-/* libedit binds what terminfo says; terminals send these as well. */
+/* libedit binds what terminfo says; terminals send these as well. Those that are unassigned would
+ * lose a long line (a search), or run commands of libedit (M-x). */
 static const wchar_t *const keys[][2] = {
-    {L"^I", L"moondog-complete"},   {L"\\e[200~", L"moondog-paste"},
-    {L"^@", L"ed-unassigned"},      {L"\\e[3~", L"ed-delete-next-char"},
-    {L"\\e[1~", L"ed-move-to-beg"}, {L"\\e[H", L"ed-move-to-beg"},
-    {L"\\eOH", L"ed-move-to-beg"},  {L"\\e[4~", L"ed-move-to-end"},
-    {L"\\e[F", L"ed-move-to-end"},  {L"\\eOF", L"ed-move-to-end"},
-    {L"\\e[1;5C", L"em-next-word"}, {L"\\e[1;5D", L"ed-prev-word"},
-    {L"\\e[1;3C", L"em-next-word"}, {L"\\e[1;3D", L"ed-prev-word"},
+    {L"^I", L"moondog-complete"},        {L"\\e[200~", L"moondog-paste"},
+    {L"^P", L"moondog-older"},           {L"\\e[A", L"moondog-older"},
+    {L"\\eOA", L"moondog-older"},        {L"^N", L"moondog-newer"},
+    {L"\\e[B", L"moondog-newer"},        {L"\\eOB", L"moondog-newer"},
+    {L"\\e[3~", L"ed-delete-next-char"}, {L"\\e[1~", L"ed-move-to-beg"},
+    {L"\\e[7~", L"ed-move-to-beg"},      {L"\\e[H", L"ed-move-to-beg"},
+    {L"\\eOH", L"ed-move-to-beg"},       {L"\\e[4~", L"ed-move-to-end"},
+    {L"\\e[8~", L"ed-move-to-end"},      {L"\\e[F", L"ed-move-to-end"},
+    {L"\\eOF", L"ed-move-to-end"},       {L"\\e[1;5C", L"em-next-word"},
+    {L"\\e[1;3C", L"em-next-word"},      {L"\\e[1;5D", L"ed-prev-word"},
+    {L"\\e[1;3D", L"ed-prev-word"},      {L"^@", L"ed-unassigned"},
+    {L"\\ep", L"ed-unassigned"},         {L"\\en", L"ed-unassigned"},
+    {L"\\eP", L"ed-unassigned"},         {L"\\eN", L"ed-unassigned"},
+    {L"\\ex", L"ed-unassigned"},         {L"\\eX", L"ed-unassigned"},
 };
 
 /* Modes: between two lines the same as in one, or the kernel would edit and echo what is typed
@@ -167,6 +192,8 @@ static void set_up(terminal *t)
     el_wset(el, EL_GETCFN, next_character);
     el_wset(el, EL_ADDFN, L"moondog-complete", L"Completes a word", complete_on_tab);
     el_wset(el, EL_ADDFN, L"moondog-paste", L"Begins a paste", on_paste);
+    el_wset(el, EL_ADDFN, L"moondog-older", L"The line before", history_on_older);
+    el_wset(el, EL_ADDFN, L"moondog-newer", L"The line behind", history_on_newer);
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         el_wset(el, EL_BIND, keys[i][0], keys[i][1], NULL);
     el_wset(el, EL_SETTY, L"-d", L"-ixon", L"-inlcr", L"min=", NULL);
@@ -233,6 +260,7 @@ static char *take_line(const wchar_t *text, int length)
 static terminal_event read_edited(terminal *t, char **line)
 {
     int length = 0;
+    history_rewind(t);
     display_write(paste_on);
     t->editing = true;
     const wchar_t *text = el_wgets(t->el, &length);

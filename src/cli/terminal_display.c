@@ -2,7 +2,8 @@
  * where it did. Main thread.
  *
  * After a resize, the rows are taken to be wrapped for the new width, as terminals of today do it.
- * One that does not (xterm) may keep a row of the old prompt, or lose one of the text above it. */
+ * Where that is not so (xterm; a row that was exactly full; two resizes at a time), a row of the
+ * old prompt may stay, or one of the text above it may go. */
 #include <limits.h>
 #include <stdio.h>
 
@@ -27,8 +28,7 @@ static text_place place_of(const terminal *t, const wchar_t *end, int columns)
     for (const wchar_t *c = line->buffer; c < end; c++)
         text_advance(&place, columns, *c);
     if (end < line->lastchar && place.column > 0 && wcwidth(*end) > columns - place.column)
-        place =
-            (text_place){.row = place.row + 1}; /* the cursor is on a wide one in the next row */
+        place = (text_place){.row = place.row + 1}; /* it is in the next row */
     return place;
 }
 
@@ -47,11 +47,10 @@ void display_write(const char *text)
     fflush(stdout);
 }
 
-/* The first row by itself: what is erased from the first row of the window to its end, tmux keeps
- * as scrolled away. */
-void display_erase(terminal *t)
+/* Goes up so many rows and erases from there on. The first row by itself: what is erased from the
+ * first row of the window to its end, tmux keeps as scrolled away. */
+static void erase_from(int row)
 {
-    int row = cursor_place(t).row;
     putchar('\r');
     if (row > 0)
         printf("\033[%dA", row);
@@ -61,6 +60,11 @@ void display_erase(terminal *t)
 void display_draw(terminal *t)
 {
     el_wset(t->el, EL_REFRESH);
+}
+
+void display_erase(terminal *t)
+{
+    erase_from(cursor_place(t).row);
 }
 
 void display_leave(terminal *t, const char *mark)
@@ -75,10 +79,20 @@ void display_leave(terminal *t, const char *mark)
     fflush(stdout);
 }
 
+/* The row of the cursor once the terminal has wrapped the rows anew. Behind a row that has become
+ * exactly full, terminals leave it in that row. */
+static int wrapped_row(const terminal *t)
+{
+    const LineInfoW *line = el_wline(t->el);
+    text_place place = cursor_place(t);
+    bool behind_full = line->cursor == line->lastchar && place.column == 0 && place.row > 0;
+    return behind_full ? place.row - 1 : place.row;
+}
+
 void display_resize(terminal *t)
 {
     if (t->editing)
-        display_erase(t);
+        erase_from(wrapped_row(t));
     el_resize(t->el);
     if (t->editing)
         display_draw(t);

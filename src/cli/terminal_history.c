@@ -33,7 +33,74 @@ void history_stop(terminal *t)
     if (t->history != NULL)
         history_wend(t->history);
     free(t->history_path);
+    free(t->draft);
 }
+
+/* ---- up and down ---- */
+
+void history_rewind(terminal *t)
+{
+    free(t->draft);
+    t->draft = NULL;
+    t->history_at = 0;
+}
+
+/* The entry, from 1 for the newest; NULL: there are not so many. */
+static const wchar_t *entry(terminal *t, int number)
+{
+    HistEventW event;
+    int result = history_w(t->history, &event, H_FIRST);
+    while (result == 0 && --number > 0)
+        result = history_w(t->history, &event, H_NEXT);
+    return result == 0 ? event.str : NULL;
+}
+
+static unsigned char replace_line(EditLine *el, const wchar_t *text)
+{
+    const LineInfoW *line = el_wline(el);
+    el_cursor(el, (int)(line->lastchar - line->cursor));
+    el_deletestr(el, (int)(line->lastchar - line->buffer));
+    if (text[0] != L'\0' && el_winsertstr(el, text) != 0)
+        return CC_REFRESH_BEEP;
+    return CC_REFRESH;
+}
+
+static bool keep_draft(terminal *t)
+{
+    const LineInfoW *line = el_wline(t->el);
+    size_t length = (size_t)(line->lastchar - line->buffer);
+    history_rewind(t);
+    t->draft = calloc(length + 1, sizeof *t->draft);
+    if (t->draft != NULL)
+        wmemcpy(t->draft, line->buffer, length);
+    return t->draft != NULL;
+}
+
+unsigned char history_on_older(EditLine *el, wint_t c)
+{
+    (void)c;
+    terminal *t = NULL;
+    el_wget(el, EL_CLIENTDATA, &t);
+    const wchar_t *text = entry(t, t->history_at + 1);
+    if (text == NULL || (t->history_at == 0 && !keep_draft(t)))
+        return CC_ERROR;
+    t->history_at++;
+    return replace_line(el, text);
+}
+
+unsigned char history_on_newer(EditLine *el, wint_t c)
+{
+    (void)c;
+    terminal *t = NULL;
+    el_wget(el, EL_CLIENTDATA, &t);
+    const wchar_t *text = t->history_at > 1 ? entry(t, t->history_at - 1) : t->draft;
+    if (t->history_at == 0 || text == NULL)
+        return CC_ERROR;
+    t->history_at--;
+    return replace_line(el, text);
+}
+
+/* ---- lines ---- */
 
 /* true: it was not the last one already. */
 static bool enter(terminal *t, const char *line, size_t length)

@@ -41,6 +41,42 @@ static bool may_become(const terminal_input *in, const char *mark)
     return !in->over && length < MARK_LENGTH && memcmp(in->bytes + in->from, mark, length) == 0;
 }
 
+/* ---- keys that are sequences ---- */
+
+/* Those that libedit knows here. */
+static const char *const known_keys[] = {"A",  "B",  "C",  "D",    "F",    "H",    "1~",   "3~",
+                                         "4~", "7~", "8~", "1;5C", "1;5D", "1;3C", "1;3D", "200~"};
+
+/* Bytes of a whole sequence ESC [ ... that the bytes begin with; 0: there is none. */
+static size_t sequence_length(const unsigned char *bytes, size_t length)
+{
+    if (length < 3 || bytes[0] != '\033' || bytes[1] != '[')
+        return 0;
+    size_t at = 2;
+    while (at < length && bytes[at] >= 0x20 && bytes[at] < 0x40)
+        at++;
+    return at < length && bytes[at] >= 0x40 && bytes[at] < 0x7f ? at + 1 : 0;
+}
+
+static bool is_known_key(const unsigned char *bytes, size_t length)
+{
+    for (size_t i = 0; i < sizeof known_keys / sizeof known_keys[0]; i++)
+        if (strlen(known_keys[i]) == length - 2 &&
+            memcmp(known_keys[i], bytes + 2, length - 2) == 0)
+            return true;
+    return false;
+}
+
+/* libedit takes a key that it does not know up to where it stops to know it: the rest, such as the
+ * "~" of Page Up, would be text. */
+static void skip_unknown_keys(terminal_input *in)
+{
+    size_t length;
+    while ((length = sequence_length(in->bytes + in->from, in->to - in->from)) > 0 &&
+           !is_known_key(in->bytes + in->from, length))
+        in->from += length;
+}
+
 /* A begin mark that arrives in parts is found by libedit, as a key: waiting here for more would
  * hold up the escape key. */
 static void skip_marks(terminal_input *in)
@@ -55,6 +91,8 @@ bool input_take(terminal_input *in, wchar_t *c)
 {
     size_t used = 0;
     skip_marks(in);
+    if (!in->pasting)
+        skip_unknown_keys(in);
     if (!in->pasting || !may_become(in, end_mark))
         used = text_character(in->bytes + in->from, in->to - in->from, in->over, c);
     in->from += used;

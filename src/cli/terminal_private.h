@@ -11,6 +11,8 @@ struct terminal {
     EditLine *el; /* NULL: nothing is edited */
     HistoryW *history;
     char *history_path; /* NULL: it is not kept */
+    int history_at;     /* which entry the line was taken from, from the newest; 0: from none */
+    wchar_t *draft;     /* the line that was left for the first of them; NULL: none */
     int fd;
     terminal_callbacks callbacks;
     void *closure;
@@ -51,5 +53,11 @@ unsigned char complete_on_tab(EditLine *el, wint_t c);
 
 int history_start(terminal *t);
 void history_stop(terminal *t);
+/* A new line begins. */
+void history_rewind(terminal *t);
+/* The commands of the arrows up and down. libedit's own keep no more than 1024 characters of the
+ * line that they leave. */
+unsigned char history_on_older(EditLine *el, wint_t c);
+unsigned char history_on_newer(EditLine *el, wint_t c);
 
 #endif

@@ -70,6 +70,28 @@ describe("a line in the terminal", function()
     probe.wait_lines(text .. "\n")
   end))
 
+  it("longer than any buffer is there again after a look at the history", run.case(function()
+    local text = ("0123456789"):rep(150)
+    local t = probe.start()
+    t:type("first\n")
+    t:wait_screen('line "first"')
+    t:paste(text, { bracketed = true })
+    t:wait_screen("789$")
+    t:key("C-r", "Up")
+    t:wait_rows { "probe> first" }
+    t:key("Up", "Down", "Down", "Enter")
+    probe.wait_lines("first\n" .. text .. "\n")
+  end))
+
+  it("has nothing of keys that mean nothing", run.case(function()
+    local t = probe.start()
+    t:type("a")
+    t:key("PageUp", "F1", "F5", "IC", "C-x", "C-o", "C-q", "C-s", "C-Up", "S-F7")
+    t:bytes("1b 5b 49 1b 5b 3c 30 3b 31 3b 31 4d 1b 78") -- focus, a mouse, M-x
+    t:type("b\n")
+    probe.wait_lines("ab\n")
+  end))
+
   it("ends with Ctrl-D only when it is empty", run.case(function()
     local t = probe.start()
     t:type("ab")

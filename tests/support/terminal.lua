@@ -68,9 +68,9 @@ local function start_server(self)
     args = { "-u", "-S", self.socket, "-f", "/dev/null", "-D" },
     env = { TMUX = false, TMUX_PANE = false, TMUX_TMPDIR = run.folder(), LC_ALL = "C.UTF-8" } }
   run.wait_until(function() return uv.fs_stat(self.socket) end, COMMAND_SECONDS, "tmux's socket")
-  for name, value in pairs { status = "off", ["remain-on-exit"] = "on", ["escape-time"] = "0",
-    ["remain-on-exit-format"] = "",
-    ["history-limit"] = "50000", ["default-terminal"] = "tmux-256color" } do
+  local settings = { status = "off", ["remain-on-exit"] = "on", ["remain-on-exit-format"] = "",
+    ["escape-time"] = "0", ["history-limit"] = "50000", ["default-terminal"] = "tmux-256color" }
+  for name, value in pairs(settings) do
     command(self, "set-option", "-g", name, value)
   end
 end
@@ -149,8 +149,19 @@ function M:paste(text, options)
   command(self, unpack(args))
 end
 
+local function size_of(tty)
+  local pipe = io.popen("stty -F " .. tty .. " size")
+  local size = pipe:read("*a")
+  pipe:close()
+  return size
+end
+
+-- Returns when the program can see the new size, and so before it sees a key that is pressed after
+-- that. (tmux takes up to 250 ms to tell it.)
 function M:resize(columns, rows)
   command(self, "resize-window", "-t", "moondog", "-x", tostring(columns), "-y", tostring(rows))
+  local tty, wanted = self:display("#{pane_tty}"), ("%d %d\n"):format(rows, columns)
+  run.wait_until(function() return size_of(tty) == wanted end, 10, "the size of the terminal")
 end
 
 local function lines_of(text)
@@ -226,28 +237,17 @@ function M:wait_cursor(column, row, deadline)
   end)
 end
 
--- The wait status of a process that has ended and that nobody has waited for, or nil.
-local function zombie_status(pid)
-  local file = io.open(("/proc/%d/stat"):format(pid))
-  local text = file and file:read("*a") or ""
-  if file then
-    file:close()
-  end
-  local state, status = text:match("%) (%u).* (%d+)\n$")
-  return state == "Z" and tonumber(status) or nil
-end
-
--- Waits for the program's end; returns its exit code and the signal (0: none). tmux may miss that
--- its child has ended: then it is seen here.
+-- Waits for the program's end; returns its exit code and the signal (0: none).
 function M:wait_exit(deadline)
   local code, signal
   run.wait_until(function()
-    code, signal = self:display("#{pane_dead_status},#{pane_dead_signal}"):match("^(%d*),(%d*)$")
-    local status = zombie_status(self.pid)
-    if status then
-      code, signal = math.floor(status / 256), status % 128
+    local dead
+    dead, code, signal = self:display(
+      "#{pane_dead},#{pane_dead_status},#{pane_dead_signal}"):match("^(%d),(%d*),(%d*)$")
+    if dead == "1" and code .. signal ~= "" then
+      return true
     end
-    return code .. signal ~= ""
+    uv.kill(self.server.pid, "sigchld") -- tmux 3.3 may miss the one of a child that ends at once
   end, deadline or 10, "the end of " .. self.name)
   return tonumber(code), tonumber(signal) or 0
 end
