@@ -379,7 +379,8 @@ local attach = {
       .. "reloaded. Tab completes. Ctrl-C ends what was begun, never the process; Ctrl-D leaves.",
     "Lines that begin with a dot are for the console: `.help` lists them. The prompt shows the name of the "
       .. "process, and the state of its connections when not all are up. Log records appear above it.",
-    "However long a command runs, messages are handled meanwhile.",
+    "However long a command runs, messages are handled meanwhile: it runs in slices, and between two of them "
+      .. "handlers see what it has done so far.",
   },
   arguments = { PROCESS },
   options = {

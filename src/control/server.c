@@ -153,6 +153,7 @@ bool control_closed(md_runtime *rt)
     struct control *c = rt->control;
     if (c == NULL)
         return true;
+    sessions_flush(c->streams); /* there are no turns any more */
     if (!c->streams->closing || !streams_closed(c->streams))
         return false;
     streams_free(c->streams);

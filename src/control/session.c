@@ -102,6 +102,8 @@ void session_close(struct session *s)
     if (s->closing)
         return;
     flush(s); /* as far as the socket takes it */
+    if (s->closing)
+        return; /* it takes nothing any more */
     s->closing = true;
     uv_close((uv_handle_t *)&s->pipe, on_closed);
 }

@@ -167,6 +167,7 @@ void task_run(struct task *t, int count)
     bool overran = budget_leave(&g->budget);
     g->running = NULL;
     if (preempted) {
+        stop_waiting(t); /* as below */
         lua_settop(t->co, 0);
         slice_add(t);
         return;

@@ -185,6 +185,24 @@ describe("a console's code", function()
   end))
 end)
 
+describe("a process that ends", function()
+  it("does not wait for commands and streams", run.case(function()
+    local dog = start(nil, { args = { "--name", "gateway", "--drain", "0.5" } })
+    local one = connect()
+    for _, code in ipairs { "while true do end", "moondog.sleep(60)", 'gateway:request("nobody", "", { timeout = 60 })',
+      "while true do gateway:publish('x', '') moondog.sleep(0) end" } do
+      one:begin("eval", { code = code })
+    end
+    one:begin("log", { follow = true, level = "debug" })
+    one:begin("tap", { subject = ">" })
+    one:begin("watch")
+    one:begin("eval", { code = "return {" .. ("1,"):rep(100000) .. "}" })
+    one:ask("status")
+    dog:signal("sigterm")
+    dog:wait_exit(0, 10)
+  end))
+end)
+
 describe("a command that runs long", function()
   local LOOPS = {
     ["a plain loop"] = "while true do end",
@@ -233,6 +251,20 @@ describe("a command that runs long", function()
         if coroutine.status(co) == "dead" then return n end
         n = n + 1
       end]]))
+  end))
+
+  it("may have begun a wait that came to nothing", run.case(function()
+    start()
+    local one = connect()
+    assert.equals("false, 12500002500000", (one:eval [[
+      local ok = pcall(table.sort, { 3, 2, 1 }, function(a, b)
+        coroutine.wrap(function() moondog.sleep(0.001) end)()
+        return a < b
+      end)
+      local sum = 0
+      for i = 1, 5e6 do sum = sum + i end
+      return ok, sum]]))
+    assert.equals("true", (one:eval "moondog.sleep(0.01)"))
   end))
 
   it("inside a callback of a C function ends with the budget", run.case(function()
