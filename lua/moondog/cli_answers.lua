@@ -1,8 +1,11 @@
 --- What a running process answers, as text for people. The answers come as JSON.
 
 local cjson = require "cjson"
+local columns = require "moondog.cli_columns"
 
 local M = {}
+
+local REST_OF_ROW = 58 -- columns behind the subject
 
 local function value(x)
   if x == nil or x == cjson.null then return nil end
@@ -23,22 +26,6 @@ local function duration(seconds)
   if seconds < 60 then return ("%.1f s"):format(seconds) end
   if seconds < 3600 then return ("%d min %d s"):format(seconds / 60, seconds % 60) end
   return ("%d h %d min"):format(seconds / 3600, seconds % 3600 / 60)
-end
-
---- Rows of texts, in columns.
-local function columns(rows, indent)
-  local widths, lines = {}, {}
-  for _, row in ipairs(rows) do
-    for i, cell in ipairs(row) do widths[i] = math.max(widths[i] or 0, #cell) end
-  end
-  for _, row in ipairs(rows) do
-    local cells = {}
-    for i, cell in ipairs(row) do
-      cells[i] = i < #row and cell .. (" "):rep(widths[i] - #cell) or cell
-    end
-    lines[#lines + 1] = indent .. table.concat(cells, "  ")
-  end
-  return lines
 end
 
 local function append(lines, more)
@@ -108,7 +95,7 @@ function M.status(r)
   append(lines, M.generation(r))
   for _, c in ipairs(value(r.connections) or {}) do
     append(lines, connection(c))
-    append(lines, columns(subscriptions(c), "  "))
+    append(lines, columns.lines(subscriptions(c), "  "))
   end
   return lines
 end
@@ -119,15 +106,22 @@ function M.connections(r)
   return #lines > 0 and lines or { "there are no connections" }
 end
 
-function M.subscriptions(r)
-  local rows = {}
+---@param r table
+---@param width? integer of the screen
+function M.subscriptions(r, width)
+  local rows, omitted = {}, 0
   for _, c in ipairs(value(r.connections) or {}) do
     for _, row in ipairs(subscriptions(c)) do
-      table.insert(row, 1, c.name)
+      if #r.connections > 1 then row[1] = c.name .. ": " .. row[1] end
       rows[#rows + 1] = row
     end
+    if c.subscriptions_total > #c.subscriptions then
+      omitted = omitted + c.subscriptions_total - #c.subscriptions
+    end
   end
-  return #rows > 0 and columns(rows, "") or { "there are no subscriptions" }
+  local lines = columns.lines(rows, "", width and math.max(width - REST_OF_ROW, 20))
+  if omitted > 0 then lines[#lines + 1] = ("... %d more are not listed"):format(omitted) end
+  return #lines > 0 and lines or { "there are no subscriptions" }
 end
 
 --- The last `most` of them, the newest last.
@@ -164,6 +158,7 @@ end
 ---@return string
 function M.render(verb, json)
   local lines = M[verb](cjson.decode(json))
+  for i, line in ipairs(lines) do lines[i] = verb == "eval" and line or columns.harmless(line) end
   return #lines > 0 and table.concat(lines, "\n") .. "\n" or ""
 end
 

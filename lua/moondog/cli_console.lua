@@ -212,7 +212,7 @@ end }
 local function show(part)
   return function(self)
     local status = self:ask("status")
-    if status then self.host.print(table.concat(answers[part](status), "\n")) end
+    if status then self.host.print(table.concat(answers[part](status, self.host.columns()), "\n")) end
   end
 end
 

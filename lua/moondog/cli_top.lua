@@ -2,6 +2,7 @@
 --- text. Pure: src/cli/top.c asks, draws and reads keys.
 
 local cjson = require "cjson"
+local columns = require "moondog.cli_columns"
 
 local M = {}
 M.__index = M
@@ -50,31 +51,11 @@ end
 
 -- ---- texts ----
 
---- What a process calls its things must not move the cursor.
-local function harmless(text)
-  return (text:gsub("[%c\127]", "?"))
-end
+local harmless, characters = columns.harmless, columns.characters
 
---- How many columns a text takes, as far as one a character is right.
-local function width_of(text)
-  return select(2, text:gsub("[^\128-\191]", ""))
-end
-
---- The first `count` characters; negative: the last ones.
-local function characters(text, count)
-  local list = {}
-  for c in text:gmatch("[%z\1-\127\192-\255][\128-\191]*") do list[#list + 1] = c end
-  if count < 0 then return table.concat(list, "", #list + count + 1) end
-  return table.concat(list, "", 1, math.min(count, #list))
-end
-
---- Cut in the middle: both ends of a subject tell something.
 local function fit(text, width)
-  text = harmless(text)
-  if width_of(text) <= width then return text .. (" "):rep(width - width_of(text)) end
-  if width < 3 then return characters(text, width) end
-  local left = math.floor((width - 1) / 2)
-  return characters(text, left) .. "…" .. characters(text, -(width - 1 - left))
+  text = columns.cut(harmless(text), width)
+  return text .. (" "):rep(width - columns.width(text))
 end
 
 local function amount(n)
@@ -147,8 +128,8 @@ local SUBSCRIPTIONS = {
 local FIRST_MIN = 16
 
 --- The columns that there is room for, and the width of the first one.
-local function choose(columns, width)
-  local chosen = { unpack(columns) }
+local function choose(all, width)
+  local chosen = { unpack(all) }
   while true do
     local left, drop = width, nil
     for i = 2, #chosen do
@@ -160,19 +141,19 @@ local function choose(columns, width)
   end
 end
 
-local function row_text(columns, width, cell_of)
-  local chosen, first = choose(columns, width)
+local function row_text(all, width, cell_of)
+  local chosen, first = choose(all, width)
   local cells = { fit(cell_of(chosen[1]), first) }
   for i = 2, #chosen do
     local text = fit(cell_of(chosen[i]), chosen[i][2])
     local bare = text:gsub(" +$", "")
-    cells[i] = (" "):rep(width_of(text) - width_of(bare)) .. bare -- to the right
+    cells[i] = (" "):rep(columns.width(text) - columns.width(bare)) .. bare -- to the right
   end
   return (characters(table.concat(cells, " "), width):gsub(" +$", ""))
 end
 
-local function heading(columns, width)
-  return row_text(columns, width, function(column) return column[1] end)
+local function heading(all, width)
+  return row_text(all, width, function(column) return column[1] end)
 end
 
 -- ---- the view ----

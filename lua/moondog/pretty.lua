@@ -150,6 +150,7 @@ local function parts_of(state, t, depth)
   unknown = unknown or array == LOOKED_AT_MAX
   if total == 0 then return parts end
   if depth >= state.depth then
+    if total == 1 then return { "... 1 entry" } end
     return { format("... %s%d entries", unknown and "more than " or "", total) }
   end
   local shown = 0

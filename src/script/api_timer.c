@@ -170,6 +170,14 @@ static int timer_cancel(lua_State *L)
     return 0;
 }
 
+/* "timer gateway.lua:12" */
+static int timer_tostring(lua_State *L)
+{
+    struct lua_timer **handle = luaL_checkudata(L, 1, TIMER_TYPE);
+    lua_pushfstring(L, "timer %s", *handle != NULL ? (*handle)->callback.name : "");
+    return 1;
+}
+
 static int timer_gc(lua_State *L)
 {
     struct lua_timer **handle = lua_touserdata(L, 1);
@@ -183,6 +191,8 @@ void api_register_timer(lua_State *L)
 {
     static const luaL_Reg methods[] = {{"cancel", timer_cancel}, {NULL, NULL}};
     api_register_type(L, TIMER_TYPE, methods, timer_gc);
+    lua_pushcfunction(L, timer_tostring);
+    lua_setfield(L, -2, "__tostring");
     lua_pop(L, 1);
 }
 

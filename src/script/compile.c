@@ -70,7 +70,9 @@ static int load_either(lua_State *L, const char *code, size_t length, const char
     const char *expression = marked ? code + 1 : code;
     size_t expression_length = marked ? length - 1 : length;
     int status = load(L, "return ", expression, expression_length, "\n", name);
-    if (status == 0)
+    if (status == 0 && load(L, "return (...)(", expression, expression_length, ")", name) == 0)
+        return 0;
+    if (status == 0) /* it ends in a remark */
         return load(L, "return (...)(", expression, expression_length, "\n)", name);
     if (status == LUA_ERRSYNTAX && !is_incomplete(L))
         status = load(L, "", code, length, "\n", name);

@@ -56,7 +56,7 @@ describe("a table", function()
   end)
 
   it("is shown to a depth, and to a number of entries", function()
-    assert.equals("{ { { { { ... 1 entries } } } } }", show { { { { { 1 } } } } })
+    assert.equals("{ { { { { ... 1 entry } } } } }", show { { { { { 1 } } } } })
     assert.equals("{ { ... 2 entries } }", show({ { 1, 2 } }, { depth = 1 }))
     local many = {}
     for i = 1, 150 do many[i] = i end

@@ -97,6 +97,11 @@ describe("a console's code", function()
     assert.matches("nil 2", (one:eval 'gateway:request("see", "").data'))
     assert.equals("6", (one:eval "counter + 1"))
     assert.equals("12", (one:eval "_ * 2"))
+    assert.equals("1", (one:eval "1 -- a remark"))
+    local _, err = one:eval "nosuch.field"
+    assert.matches("^console:1: ", err.message)
+    assert.matches("^subscription a.*, timer console:1$",
+      (one:eval 'gateway:subscribe("a", function() end), moondog.after(60, function() end)'))
   end))
 
   it("does not depend on what a script has broken", run.case(function()
