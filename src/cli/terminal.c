@@ -17,6 +17,8 @@
 #include "cli/terminal_text.h"
 #include "cli/terminal_tty.h"
 
+#define SETTLE_MS 50 /* that the window keeps its size, before anything is drawn for it */
+
 static const char paste_on[] = "\033[?2004h", paste_off[] = "\033[?2004l";
 
 bool terminal_is_interactive(const terminal *t)
@@ -54,10 +56,30 @@ static void go_on(terminal *t)
     }
 }
 
+/* A window that is dragged has another size many times in a row. What is drawn for one of them
+ * while the terminal shows the next would be in the wrong place. */
+static unsigned let_settle(unsigned signals)
+{
+    struct pollfd polled = {.fd = tty_signal_fd(), .events = POLLIN};
+    int count = 1;
+    tty_woken();
+    signals |= tty_take_signals();
+    while ((signals & TTY_INTERRUPT) == 0 && count != 0) {
+        count = poll(&polled, 1, SETTLE_MS);
+        if (count < 0 && errno != EINTR)
+            break;
+        tty_woken();
+        signals |= tty_take_signals();
+    }
+    return signals;
+}
+
 /* false: the line is over, t->event says why. */
 static bool attend_signals(terminal *t)
 {
     unsigned signals = tty_take_signals();
+    if (t->editing && (signals & TTY_RESIZED) != 0)
+        signals = let_settle(signals);
     if (signals & TTY_STOP)
         suspend(t);
     if (signals & TTY_CONTINUED)

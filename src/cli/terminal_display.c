@@ -2,9 +2,9 @@
  * where it did. Main thread.
  *
  * After a resize, the rows are taken to be wrapped for the new width, as terminals of today do it.
- * Where that is not so (xterm; a row that was exactly full; two resizes at a time), a row of the
- * old prompt may stay, or one of the text above it may go. */
-#include <limits.h>
+ * Where that is not so, a row of the old prompt may stay: when a row has become exactly full. In a
+ * terminal that does not wrap anew (xterm), or with one resize on top of another, a row of the text
+ * above may go, too. */
 #include <stdio.h>
 
 #include "cli/terminal_private.h"
@@ -80,7 +80,8 @@ void display_leave(terminal *t, const char *mark)
 }
 
 /* The row of the cursor once the terminal has wrapped the rows anew. Behind a row that has become
- * exactly full, terminals leave it in that row. */
+ * exactly full, it may be in that row or in the next one: too low leaves a row of the old prompt,
+ * too high erases what is not ours. */
 static int wrapped_row(const terminal *t)
 {
     const LineInfoW *line = el_wline(t->el);
