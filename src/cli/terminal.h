@@ -37,9 +37,10 @@ typedef struct {
     /* The descriptor is readable, or hung up. Has to read from it: it is called again as long as
      * that is so. false: terminal_read() returns TERMINAL_LEFT. */
     bool (*ready)(void *closure);
-    /* TAB behind something other than white space. `text` is the line up to the cursor. Fills
-     * `out`; when the candidates have more in common than is typed, that is inserted, otherwise
-     * they are listed above the line. false, or no candidate: a beep. */
+    /* TAB behind something other than white space, and not in a paste. (Where the terminal does not
+     * mark pastes, what comes more than 8 bytes at a time is one.) `text` is the line up to the
+     * cursor. Fills `out`; when the candidates have more in common than is typed, that is inserted,
+     * otherwise they are listed above the line. false, or no candidate: a beep. */
     bool (*complete)(void *closure, const char *text, terminal_completions *out);
 } terminal_callbacks;
 

@@ -11,7 +11,10 @@ local c = moondog.connect { name = "gateway", servers = { $URL } }
 c:subscribe("echo", function(msg) msg:respond(msg.data) end)
 c:subscribe("say", function(msg) moondog.log[msg.data]("said " .. msg.data, { n = 1, at = 0.5 }) msg:respond("") end)
 c:subscribe("flood", function(msg)
-  for i = 1, 5000 do moondog.log.info("flood " .. i) end
+  for i = 1, 5000 do
+    moondog.log.info("flood " .. i)
+    if i % 100 == 0 then moondog.sleep(0) end -- within its budget, also under a sanitizer
+  end
   msg:respond("")
 end)
 c:subscribe("fail", function(msg) error("fail " .. msg.data) end)
@@ -84,7 +87,7 @@ describe("the log stream", function()
     one:ask("status")
     slow.socket:read_stop()
     local witness = server:connect()
-    for _ = 1, 4 do witness:wait_answer("flood", "", 10) end
+    for _ = 1, 4 do witness:wait_answer("flood", "", 30) end
     local recent = one:begin("log", { recent = 100000 })
     local kept = one:answer(recent).result.count
     assert.is_true(kept > 500 and kept <= 1024, tostring(kept))
@@ -194,7 +197,7 @@ describe("the last failures", function()
     local last = result.errors[32]
     assert.equals("handler", last.kind)
     assert.equals("fail", last.name)
-    assert.matches("script%d+%.lua:9: fail 40$", last.error)
+    assert.matches("script%d+%.lua:12: fail 40$", last.error)
     assert.matches("stack traceback", last.traceback)
     assert.equals(1, last.generation)
     assert.matches("fail 9$", result.errors[1].error)

@@ -174,6 +174,7 @@ describe("without a terminal", function()
     local t = terminal.start { file = "/bin/sh",
       args = { "-c", ("trap : INT; '%s' > '%s'; echo code $?"):format(probe.file, out) } }
     t:type("one\n")
+    run.wait_until(function() return probe.read_file(out):find("one") end, 10, "the first line")
     t:key("C-c")
     run.wait_until(function() return probe.read_file(out):find("interrupt") end, 10, "the interrupt")
     t:type("two\n")

@@ -70,7 +70,7 @@ end
 function M:answer(id, deadline)
   return run.wait_until(function()
     return find(self, function(frame) return frame.id == id and frame.ok ~= nil end)
-  end, deadline or 5, "the answer to request " .. tostring(id))
+  end, deadline or 15, "the answer to request " .. tostring(id))
 end
 
 -- The data of the events of a request, in order.
