@@ -57,6 +57,11 @@ char *frame_take(frame_reader *r, size_t *length, bool *bad)
     return r->bytes;
 }
 
+bool frame_is_partial(const frame_reader *r)
+{
+    return r->length > r->taken;
+}
+
 void frame_clear(frame_reader *r)
 {
     free(r->bytes);

@@ -14,6 +14,7 @@
 #include "control/streams.h"
 
 #define BACKLOG 16
+#define CHECK_MS 1000u /* between two looks at the sessions */
 
 struct control {
     md_runtime *rt;
@@ -22,7 +23,9 @@ struct control {
     struct streams *streams;
     struct session *sessions;
     unsigned session_count;
-    bool closing, pipe_closed;
+    uv_timer_t check; /* runs while there are sessions */
+    unsigned handles; /* open ones: the pipe, the timer */
+    bool closing;
 };
 
 /* ---- sessions ---- */
@@ -30,14 +33,23 @@ struct control {
 /* Streams go when nobody uses them any more. */
 static void end_when_closed(struct control *c)
 {
-    if (c->closing && c->pipe_closed && c->session_count == 0)
+    if (c->closing && c->handles == 0 && c->session_count == 0)
         streams_close(c->streams);
 }
 
 void control_session_ended(struct control *c)
 {
-    c->session_count--;
+    if (--c->session_count == 0 && !c->closing)
+        uv_timer_stop(&c->check);
     end_when_closed(c);
+}
+
+static void on_check(uv_timer_t *timer)
+{
+    struct control *c = timer->data;
+    uint64_t now = runtime_now_ms();
+    for (struct session *s = c->sessions; s != NULL; s = s->next)
+        session_check(s, now);
 }
 
 static void on_connection(uv_stream_t *stream, int status)
@@ -55,6 +67,8 @@ static void on_connection(uv_stream_t *stream, int status)
     c->sessions = s;
     if (++c->session_count > CONTROL_CLIENTS_MAX)
         session_close(s);
+    if (!uv_is_active((uv_handle_t *)&c->check))
+        uv_timer_start(&c->check, on_check, CHECK_MS, CHECK_MS);
 }
 
 /* ---- listening ---- */
@@ -94,10 +108,10 @@ static int listen_at(struct control *c)
     return uv_listen((uv_stream_t *)&c->pipe, BACKLOG, on_connection);
 }
 
-static void on_pipe_closed(uv_handle_t *handle)
+static void on_handle_closed(uv_handle_t *handle)
 {
     struct control *c = handle->data;
-    c->pipe_closed = true;
+    c->handles--;
     end_when_closed(c);
 }
 
@@ -117,7 +131,10 @@ struct control *control_new(md_runtime *rt, const char *path, error *e)
     memcpy(c->path, path, strlen(path) + 1);
     c->rt = rt;
     uv_pipe_init(rt->loop, &c->pipe, 0);
-    c->pipe.data = c;
+    uv_timer_init(rt->loop, &c->check);
+    uv_unref((uv_handle_t *)&c->check);
+    c->pipe.data = c->check.data = c;
+    c->handles = 2;
     rt->control = c;
     int failed = listen_at(c);
     uv_unref((uv_handle_t *)&c->pipe);
@@ -143,7 +160,8 @@ void control_close(struct control *c)
     if (c == NULL || c->closing)
         return;
     c->closing = true;
-    uv_close((uv_handle_t *)&c->pipe, on_pipe_closed); /* removes the socket's file, too */
+    uv_close((uv_handle_t *)&c->check, on_handle_closed);
+    uv_close((uv_handle_t *)&c->pipe, on_handle_closed); /* removes the socket's file, too */
     for (struct session *s = c->sessions; s != NULL; s = s->next)
         session_close(s);
 }

@@ -257,6 +257,7 @@ void request_event(struct request *r, const char *name, json_t *data)
 static void end_with(struct session *s, const char *code, const char *message)
 {
     s->last_words = true;
+    s->partial_since = runtime_now_ms(); /* they have to be read in time, too */
     uv_read_stop((uv_stream_t *)&s->pipe);
     json_t *id = json_null();
     if (!send_json(s, refusal(id, code, message, "")))
@@ -363,13 +364,31 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
     struct session *s = stream->data;
     if (length == 0)
         return;
+    if (length == UV_EOF && frame_is_partial(&s->reader) && !s->last_words) {
+        end_with(s, "truncated", "the last frame has no end");
+        return;
+    }
     if (length < 0 || frame_add(&s->reader, buffer->base, (size_t)length) != 0) {
         session_close(s);
         return;
     }
     s->references++; /* an answer may close it */
     take_frames(s);
+    if (!frame_is_partial(&s->reader))
+        s->partial_since = 0;
+    else if (s->partial_since == 0)
+        s->partial_since = runtime_now_ms();
     session_release(s);
+}
+
+void session_check(struct session *s, uint64_t now)
+{
+    if (s->closing || s->partial_since == 0 || now - s->partial_since < SESSION_FRAME_MS)
+        return;
+    if (s->last_words)
+        session_close(s); /* it does not read them */
+    else
+        end_with(s, "truncated", "the rest of the frame did not come in time");
 }
 
 /* ---- accepting ---- */

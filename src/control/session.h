@@ -14,6 +14,7 @@
 #define SESSION_REQUESTS_MAX 64u
 #define SESSION_EVENT_BYTES_MAX (128u * 1024)       /* unread: later events are dropped */
 #define SESSION_ANSWER_BYTES_MAX (4u * 1024 * 1024) /* unread: the session ends */
+#define SESSION_FRAME_MS 10000u                     /* for the rest of a frame to come */
 
 struct control;
 struct session;
@@ -41,8 +42,9 @@ struct session {
     md_runtime *rt;
     uv_pipe_t pipe;
     frame_reader reader;
-    char read[8192]; /* what came last */
-    char *out;       /* frames, for the end of the turn */
+    uint64_t partial_since; /* ms: there is a part of a frame; 0: there is none */
+    char read[8192];        /* what came last */
+    char *out;              /* frames, for the end of the turn */
     size_t out_length, out_capacity;
     struct session *unflushed; /* the next one that has some */
     bool is_unflushed;
@@ -59,6 +61,8 @@ struct session {
 struct session *session_accept(struct control *control, struct streams *streams,
                                uv_stream_t *listener);
 void session_close(struct session *s);
+/* Now and then: a client that has begun a frame has to end it. */
+void session_check(struct session *s, uint64_t now);
 /* Between two turns: writes what the sessions have for their clients. */
 void sessions_flush(struct streams *streams);
 
