@@ -67,7 +67,8 @@ local function start_server(self)
   self.server = process.start { name = "tmux", file = self.tmux,
     args = { "-u", "-S", self.socket, "-f", "/dev/null", "-D" },
     env = { TMUX = false, TMUX_PANE = false, TMUX_TMPDIR = run.folder(), LC_ALL = "C.UTF-8" } }
-  run.wait_until(function() return uv.fs_stat(self.socket) end, COMMAND_SECONDS, "tmux's socket")
+  -- The socket is there before anybody listens at it.
+  run.wait_until(function() return try(self, "show-options", "-g") end, COMMAND_SECONDS, "tmux")
   local settings = { status = "off", ["remain-on-exit"] = "on", ["remain-on-exit-format"] = "",
     ["escape-time"] = "0", ["history-limit"] = "50000", ["default-terminal"] = "tmux-256color" }
   for name, value in pairs(settings) do
