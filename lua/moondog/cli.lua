@@ -2,6 +2,7 @@
 --- nothing and exits nothing itself. What there is to say on it stands in moondog.cli_commands.
 
 local commands = require "moondog.cli_commands"
+local completion = require "moondog.cli_completion"
 local text = require "moondog.cli_text"
 
 local M = {}
@@ -173,12 +174,9 @@ end
 ---@return string? script
 ---@return string? err
 function M.completion(shell)
-  local argparse, missing = load_argparse()
-  if not argparse then return nil, missing end
-  local parser = build(argparse, {})
-  local method = ({ bash = "get_bash_complete", zsh = "get_zsh_complete", fish = "get_fish_complete" })[shell]
-  if not method then return nil, ("no completions for '%s': bash, zsh or fish"):format(tostring(shell)) end
-  return parser[method](parser)
+  local make = completion[shell]
+  if not make then return nil, ("no completions for '%s': bash, zsh or fish"):format(tostring(shell)) end
+  return make(commands)
 end
 
 return M

@@ -275,7 +275,10 @@ local status = {
       .. "failed.",
   },
   arguments = { PROCESS },
-  options = { CONTROL, JSON },
+  options = {
+    { flag = "--names", text = "Print the names of all that run, one a line, and nothing else." },
+    CONTROL, JSON,
+  },
   environment = {}, files = M.files, exits = ASKED,
   examples = { { "moondog status gateway", "Look at the gateway." } },
 }

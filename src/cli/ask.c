@@ -200,8 +200,19 @@ static int show_log(lua_State *L, client *c)
 
 /* ---- all of them ---- */
 
+/* For completions. */
+static int print_names(void)
+{
+    char *names = client_names();
+    printf("%s", names != NULL ? names : "");
+    free(names);
+    return EXIT_DONE;
+}
+
 int ask(lua_State *L, const char *command)
 {
+    if (args_flag(L, "names"))
+        return print_names();
     char path[CONTROL_PATH_SIZE];
     error e = {0};
     client c;

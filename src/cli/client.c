@@ -46,17 +46,30 @@ static bool is_alive(const char *name)
     return fd >= 0;
 }
 
+char *client_names(void)
+{
+    char *names = control_names(), *rest = NULL, *list = NULL;
+    size_t length;
+    FILE *out = open_memstream(&list, &length);
+    for (char *name = names != NULL ? strtok_r(names, "\n", &rest) : NULL;
+         out != NULL && name != NULL; name = strtok_r(NULL, "\n", &rest))
+        if (is_alive(name))
+            fprintf(out, "%s\n", name);
+    if (out != NULL)
+        fclose(out);
+    free(names);
+    return list;
+}
+
 /* Names of those that run, as "a, b"; *count of them; the last one in *last. */
 static char *running(unsigned *count, char *last, size_t size)
 {
-    char *names = control_names(), *rest = NULL, *list = NULL;
+    char *names = client_names(), *rest = NULL, *list = NULL;
     size_t length;
     FILE *out = open_memstream(&list, &length);
     *count = 0;
     for (char *name = names != NULL ? strtok_r(names, "\n", &rest) : NULL;
          out != NULL && name != NULL; name = strtok_r(NULL, "\n", &rest)) {
-        if (!is_alive(name))
-            continue;
         fprintf(out, "%s%s", *count > 0 ? ", " : "", name);
         snprintf(last, size, "%s", name);
         (*count)++;

@@ -14,6 +14,8 @@ typedef struct {
     int last_id;
 } client;
 
+/* The names of those that run, each followed by a line feed; to be freed. NULL: no memory. */
+char *client_names(void);
 /* The socket that is meant: `path`, or that of the process `name`, or, when both are NULL, that of
  * the only one that runs. -1 and *e ("none", "several", "too_long"). */
 int client_find(const char *path, const char *name, char *out, size_t size, error *e);

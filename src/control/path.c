@@ -55,6 +55,12 @@ int control_make_folder(void)
     return -1;
 }
 
+static int is_socket_name(const struct dirent *entry)
+{
+    size_t length = strlen(entry->d_name), end = sizeof suffix - 1;
+    return length > end && strcmp(entry->d_name + length - end, suffix) == 0;
+}
+
 char *control_names(void)
 {
     char folder[4096];
@@ -63,16 +69,15 @@ char *control_names(void)
     FILE *out = open_memstream(&text, &size);
     if (out == NULL)
         return NULL;
+    struct dirent **entries = NULL;
     control_folder(folder, sizeof folder);
-    DIR *entries = opendir(folder);
-    for (struct dirent *e; entries != NULL && (e = readdir(entries)) != NULL;) {
-        size_t length = strlen(e->d_name);
-        if (length > sizeof suffix - 1 &&
-            strcmp(e->d_name + length - (sizeof suffix - 1), suffix) == 0)
-            fprintf(out, "%.*s\n", (int)(length - (sizeof suffix - 1)), e->d_name);
+    int count = scandir(folder, &entries, is_socket_name, alphasort);
+    for (int i = 0; i < count; i++) {
+        const char *name = entries[i]->d_name;
+        fprintf(out, "%.*s\n", (int)(strlen(name) - (sizeof suffix - 1)), name);
+        free(entries[i]);
     }
-    if (entries != NULL)
-        closedir(entries);
+    free(entries);
     fclose(out);
     return text;
 }

@@ -15,7 +15,7 @@ int control_path(const char *name, char *out, size_t size);
 void control_name(const char *path, char *out, size_t size);
 /* Makes the folder, for this user alone. -1, and errno. */
 int control_make_folder(void);
-/* The names of the sockets in the folder, each followed by a line feed; to be freed. */
+/* The names of the sockets in the folder, in order, each followed by a line feed; to be freed. */
 char *control_names(void);
 
 #endif

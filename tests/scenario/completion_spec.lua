@@ -10,12 +10,19 @@ local function printed(...)
   return p:text("stdout") .. "\n"
 end
 
+local function start(name)
+  local dog = moondog.run('require "moondog".on_start(function() print "started" end)\n'
+    .. 'require "moondog".every(60, function() end)', {}, { args = { "--name", name } })
+  dog:wait_log("^started$")
+  return dog
+end
+
 -- What bash offers behind these words.
 local function offered(script, ...)
-  local words = { "moondog", ... }
+  local words = { moondog.program(), ... }
   local quoted = {}
   for i, word in ipairs(words) do quoted[i] = "'" .. word .. "'" end
-  local p = process.start { file = "/bin/bash", args = { "--norc", "-c", ([[
+  local p = process.start { file = "/bin/bash", env = { XDG_RUNTIME_DIR = run.folder() }, args = { "--norc", "-c", ([[
     source '%s'
     COMP_WORDS=(%s) COMP_CWORD=%d COMP_LINE="${COMP_WORDS[*]}" COMP_POINT=${#COMP_LINE}
     complete -p moondog >&2
@@ -31,6 +38,12 @@ describe("moondog completion bash", function()
     assert.equals("status\nstop", offered(script, "st"))
     assert.equals("--level\n--lines", offered(script, "log", "--l"))
     assert.equals("debug", offered(script, "log", "--level", "d"))
+    start "gateway"
+    start "other"
+    assert.equals("gateway\nother", offered(script, "attach", ""))
+    assert.equals("other", offered(script, "log", "-f", "o"))
+    assert.equals("gateway", offered(script, "eval", "1", "g"))
+    assert.matches("moondog.bash", offered(script, "check", run.folder() .. "/moon"), 1, true)
     local all = "\n" .. offered(script, "") .. "\n"
     for _, command in ipairs(commands.commands) do assert.matches("\n" .. command.name .. "\n", all, 1, true) end
   end))
