@@ -481,12 +481,10 @@ int reload_init(md_runtime *rt)
     return 0;
 }
 
-/* Those who asked are told; the tasks among them end with their generation. */
+/* Those who asked are told. */
 static void refuse_all(struct reload_request *requests)
 {
     static const md_error stopping = {.code = "stopping", .message = "the runtime stops"};
-    for (struct reload_request *q = requests; q != NULL; q = q->next)
-        q->task = NULL;
     tell(requests, NULL, &stopping);
 }
 
@@ -510,6 +508,8 @@ static void end_job(md_runtime *rt)
 bool reload_end_all(md_runtime *rt)
 {
     struct reloads *r = &rt->reloads;
+    for (struct generation *g = r->retiring; g != NULL; g = g->next)
+        generation_close(g); /* their tasks have their requests no more */
     refuse_all(r->waiting);
     r->waiting = NULL;
     r->waiting_end = &r->waiting;

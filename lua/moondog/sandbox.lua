@@ -142,13 +142,14 @@ local DEPTH_MAX = 100
 local depths = setmetatable({}, { __mode = "k" })
 
 local function pass(co, ok, first, ...)
-    if ok and first == wait_token then
+    if ok and first == wait_token and is_yieldable() then
         return pass(co, resume(co, yield(wait_token)))
     end
-    if ok and first == nil and was_preempted() then
+    if ok and (first == nil or first == wait_token) and was_preempted() then
         if is_yieldable() then yield(wait_token) end
         return pass(co, resume(co))
     end
+    if ok and first == wait_token then yield(wait_token) end -- cannot: an error that says so
     return ok, first, ...
 end
 

@@ -16,6 +16,10 @@ static void stop_hook(lua_State *L, lua_Debug *ar)
 {
     budget *b = current;
     int level = 0;
+    if (b != NULL && b->preempt != NULL) {
+        b->preempt(L, ar); /* does not come back when it can yield */
+        b->preempt = NULL; /* nor may what catches the error go on */
+    }
     /* The place in the script, and not in what moondog puts around coroutines. */
     while (lua_getstack(L, level, ar) && lua_getinfo(L, "S", ar) &&
            strncmp(ar->source, "@lua/moondog/", 13) == 0)

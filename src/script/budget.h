@@ -31,6 +31,7 @@ typedef struct budget {
     struct budget *outer;        /* what this thread was inside before */
     unsigned depth;
     volatile sig_atomic_t armed;
+    lua_Hook preempt; /* of an entry that may yield instead of being stopped: tried first. NULL */
     _Atomic uint64_t overruns;
     uint64_t seen_entry, seen_since; /* the sentinel's */
 } budget;

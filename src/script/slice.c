@@ -18,8 +18,10 @@ static void preempt(lua_State *L, lua_Debug *ar)
     lua_yield(L, 0);
 }
 
+/* A machine that is very busy may not let a slice come to its end within the time budget. */
 void slice_begin(struct generation *g)
 {
+    g->budget.preempt = preempt;
     g->slices.until = uv_hrtime() + SLICE_NS;
     lua_sethook(g->L, preempt, LUA_MASKCOUNT, LOOK_AT_CLOCK_EVERY);
 }
@@ -27,6 +29,7 @@ void slice_begin(struct generation *g)
 bool slice_end(struct generation *g)
 {
     lua_sethook(g->L, NULL, 0, 0);
+    g->budget.preempt = NULL;
     bool preempted = g->slices.preempted;
     g->slices.preempted = false;
     return preempted;

@@ -272,12 +272,42 @@ describe("a command that runs long", function()
     assert.equals("true", (one:eval "moondog.sleep(0.01)"))
   end))
 
+  it("may be inside coroutines inside a callback of a C function", run.case(function()
+    start()
+    local one = connect()
+    assert.matches("^true, ", (one:eval([[
+      local sum = 0
+      local ok = pcall(table.sort, { 2, 1 }, function(a, b)
+        coroutine.wrap(function()
+          coroutine.wrap(function() for i = 1, 2e5 do sum = sum + i end end)()
+        end)()
+        return a < b
+      end)
+      moondog.sleep(0.001)
+      return ok, sum]], 30)))
+    assert.equals("true", (one:eval "moondog.sleep(0.001)"))
+  end))
+
   it("inside a callback of a C function ends with the budget", run.case(function()
     start()
     local one = connect()
     local _, err = one:eval "table.sort({ 1, 2, 3 }, function() while true do end end)"
     assert.equals("budget", err.code)
     assert.equals("1", (one:eval "1"))
+  end))
+
+  it("is not stopped for what the machine does to it", run.case(function()
+    local dog = start(nil, { args = { "--name", "gateway", "--budget", "20" } })
+    local one = connect()
+    local id = one:begin("eval", { code = "while true do end" })
+    for _ = 1, 10 do -- a slice that lasts for longer than the budget
+      dog:signal("sigstop")
+      run.pause(0.05)
+      dog:signal("sigcont")
+      one:ask("status")
+    end
+    assert.is_true(one:ask("cancel", { id = id }).result.cancelled)
+    assert.equals("cancelled", one:answer(id).error.code)
   end))
 
   it("ends with its client", run.case(function()
