@@ -12,6 +12,8 @@ local M = {}
 jit.off(true, true) -- so that it can be preempted
 
 local ITEMS_MAX, LOOKED_AT_MAX, INDEX_DEPTH_MAX, TEXT_MAX = 200, 10000, 16, 64 * 1024
+-- Of a chain of fields: what its patterns take grows with the square of it, and cannot be preempted.
+local CHAIN_MAX = 512
 
 local KEYWORDS = {}
 for word in ([[and break do else elseif end false for function goto if in local nil not or repeat return then true
@@ -166,7 +168,7 @@ function M.complete(text, options)
   if #text > TEXT_MAX then return #text, {}, false end
   local code = code_at_end(text)
   local keys, separator, typed
-  if code then keys, separator, typed = read_chain(code) end
+  if code then keys, separator, typed = read_chain(sub(code, -CHAIN_MAX)) end
   if not keys then return #text, {}, false end
   local found = {}
   if separator == "" then
