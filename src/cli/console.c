@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include "cli/args.h"
 #include "cli/client.h"
@@ -15,7 +16,8 @@
 #include "cli/terminal.h"
 #include "control/path.h"
 
-#define COLUMNS 80 /* when it cannot be asked */
+#define COLUMNS 80         /* when it cannot be asked */
+#define TURN_NS 20000000u /* for what comes, before keys are looked at */
 
 struct view {
     lua_State *L;
@@ -77,12 +79,19 @@ static void complain_text(const struct view *v, const char *text)
     free(length >= 0 ? line : NULL);
 }
 
-/* Hands over what has come, or comes in time. How many frames; -1: the socket is closed. */
+/* Hands over what has come, or comes in time. How many frames; -1: the socket is closed. When more
+ * and more comes, the keys have their turn after a while; no frame is left behind in the reader,
+ * where nobody would look for it. */
 static int take_messages(struct view *v, int timeout_ms)
 {
     int count = 0;
+    uint64_t until = 0;
     for (;; count++) {
         error e = {0};
+        if (count == 1)
+            until = uv_hrtime() + TURN_NS;
+        if (count > 0 && uv_hrtime() >= until && !frame_is_there(&v->client.reader))
+            return count;
         json_t *message = client_receive(&v->client, count == 0 ? timeout_ms : 0, &e);
         if (message == NULL && strcmp(e.code, "timeout") == 0)
             return count;

@@ -60,6 +60,13 @@ char *frame_take(frame_reader *r, size_t *length, bool *bad)
 bool frame_is_partial(const frame_reader *r)
 {
     return r->length > r->taken;
+bool frame_is_there(const frame_reader *r)
+{
+    size_t left = r->length - r->taken;
+    if (left < FRAME_HEAD)
+        return false;
+    size_t length = read_length(r->bytes + r->taken);
+    return length > FRAME_BYTES_MAX || left >= FRAME_HEAD + length;
 }
 
 void frame_clear(frame_reader *r)

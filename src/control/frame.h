@@ -23,6 +23,8 @@ int frame_add(frame_reader *r, const char *bytes, size_t length);
 char *frame_take(frame_reader *r, size_t *length, bool *bad);
 /* Whether a part of a frame is there that frame_take() has not given out. */
 bool frame_is_partial(const frame_reader *r);
+/* Whether frame_take() would have something to tell. */
+bool frame_is_there(const frame_reader *r);
 void frame_clear(frame_reader *r);
 
 /* Head and JSON at `out`, which has room for FRAME_HEAD + length bytes, FRAME_BYTES_MAX at most. */
