@@ -248,6 +248,8 @@ local function copy(state, value, depth)
   for key, item in next, value do
     count = count + 1
     if array == 0 and type(key) ~= "string" then return nil, "a key is a " .. type(key) end
+    if array == 0 then state.bytes = state.bytes + #key end
+    if state.bytes > PLAIN_BYTES_MAX then return nil, "it is too large" end
     if array > 0 and count > array then return nil, "an array has other keys" end
     local plain, why = copy(state, item, depth + 1)
     if plain == nil then return nil, why end
