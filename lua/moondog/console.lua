@@ -50,8 +50,9 @@ local function compile(code, name, env)
     local expression = sub(code, 1, 1) == "=" and sub(code, 2) or code
     local chunk, err = load("return " .. expression .. "\n", name, "t", env)
     if chunk then
-        chunk = load("return (...)(" .. expression .. ")", name, "t", env)
-        return chunk or load("return (...)(" .. expression .. "\n)", name, "t", env) -- it ends in a remark
+        return load("return (...)(" .. expression .. ")", name, "t", env)
+            or load("return (...)(" .. expression .. "\n)", name, "t", env) -- it ends in a remark
+            or chunk -- `f();`
     end
     if is_incomplete(err) then return nil, err end
     return load(code .. "\n", name, "t", env)

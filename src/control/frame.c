@@ -60,6 +60,8 @@ char *frame_take(frame_reader *r, size_t *length, bool *bad)
 bool frame_is_partial(const frame_reader *r)
 {
     return r->length > r->taken;
+}
+
 bool frame_is_there(const frame_reader *r)
 {
     size_t left = r->length - r->taken;

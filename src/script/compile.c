@@ -70,10 +70,14 @@ static int load_either(lua_State *L, const char *code, size_t length, const char
     const char *expression = marked ? code + 1 : code;
     size_t expression_length = marked ? length - 1 : length;
     int status = load(L, "return ", expression, expression_length, "\n", name);
-    if (status == 0 && load(L, "return (...)(", expression, expression_length, ")", name) == 0)
+    if (status == 0) {
+        static const char *const ends[] = {")", "\n)"}; /* the second, when it ends in a remark */
+        for (int i = 0; i < 2; i++)
+            if (load(L, "return (...)(", expression, expression_length, ends[i], name) == 0)
+                return 0;
+        lua_pop(L, 2); /* `f();` */
         return 0;
-    if (status == 0) /* it ends in a remark */
-        return load(L, "return (...)(", expression, expression_length, "\n)", name);
+    }
     if (status == LUA_ERRSYNTAX && !is_incomplete(L))
         status = load(L, "", code, length, "\n", name);
     return status;
