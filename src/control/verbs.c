@@ -79,6 +79,10 @@ static void do_stop(struct request *r, json_t *args)
 static void on_print(void *closure, const char *text, size_t length)
 {
     struct request *r = closure;
+    if (length > FRAME_BYTES_MAX || request_is_held(r)) { /* nothing is made of it in vain */
+        request_drop(r, 1);
+        return;
+    }
     request_event(r, "print", json_pack("{s:o}", "text", report_bytes(text, length)));
 }
 
