@@ -81,7 +81,7 @@ function M.generation(r)
     lines[#lines + 1] = ("  %s, %d handled, %s, %s, %s retiring"):format(bytes(g.memory), g.handled,
       count(g.errors, "error"), count(g.waiting, "waiting task"), count(reloads.retiring, "generation"))
   end
-  if value(reloads.last_error) then
+  if value(reloads.last_error) and not (g and reloads.last_error.at < g.loaded_at) then
     lines[#lines + 1] = ("last reload that failed, at %s: %s"):format(reloads.last_error.at,
       reloads.last_error.message)
   end

@@ -290,7 +290,8 @@ local eval = {
   description = {
     "Runs CODE inside the script of the process NAME and prints what it prints and what it returns; an "
       .. "expression is enough. It sees the script's globals, the module `moondog`, and each connection by its "
-      .. "name; what it defines is gone afterwards. It may wait, as in `gateway:request(\"svc.echo\", \"hi\")`. "
+      .. "name; its variables are gone afterwards, but subscriptions, timers and connections that it makes "
+      .. "stay until the script is reloaded. It may wait, as in `gateway:request(\"svc.echo\", \"hi\")`. "
       .. "However long it runs, messages are handled meanwhile.",
     "Who ran what is logged by the process.",
   },
@@ -378,10 +379,11 @@ local attach = {
   description = {
     "A prompt inside the script of the process NAME. What is typed is Lua: an expression prints its value, `_` "
       .. "is the last one, a statement may have several lines, and may wait. It sees the script's globals, the "
-      .. "module `moondog`, and each connection by its name; what it defines is its own, until the script is "
-      .. "reloaded. Tab completes. Ctrl-C ends what was begun, never the process; Ctrl-D leaves.",
+      .. "module `moondog`, and each connection by its name, or as `conns[\"a-name\"]`. Its variables are its own; "
+      .. "subscriptions, timers and connections that it makes stay until the script is reloaded. Tab completes. "
+      .. "Ctrl-C ends what was begun, never the process; Ctrl-D leaves.",
     "Lines that begin with a dot are for the console: `.help` lists them. The prompt shows the name of the "
-      .. "process, and the state of its connections when not all are up. Log records appear above it.",
+      .. "process, and the state of its connections. Log records appear above it.",
     "However long a command runs, messages are handled meanwhile: it runs in slices, and between two of them "
       .. "handlers see what it has done so far.",
   },

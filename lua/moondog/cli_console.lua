@@ -10,6 +10,7 @@ M.__index = M
 
 local COMPLETE_MS = 1000
 local FIRST_MS = 5000 -- for a process to say how it is
+local ARGUMENTS = { log = { "debug", "error", "info", "off", "warn" }, reload = { "previous" }, tap = { "off" } }
 local LEVELS = { debug = true, info = true, warn = true, error = true, off = true }
 -- What a process logs of a console's own commands says nothing new there.
 local OWN_RECORD = "console command"
@@ -77,7 +78,8 @@ function M:wait(id)
     if event == "interrupt" then
       interrupts = interrupts + 1
       if interrupts == 1 then
-        self:send("cancel", { id = id })
+        local cancel = self:send("cancel", { id = id })
+        if cancel then self.unwanted[cancel] = true end
       else
         self.host.complain("it does not answer: its loop may be stuck; going on without it")
         self.unwanted[id] = true
@@ -139,8 +141,10 @@ function M:on_state(state)
   self.state = state
   if before and before.generation ~= state.generation and state.generation > 0 then
     local gone = self.used and "; what was defined here went with the one before" or ""
+    if self.used or not self.reloading then
+      self.host.print(("-- generation %d is at work%s"):format(state.generation, gone))
+    end
     self.used = false
-    self.host.print(("-- generation %d is at work%s"):format(state.generation, gone))
   end
   self.host.set_prompt(self:prompt())
 end
@@ -196,7 +200,8 @@ local commands = {}
 commands.help = { "", "this list", function(self)
   local lines = {
     "Lua runs in the process: an expression prints its value, which `_` is then.",
-    "It may wait. Connections are there by their names. Tab completes.",
+    "It may wait. Connections are there by their names, or as conns[\"a-name\"]. Tab completes.",
+    "Subscriptions, timers and connections that are made here stay until the script is reloaded.",
   }
   local names = {}
   for name in pairs(commands) do names[#names + 1] = name end
@@ -232,7 +237,9 @@ commands.reload = { "[previous]", "loads the script again, or the text before", 
     self.failed = true
     return self.host.complain(".reload, or .reload previous")
   end
+  self.reloading = true
   local result = self:ask("reload", { previous = argument == "previous" })
+  self.reloading = false
   if result then self.host.print(table.concat(answers.reload(result), "\n")) end
 end }
 
@@ -295,6 +302,14 @@ end
 ---@return integer from
 ---@return string[] items
 function M:complete(text)
+  local command, typed = text:match("^%s*%.(%a+)%s+(%a*)$")
+  if not self.pending and command then
+    local items = {}
+    for _, word in ipairs(ARGUMENTS[command] or {}) do
+      if word:sub(1, #typed) == typed then items[#items + 1] = word end
+    end
+    return #text - #typed, items
+  end
   if not self.pending and text:find("^%s*%.%a*$") then
     local from = text:find("%.")
     local items = {}
@@ -313,6 +328,7 @@ function M:complete(text)
       return #text, {}
     end
   end
+  if not id then return #text, {} end
   local answer = self.answers[id]
   self.answers[id] = nil
   if not answer.ok then return #text, {} end
@@ -363,6 +379,10 @@ function M:run()
     local event = self.host.receive(FIRST_MS)
     if event == "timeout" then self.host.complain("no answer in time: is its loop stuck?") end
     if event ~= "message" then return 1 end
+  end
+  if self.host.terminal then
+    self.host.print(("%s, generation %d. .help says what there is; Ctrl-D leaves."):format(self.name,
+      self.state.generation))
   end
   self:follow_log(self.host.terminal and self.level or "off")
   while not self.left do

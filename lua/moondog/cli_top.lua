@@ -125,7 +125,8 @@ local SUBSCRIPTIONS = {
   { "DROPPED", 8, function(s) return amount(s.dropped) end, 3 },
 }
 
-local FIRST_MIN = 16
+local FIRST_MIN = 16 -- of the first column, as long as others can be left out
+local FIRST_LEAST = 4
 
 --- The columns that there is room for, and the width of the first one.
 local function choose(all, width)
@@ -136,7 +137,7 @@ local function choose(all, width)
       left = left - chosen[i][2] - 1
       if chosen[i][4] and (not drop or chosen[i][4] < chosen[drop][4]) then drop = i end
     end
-    if left >= FIRST_MIN or not drop then return chosen, math.max(left, FIRST_MIN) end
+    if left >= FIRST_MIN or not drop then return chosen, math.max(left, FIRST_LEAST) end
     table.remove(chosen, drop)
   end
 end
@@ -224,11 +225,11 @@ local function head(status)
   if g then
     lines[2] = { ("generation %d: %s, loaded at %s; reloads: %d, %d failed; retiring: %d"):format(g.number,
       harmless(g.path), g.loaded_at, r.done, r.failed, r.retiring) }
-    lines[3] = { ("memory: %s, at most %s; handled: %s, errors: %s; waiting tasks: %s"):format(bytes(g.memory),
-      bytes(g.memory_peak), amount(g.handled), amount(g.errors), amount(g.waiting)),
+    lines[3] = { ("memory: %s, peak %s; handled: %s, errors: %s; waiting tasks: %s"):format(bytes(g.memory),
+      bytes(math.max(g.memory, g.memory_peak)), amount(g.handled), amount(g.errors), amount(g.waiting)),
       g.errors > 0 and "warn" or nil }
   end
-  if value(r.last_error) then
+  if value(r.last_error) and not (g and r.last_error.at < g.loaded_at) then
     lines[#lines + 1] = { "last reload that failed: " .. harmless(r.last_error.message), "bad" }
   end
   return lines

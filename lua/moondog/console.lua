@@ -13,6 +13,7 @@ local script_print = print
 local answer, refuse, emit = host.answer, host.refuse, host.emit
 
 local VALUES_MAX = 100
+local NODES_MAX, BYTES_MAX = 10000, 128 * 1024 -- of an answer
 
 -- Compiled code does not look at the hook that preempts.
 jit.off(true, true)
@@ -27,7 +28,7 @@ end
 -- What a console defines stays in here. Below it are the script's globals, the module, and the connections by
 -- their names, which scripts like to keep in locals.
 local function environment()
-    local own = { print = print }
+    local own = { print = print, conns = host.connections() }
     return setmetatable(own, {
         __index = function(_, name)
             local value = rawget(globals, name)
@@ -88,10 +89,13 @@ local function run(env, chunk, width)
         if not ok then return report((...)) end
         local count, list = select("#", ...), {}
         if count > 0 then env._ = (...) end
+        local left = { nodes = NODES_MAX, bytes = BYTES_MAX } -- of plain copies, for all of them
+        local texts = BYTES_MAX
         for i = 1, count < VALUES_MAX and count or VALUES_MAX do
             local value = select(i, ...)
-            list[i] = { type = type(value), text = pretty.pretty(value, { width = width }),
-                value = pretty.plain(value) }
+            local text = texts > 0 and pretty.pretty(value, { width = width }) or "... too much to show"
+            texts = texts - #text
+            list[i] = { type = type(value), text = text, value = pretty.plain(value, left) }
         end
         answer { values = list, count = count }
     end

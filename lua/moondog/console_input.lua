@@ -87,10 +87,10 @@ end
 --- "complete", "incomplete", or "error" and the message.
 local function compile(text)
   local expression = text:match("^=(.*)") or text
-  local chunk, err = loadstring("return " .. expression .. "\n", "=console")
+  local chunk, err = load("return " .. expression .. "\n", "=console", "t")
   if chunk then return "complete" end
   if err:find("near '<eof>'$") then return "incomplete" end
-  chunk, err = loadstring(text .. "\n", "=console")
+  chunk, err = load(text .. "\n", "=console", "t")
   if chunk then return "complete" end
   if err:find("near '<eof>'$") then return "incomplete" end
   return "error", err

@@ -68,8 +68,11 @@ local function number(n)
   if n == -huge then return "-inf" end
   if n == 0 then return 1 / n < 0 and "-0" or "0" end
   if n == floor(n) and n > -WHOLE_MAX and n < WHOLE_MAX then return format("%d", n) end
-  local short = format("%.14g", n)
-  return tonumber(short) == n and short or format("%.17g", n)
+  for digits = 14, 16 do
+    local short = format("%." .. digits .. "g", n)
+    if tonumber(short) == n then return short end
+  end
+  return format("%.17g", n)
 end
 
 --- What its __tostring says, or nil.
@@ -229,10 +232,10 @@ local NODES_MAX, PLAIN_DEPTH_MAX, PLAIN_BYTES_MAX = 10000, 32, 64 * 1024
 local function copy(state, value, depth)
   local kind = type(value)
   state.nodes = state.nodes + 1
-  if state.nodes > NODES_MAX or depth > PLAIN_DEPTH_MAX then return nil, "it is too large" end
+  if state.nodes > state.nodes_max or depth > PLAIN_DEPTH_MAX then return nil, "it is too large" end
   if kind == "string" then
     state.bytes = state.bytes + #value
-    if state.bytes > PLAIN_BYTES_MAX then return nil, "it is too large" end
+    if state.bytes > state.bytes_max then return nil, "it is too large" end
     return value
   elseif kind == "number" then
     if value ~= value or value == huge or value == -huge then return nil, "a number is not finite" end
@@ -244,12 +247,12 @@ local function copy(state, value, depth)
   end
   if state.open[value] then return nil, "there is a cycle" end
   state.open[value] = true
-  local out, array, count = {}, array_length(value, NODES_MAX + 1), 0
+  local out, array, count = {}, array_length(value, state.nodes_max + 1), 0
   for key, item in next, value do
     count = count + 1
     if array == 0 and type(key) ~= "string" then return nil, "a key is a " .. type(key) end
     if array == 0 then state.bytes = state.bytes + #key end
-    if state.bytes > PLAIN_BYTES_MAX then return nil, "it is too large" end
+    if state.bytes > state.bytes_max then return nil, "it is too large" end
     if array > 0 and count > array then return nil, "an array has other keys" end
     local plain, why = copy(state, item, depth + 1)
     if plain == nil then return nil, why end
@@ -261,8 +264,14 @@ end
 
 --- A copy of plain data: numbers, strings, booleans, and tables of them that are arrays or have strings as keys.
 --- Nil and why not, when it is none, or too large to be sent. Nil is plain, too.
-function M.plain(value)
-  return copy({ nodes = 0, bytes = 0, open = {} }, value, 0)
+---@param value any
+---@param left? { nodes: integer, bytes: integer } what several copies may have together; it is counted down
+function M.plain(value, left)
+  local state = { nodes = 0, bytes = 0, open = {}, nodes_max = left and left.nodes or NODES_MAX,
+    bytes_max = left and left.bytes or PLAIN_BYTES_MAX }
+  local plain, why = copy(state, value, 0)
+  if left then left.nodes, left.bytes = left.nodes - state.nodes, left.bytes - state.bytes end
+  return plain, why
 end
 
 return M

@@ -15,10 +15,12 @@
 #define ASK_MS 10000
 #define ASK_RELOAD_MS 120000 /* one that is under way comes first */
 
+/* Whoever reads has left, as head(1) does: that is no news. */
 static int complain(const error *e)
 {
     fflush(stdout);
-    fprintf(stderr, "moondog: %s\n", e->message);
+    if (strcmp(e->code, "output") != 0)
+        fprintf(stderr, "moondog: %s\n", e->message);
     return EXIT_FAILED;
 }
 
@@ -59,7 +61,9 @@ static int print_answer(lua_State *L, const char *verb, const json_t *result)
         lua_pushstring(L, json);
         failed = lua_pcall(L, 2, 1, 0);
     }
-    fprintf(failed == 0 ? stdout : stderr, "%s%s", lua_tostring(L, -1), failed == 0 ? "" : "\n");
+    size_t length = 0;
+    const char *text = lua_tolstring(L, -1, &length); /* with any bytes */
+    fwrite(text, 1, length, failed == 0 ? stdout : stderr);
     free(json);
     return failed == 0 ? EXIT_DONE : EXIT_FAILED;
 }
@@ -127,7 +131,8 @@ static bool on_print(lua_State *L, const char *event, const json_t *data, void *
         json_array_append(printed, text);
         return true;
     }
-    return printf("%s\n", json_string_value(text)) >= 0 && fflush(stdout) == 0;
+    fwrite(json_string_value(text), 1, json_string_length(text), stdout);
+    return putchar('\n') != EOF && fflush(stdout) == 0;
 }
 
 static int eval(lua_State *L, client *c)
@@ -145,9 +150,13 @@ static int eval(lua_State *L, client *c)
     if (client_send(c, "eval", json_pack("{s:o, s:s}", "code", text, "name", "eval"), &e) < 0)
         return complain(&e);
     json_t *printed = json_array();
-    int timeout_ms = (int)(args_number(L, "timeout", ASK_MS / 1000.0) * 1000);
+    double seconds = args_number(L, "timeout", ASK_MS / 1000.0);
+    int timeout_ms = (int)(seconds * 1000); /* a day at most */
     json_t *answer = wait_for_answer(L, c, timeout_ms, on_print, printed, &e);
     json_t *value = json_object_get(answer, "result");
+    if (strcmp(e.code, "timeout") == 0)
+        error_set(&e, "timeout", ERROR_CLASS_TIMEOUT,
+                  "not done after %g s: cancelled; see --timeout", seconds);
     int result = answer == NULL ? complain(&e) : EXIT_FAILED;
     if (value != NULL) {
         json_object_set(value, "printed", printed);

@@ -94,12 +94,15 @@ int client_find(const char *path, const char *name, char *out, size_t size, erro
     int failed = 0;
     if (count == 0)
         failed = error_set(e, "none", ERROR_CLASS_NONE,
-                           "no moondog of yours runs: there is no control socket in %s", folder);
+                           "no moondog of yours runs%s%s%s: nothing answers in %s; start one with "
+                           "moondog run",
+                           name != NULL ? " as \"" : "", name != NULL ? name : "",
+                           name != NULL ? "\"" : "", folder);
     else if (name == NULL && count > 1)
         failed = error_set(e, "several", ERROR_CLASS_NONE, "several run: %s; say which one", list);
     else if (name != NULL && !is_alive(name))
-        failed = error_set(e, "none", ERROR_CLASS_NONE, "no moondog runs as \"%s\"; there is %s",
-                           name, list);
+        failed = error_set(e, "none", ERROR_CLASS_NONE, "no moondog runs as \"%s\"; there %s %s",
+                           name, count > 1 ? "are" : "is", list);
     else if (control_path(which, out, size) != 0)
         failed = error_set(e, "too_long", ERROR_CLASS_NONE, "the path in %s is too long", folder);
     free(list);
@@ -172,6 +175,13 @@ static json_t *take(client *c, bool *bad)
     return message;
 }
 
+int client_peer(const client *c)
+{
+    struct ucred peer = {0};
+    socklen_t size = sizeof peer;
+    return getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? (int)peer.pid : 0;
+}
+
 json_t *client_receive(client *c, int timeout_ms, error *e)
 {
     uint64_t deadline = uv_hrtime() / 1000000u + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
@@ -190,7 +200,10 @@ json_t *client_receive(client *c, int timeout_ms, error *e)
         if (ready < 0 && errno == EINTR)
             continue;
         if (ready == 0) {
-            error_set(e, "timeout", ERROR_CLASS_TIMEOUT, "no answer in time: is its loop stuck?");
+            error_set(
+                e, "timeout", ERROR_CLASS_TIMEOUT,
+                "no answer in time from pid %d: its loop may be stuck; SIGTERM, twice, ends it",
+                client_peer(c));
             return NULL;
         }
         ssize_t length = read(c->fd, bytes, sizeof bytes);

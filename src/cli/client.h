@@ -26,6 +26,8 @@ void client_close(client *c);
 
 /* The id of the request, or -1 and *e. `args` is taken; NULL: none. */
 int client_send(client *c, const char *verb, json_t *args, error *e);
+/* The process at the other end; 0: unknown. */
+int client_peer(const client *c);
 /* The next event or answer, to be released. NULL and *e: "timeout", "closed", "malformed". A
  * negative timeout never passes. */
 json_t *client_receive(client *c, int timeout_ms, error *e);

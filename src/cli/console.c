@@ -16,7 +16,7 @@
 #include "cli/terminal.h"
 #include "control/path.h"
 
-#define COLUMNS 80         /* when it cannot be asked */
+#define COLUMNS 80        /* when it cannot be asked */
 #define TURN_NS 20000000u /* for what comes, before keys are looked at */
 
 struct view {

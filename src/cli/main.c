@@ -202,7 +202,8 @@ static int finish_output(int code)
 {
     if (fflush(stdout) == 0 && !ferror(stdout))
         return code;
-    fprintf(stderr, "moondog: cannot write to standard output: %s\n", strerror(errno));
+    if (errno != EPIPE)
+        fprintf(stderr, "moondog: cannot write to standard output: %s\n", strerror(errno));
     return code == EXIT_DONE ? EXIT_FAILED : code;
 }
 

@@ -124,13 +124,28 @@ static bool wait_for_input(terminal *t)
 }
 
 #define SEARCH 0x12 /* Ctrl-R */
-#define BELL 0x07   /* bound to nothing but a beep; in a search, to its end */
+#define ESCAPE 0x1b
+#define BACKSPACE 0x08
+#define KILL_WORD 0x17 /* Ctrl-W: takes a word from the line into what is looked for */
+#define BELL 0x07      /* bound to nothing but a beep; in a search, to its end */
 
 /* libedit's search keeps no more than 1024 characters of the line that it leaves. */
 static wchar_t without_loss(const terminal *t, wchar_t c)
 {
     const LineInfoW *line = el_wline(t->el);
     return c == SEARCH && line->lastchar - line->buffer > 1000 ? BELL : c;
+}
+
+/* libedit takes the escape of a key, such as an arrow, for the end of the search, and what follows
+ * for text: it gets one escape for each. */
+static void note_search(terminal *t, wchar_t c)
+{
+    if (c == SEARCH)
+        t->searching = true;
+    else if (t->searching && c == ESCAPE && input_repeat_escape(&t->input))
+        t->searching = false;
+    else if (c < ' ' && c != BACKSPACE && c != KILL_WORD)
+        t->searching = false;
 }
 
 /* EL_GETCFN: 1, or -1 when the line is over. */
@@ -141,6 +156,8 @@ static int next_character(EditLine *el, wchar_t *c)
     while (!t->stopped && attend_signals(t)) {
         if (input_take(&t->input, c)) {
             *c = without_loss(t, *c);
+            if (!t->input.pasting)
+                note_search(t, *c);
             return 1;
         }
         if (t->input.over)
@@ -283,6 +300,7 @@ static terminal_event read_edited(terminal *t, char **line)
 {
     int length = 0;
     history_rewind(t);
+    t->searching = false;
     display_write(paste_on);
     t->editing = true;
     const wchar_t *text = el_wgets(t->el, &length);

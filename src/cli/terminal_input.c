@@ -134,6 +134,14 @@ bool input_is_text(const terminal_input *in)
     return in->pasting || (in->bytes[in->from] >= ' ' && in->bytes[in->from] != 0x7f);
 }
 
+bool input_repeat_escape(terminal_input *in)
+{
+    if (in->from == 0 || in->from == in->to || in->bytes[in->from - 1] != '\033')
+        return false;
+    in->from--;
+    return true;
+}
+
 void input_discard(terminal_input *in)
 {
     in->from = in->to = 0;

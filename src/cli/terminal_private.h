@@ -19,6 +19,7 @@ struct terminal {
     wchar_t *prompt;
     terminal_input input;
     bool colours;         /* standard output is a terminal */
+    bool searching;       /* after Ctrl-R */
     bool editing;         /* inside el_wgets(): prompt and line are on the screen */
     bool stopped;         /* the line ends without being one: */
     terminal_event event; /* for this reason */

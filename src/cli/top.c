@@ -19,6 +19,7 @@
 
 #define ASK_MS 2000
 #define PLAIN_COLUMNS 132
+#define INTERVAL_MIN_MS 50u
 #define CTRL_C 3
 
 struct view {
@@ -262,6 +263,10 @@ int top(lua_State *L)
                      .control = args_string(L, "control", NULL),
                      .name = args_string(L, "process", NULL),
                      .interval_ms = (uint64_t)(args_number(L, "interval", 1) * 1000)};
+    const char *terminal = getenv("TERM");
+    bool dumb = terminal == NULL || strcmp(terminal, "dumb") == 0;
+    if (v.interval_ms < INTERVAL_MIN_MS)
+        v.interval_ms = INTERVAL_MIN_MS;
     unsigned long count = (unsigned long)args_number(L, "count", 0);
     bool json = args_flag(L, "json");
     error e = {0};
@@ -275,7 +280,7 @@ int top(lua_State *L)
         return EXIT_FAILED;
     }
     v.object = lua_gettop(L);
-    if (json || !isatty(STDOUT_FILENO) || !isatty(STDIN_FILENO))
+    if (json || dumb || !isatty(STDOUT_FILENO) || !isatty(STDIN_FILENO))
         return run_as_text(&v, count > 0 ? count : 1, json);
     return run_on_screen(&v, count);
 }

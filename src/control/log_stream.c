@@ -203,7 +203,7 @@ void stream_log(struct request *r, json_t *args)
     r->closure = f;
     r->cancel = forget;
     r->resume = resume;
-    if (f->until == 0 && wanted != NULL)
+    if (f->until == 0)
         set_level(s);
     resume(r);
 }

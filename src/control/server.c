@@ -151,8 +151,14 @@ struct control *control_new(md_runtime *rt, const char *path, error *e)
 
 void control_turn(struct control *c)
 {
-    if (c != NULL)
-        streams_turn(c->streams);
+    if (c == NULL)
+        return;
+    for (struct session *s = c->streams->paused > 0 ? c->sessions : NULL, *next; s != NULL;
+         s = next) {
+        next = s->next;
+        session_go_on(s);
+    }
+    streams_turn(c->streams);
 }
 
 void control_close(struct control *c)

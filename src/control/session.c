@@ -9,6 +9,7 @@
 #include "control/streams.h"
 #include "report.h"
 
+#define TURN_NS 500000u          /* of requests of one client, before the loop goes on */
 #define FLUSH_BYTES (32u * 1024) /* of frames do not wait for the end of the turn */
 
 /* ---- life ---- */
@@ -18,6 +19,7 @@ static void session_release(struct session *s)
     if (--s->references > 0)
         return;
     struct control *control = s->control;
+    s->streams->paused -= s->paused;
     frame_clear(&s->reader);
     free(s->out);
     *s->back = s->next;
@@ -184,9 +186,20 @@ static json_t *refusal(json_t *id, const char *code, const char *message, const 
     return json_pack("{s:O, s:b, s:o}", "id", id, "ok", 0, "error", e);
 }
 
+/* Events are missing: that is said as soon as there is room, and before the answer. */
+static void tell_dropped(struct request *r)
+{
+    uint64_t count = r->dropped;
+    r->dropped = 0;
+    if (count > 0)
+        send_json(r->session, json_pack("{s:O, s:s, s:{s:I}}", "id", r->id, "event", "dropped",
+                                        "data", "count", (json_int_t)count));
+}
+
 void request_answer(struct request *r, json_t *result)
 {
     struct session *s = r->session;
+    tell_dropped(r);
     json_t *message = json_pack("{s:O, s:b, s:o}", "id", r->id, "ok", 1, "result", result);
     if (!send_json(s, message) &&
         !send_json(s, refusal(r->id, "too_large",
@@ -197,6 +210,7 @@ void request_answer(struct request *r, json_t *result)
 
 void request_refuse(struct request *r, const char *code, const char *message, const char *traceback)
 {
+    tell_dropped(r);
     if (!send_json(r->session, refusal(r->id, code, message, traceback)))
         session_close(r->session);
     request_free(r);
@@ -224,12 +238,7 @@ void request_event_text(struct request *r, const char *name, const char *json)
         request_drop(r, 1);
         return;
     }
-    if (r->dropped > 0) {
-        uint64_t count = r->dropped;
-        r->dropped = 0;
-        send_json(s, json_pack("{s:O, s:s, s:{s:I}}", "id", r->id, "event", "dropped", "data",
-                               "count", (json_int_t)count));
-    }
+    tell_dropped(r);
     char *text = NULL;
     int length =
         asprintf(&text, "{\"id\":%s,\"event\":\"%s\",\"data\":%s}", r->id_text, name, json);
@@ -335,16 +344,30 @@ static bool take_request(struct session *s, const json_t *request)
     return true;
 }
 
+/* A client that asks without an end has its share of the loop, and no more. */
+static void pause_reading(struct session *s)
+{
+    s->paused = true;
+    s->streams->paused++;
+    uv_read_stop((uv_stream_t *)&s->pipe);
+    hub_again(&s->rt->hub);
+}
+
 static void take_frames(struct session *s)
 {
     size_t length;
     bool bad = false;
+    uint64_t until = uv_hrtime() + TURN_NS;
     for (char *json; !s->closing && (json = frame_take(&s->reader, &length, &bad)) != NULL;) {
         json_t *request = json_loadb(json, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
         bool good = json_is_object(request) && take_request(s, request);
         json_decref(request);
         if (!good) {
             end_with(s, "malformed", "a frame is a JSON object with id, verb and args");
+            return;
+        }
+        if (uv_hrtime() >= until && !s->closing) {
+            pause_reading(s);
             return;
         }
     }
@@ -381,6 +404,21 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
     session_release(s);
 }
 
+void session_go_on(struct session *s)
+{
+    if (!s->paused)
+        return;
+    s->paused = false;
+    s->streams->paused--;
+    if (s->closing)
+        return;
+    s->references++;
+    take_frames(s);
+    if (!s->paused && !s->closing && !s->last_words)
+        uv_read_start((uv_stream_t *)&s->pipe, on_allocate, on_read);
+    session_release(s);
+}
+
 void session_check(struct session *s, uint64_t now)
 {
     if (s->closing || s->partial_since == 0 || now - s->partial_since < SESSION_FRAME_MS)
@@ -402,6 +440,7 @@ static bool is_ours(struct session *s)
         getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
         return false;
     s->peer = peer.pid;
+    s->uid = peer.uid;
     return peer.uid == 0 || peer.uid == geteuid();
 }
 

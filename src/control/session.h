@@ -51,10 +51,12 @@ struct session {
     struct request *requests;
     unsigned request_count;
     console console; /* what its code has defined */
-    pid_t peer;      /* the client's process */
+    pid_t peer;      /* the client's process, and its user */
+    uid_t uid;
     bool closing;
     bool last_words; /* it is closed when all is written */
     bool held;       /* events had to be dropped, or wait */
+    bool paused;     /* it has asked for so much that the rest is for the next turn */
 };
 
 /* Takes the next connection of `listener`. NULL: there is none, or it is refused. */
@@ -63,6 +65,8 @@ struct session *session_accept(struct control *control, struct streams *streams,
 void session_close(struct session *s);
 /* Now and then: a client that has begun a frame has to end it. */
 void session_check(struct session *s, uint64_t now);
+/* Between two turns: goes on with what it was paused with. */
+void session_go_on(struct session *s);
 /* Between two turns: writes what the sessions have for their clients. */
 void sessions_flush(struct streams *streams);
 

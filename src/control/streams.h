@@ -37,6 +37,7 @@ struct streams {
     struct watcher *watchers;
     uint32_t watched_generation; /* that they were told of */
     struct tap *taps;
+    unsigned paused;           /* sessions that go on at the next turn */
     struct session *unflushed; /* sessions with frames for the end of the turn */
     unsigned handles;          /* open ones */
     bool closing;

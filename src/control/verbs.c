@@ -90,13 +90,10 @@ static void on_done(void *closure, json_t *result, const error *e, const char *t
 {
     struct request *r = closure;
     r->cancel = NULL;
-    if (result != NULL) {
-        json_object_set_new(result, "generation",
-                            json_integer((json_int_t)r->session->console.generation));
+    if (result != NULL)
         request_answer(r, result);
-    } else {
+    else
         request_refuse(r, e->code, e->message, traceback);
-    }
 }
 
 static void cancel_command(struct request *r)
@@ -216,8 +213,8 @@ static void do_eval(struct request *r, json_t *args)
                           .width = width > 0 && width < 1000 ? (int)width : WIDTH};
     size_t shown = q.length < LOGGED_CODE ? q.length : LOGGED_CODE;
     log_emit(r->session->rt->log, LOG_INFO, "console command",
-             log_int("client", (int64_t)r->session->peer), log_bytes("code", q.text, shown),
-             log_int("bytes", (int64_t)q.length));
+             log_int("client", (int64_t)r->session->peer), log_int("uid", (int64_t)r->session->uid),
+             log_bytes("code", q.text, shown), log_int("bytes", (int64_t)q.length));
     char message[80];
     snprintf(message, sizeof message, "the code has %zu bytes, of %u at most", q.length,
              CONSOLE_CODE_BYTES_MAX);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "script/api.h"
 #include "script/embedded.h"
+#include "script/message.h"
 #include "script/slice.h"
 #include "script/to_json.h"
 
@@ -28,6 +29,8 @@ struct console_command {
 static void on_finished(void *closure);
 
 /* The command whose task runs now, or NULL. */
+static int methods_of(lua_State *L);
+
 static struct console_command *running(const struct generation *g)
 {
     const struct task *t = g->running;
@@ -95,6 +98,19 @@ static int list_connections(lua_State *L)
     return 1;
 }
 
+/* What a message has, which it makes when it is asked. [-0, +1] */
+static void push_message_fields(lua_State *L)
+{
+    static const char *const fields[] = {"subject", "data", "reply", "headers"};
+    lua_newtable(L);
+    for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
+        api_set_boolean(L, fields[i], true);
+    lua_pushcfunction(L, methods_of); /* any function: what is called is the message's own */
+    lua_setfield(L, -2, "respond");
+    lua_pushcfunction(L, methods_of);
+    lua_setfield(L, -2, "retain");
+}
+
 /* methods_of(userdata): the table of its methods, when it is one of ours; or nil. [-0, +1] */
 static int methods_of(lua_State *L)
 {
@@ -102,6 +118,12 @@ static int methods_of(lua_State *L)
                                         BACKOFF_TYPE};
     if (!lua_getmetatable(L, 1))
         return 0;
+    luaL_getmetatable(L, MESSAGE_TYPE);
+    if (lua_rawequal(L, -1, -2)) {
+        push_message_fields(L);
+        return 1;
+    }
+    lua_pop(L, 1);
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         luaL_getmetatable(L, types[i]);
         bool same = lua_rawequal(L, -1, -2);
@@ -150,6 +172,14 @@ void console_set_up(lua_State *L)
 
 /* ---- commands ---- */
 
+/* To Lua, an empty list is an empty table as any other. */
+static void make_list(json_t *result, const char *name)
+{
+    json_t *list = json_object_get(result, name);
+    if (json_is_object(list) && json_object_size(list) == 0)
+        json_object_set_new(result, name, json_array());
+}
+
 /* Here the memory of the task goes as well: nothing is left of it when the observer is told. */
 static void on_finished(void *closure)
 {
@@ -158,7 +188,13 @@ static void on_finished(void *closure)
     void *their = command->closure;
     if (command->result == NULL && command->error.code[0] == '\0')
         error_set(&command->error, "replaced", ERROR_CLASS_NONE,
-                  "a reload took this generation of the script away before the command was over");
+                  "its generation of the script has ended before the command was over");
+    if (command->result != NULL) {
+        json_object_set_new(command->result, "generation",
+                            json_integer((json_int_t)command->generation->number));
+        make_list(command->result, "values");
+        make_list(command->result, "items");
+    }
     if (observer != NULL)
         observer->done(their, command->result, &command->error, command->traceback);
     else

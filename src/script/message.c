@@ -7,7 +7,6 @@
 
 #include "script/binding.h"
 
-#define MESSAGE_TYPE "moondog.message"
 #define ERROR_TYPE "moondog.error"
 #define HOLDER_TYPE "moondog.holder"
 #define MESSAGE_BYTES 256u /* of one without data */

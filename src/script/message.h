@@ -18,6 +18,8 @@
 
 struct binding;
 
+#define MESSAGE_TYPE "moondog.message"
+
 /* The reused userdata of one subscription, made when its first message comes. */
 struct message_slot {
     struct message *message; /* NULL: none now */

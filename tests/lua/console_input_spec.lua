@@ -39,6 +39,7 @@ describe("a statement", function()
     ["do\nx = = 1"] = "incomplete error",
     ["error('near <eof>') +"] = "incomplete",
     ["x = 'a\255\0b'"] = "complete",
+    ["\27LJ\2"] = "error",
     ["for i = 1, 2 do\r\nend\r"] = "incomplete complete",
     [".help"] = "command",
     ["  .tap a.b"] = "command",
@@ -51,8 +52,8 @@ describe("a statement", function()
   end
 
   it("of 10,000 lines is compiled a few times only", function()
-    local compiled, real = 0, loadstring
-    _G.loadstring = function(...)
+    local compiled, real = 0, load
+    _G.load = function(...)
       compiled = compiled + 1
       return real(...)
     end
@@ -60,7 +61,7 @@ describe("a statement", function()
     local state = input:add("x = {")
     for i = 1, 10000 do state = input:add("  { name = 'line " .. i .. "', [[\"]], f(i) }, -- end") end
     local last = input:add("}")
-    _G.loadstring = real
+    _G.load = real
     assert.equals("incomplete", state)
     assert.equals("complete", last)
     assert.is_true(compiled < 500, tostring(compiled))

@@ -99,6 +99,18 @@ describe("a client", function()
   end))
 end)
 
+describe("a client that asks without an end", function()
+  it("has its share of the loop, and the others have theirs", run.case(function()
+    start()
+    local greedy, other = control.connect(control.path "gateway"), control.connect(control.path "gateway")
+    local frame = '{"id":1,"verb":"errors"}'
+    greedy:raw((string.char(0, 0, 0, #frame) .. frame):rep(5000))
+    assert.is_true(other:ask("status").ok)
+    run.wait_until(function() return greedy.frames[5000] end, 20, "all answers")
+    assert.is_true(greedy.frames[5000].ok)
+  end))
+end)
+
 describe("random frames", function()
   it("end in answers, errors and closed clients, and nothing else", run.case(function()
     local dog, server = start()

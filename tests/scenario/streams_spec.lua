@@ -183,6 +183,28 @@ describe("a tap", function()
   end))
 end)
 
+describe("what a command prints", function()
+  it("is dropped when it is too much, and that is told before the answer", run.case(function()
+    start()
+    local one = connect()
+    one:ask("status")
+    local id = one:begin("eval", { code = "for i = 1, 30000 do print(i) end" })
+    one.socket:read_stop()
+    run.wait_until(function()
+      return connect():ask("log", { recent = 1, level = "info" }).ok
+    end, 5, "others to be served")
+    one:read()
+    assert.is_true(one:answer(id, 20).ok)
+    local printed, dropped, last = #one:events(id, "print"), 0, nil
+    for _, event in ipairs(one:events(id, "dropped")) do dropped = dropped + event.count end
+    assert.equals(30000, printed + dropped)
+    for _, frame in ipairs(one.frames) do
+      if frame.id == id then last = frame end
+    end
+    assert.is_true(last.ok)
+  end))
+end)
+
 describe("the last failures", function()
   it("are there with their tracebacks, the newest last", run.case(function()
     local _, server = start()

@@ -37,6 +37,27 @@ describe("a line in the terminal", function()
     assert.are.equal("first\nsecond\nfirst\n", probe.read_file(probe.history_path()))
   end))
 
+  it("is found by a search, which any key ends that moves the cursor", run.case(function()
+    local t = probe.start()
+    t:type("first line\nsecond one\n")
+    t:wait_rows { 'line "second one"', "probe>" }
+    t:key("C-r")
+    t:type("fir")
+    t:wait_screen("first line")
+    t:key("Right")
+    t:key("C-e")
+    t:type("!")
+    t:wait_rows { "probe> first line!" }
+    t:key("Enter")
+    t:wait_rows { 'line "first line!"', "probe>" }
+    t:key("C-r")
+    t:type("sec")
+    t:wait_screen("second one$")
+    t:key("Home")
+    t:type("a ")
+    t:wait_rows { "probe> a second one" }
+  end))
+
   it("takes UTF-8, and characters two columns wide", run.case(function()
     local t = probe.start { columns = 20 }
     t:type("größe 日本語日本語x")
