@@ -52,7 +52,7 @@ describe("a line in the terminal", function()
     t:wait_rows { 'line "first line!"', "probe>" }
     t:key("C-r")
     t:type("sec")
-    t:wait_screen("second one$")
+    t:wait_screen("second one\nbck")
     t:key("Home")
     t:type("a ")
     t:wait_rows { "probe> a second one" }
