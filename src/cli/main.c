@@ -33,13 +33,11 @@
 static int find_module(lua_State *L)
 {
     const char *name = luaL_checkstring(L, 1);
-    for (const embedded_module *m = embedded_modules; m->name != NULL; m++)
-        if (strcmp(m->name, name) == 0) {
-            if (luaL_loadbuffer(L, m->text, m->length, m->chunk) != 0)
-                return lua_error(L);
-            return 1;
-        }
-    lua_pushfstring(L, "\n\tno embedded module '%s'", name);
+    const embedded_module *m = embedded_find(name);
+    if (m == NULL)
+        lua_pushfstring(L, "\n\tno embedded module '%s'", name);
+    else if (luaL_loadbuffer(L, m->text, m->length, m->chunk) != 0)
+        return lua_error(L);
     return 1;
 }
 

@@ -140,12 +140,10 @@ static wchar_t without_loss(const terminal *t, wchar_t c)
  * for text: it gets one escape for each. */
 static void note_search(terminal *t, wchar_t c)
 {
-    if (c == SEARCH)
-        t->searching = true;
-    else if (t->searching && c == ESCAPE && input_repeat_escape(&t->input))
-        t->searching = false;
-    else if (c < ' ' && c != BACKSPACE && c != KILL_WORD)
-        t->searching = false;
+    if (t->searching && c == ESCAPE)
+        input_repeat_escape(&t->input);
+    bool goes_on = c >= ' ' || c == BACKSPACE || c == KILL_WORD;
+    t->searching = c == SEARCH || (t->searching && goes_on);
 }
 
 /* EL_GETCFN: 1, or -1 when the line is over. */

@@ -134,12 +134,10 @@ bool input_is_text(const terminal_input *in)
     return in->pasting || (in->bytes[in->from] >= ' ' && in->bytes[in->from] != 0x7f);
 }
 
-bool input_repeat_escape(terminal_input *in)
+void input_repeat_escape(terminal_input *in)
 {
-    if (in->from == 0 || in->from == in->to || in->bytes[in->from - 1] != '\033')
-        return false;
-    in->from--;
-    return true;
+    if (in->from > 0 && in->from < in->to && in->bytes[in->from - 1] == '\033')
+        in->from--;
 }
 
 void input_discard(terminal_input *in)

@@ -27,8 +27,8 @@ bool input_take(terminal_input *in, wchar_t *c);
  * true: the newline was there. When there is no memory, the bytes are lost and *line is freed and
  * NULL. */
 bool input_take_line(terminal_input *in, char **line, size_t *length);
-/* The escape that was taken last begins a key: it is taken once more. false: it was one alone. */
-bool input_repeat_escape(terminal_input *in);
+/* When the escape that was taken last begins a key, it will be taken once more. */
+void input_repeat_escape(terminal_input *in);
 bool input_is_empty(const terminal_input *in);
 /* Whether what was taken last is in the middle of a text: in a paste, or, from a terminal that does
  * not mark pastes, with more text and not another key behind it, or at the end of more than fingers

@@ -138,13 +138,11 @@ static int methods_of(lua_State *L)
 
 static void load_module(lua_State *L, const char *name)
 {
-    for (const embedded_module *m = embedded_modules; m->name != NULL; m++)
-        if (strcmp(m->name, name) == 0) {
-            if (luaL_loadbuffer(L, m->text, m->length, m->chunk) != 0)
-                lua_error(L);
-            return;
-        }
-    luaL_error(L, "no embedded module %s", name);
+    const embedded_module *m = embedded_find(name);
+    if (m == NULL)
+        luaL_error(L, "no embedded module %s", name);
+    else if (luaL_loadbuffer(L, m->text, m->length, m->chunk) != 0)
+        lua_error(L);
 }
 
 void console_set_up(lua_State *L)

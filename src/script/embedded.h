@@ -3,6 +3,7 @@
 #define MD_SCRIPT_EMBEDDED_H
 
 #include <stddef.h>
+#include <string.h>
 
 typedef struct {
     const char *name;  /* as require() knows it: "moondog.sandbox" */
@@ -12,5 +13,14 @@ typedef struct {
 } embedded_module;
 
 extern const embedded_module embedded_modules[]; /* ends with a NULL name */
+
+/* The module of this name, or NULL. */
+static inline const embedded_module *embedded_find(const char *name)
+{
+    for (const embedded_module *m = embedded_modules; m->name != NULL; m++)
+        if (strcmp(m->name, name) == 0)
+            return m;
+    return NULL;
+}
 
 #endif

@@ -195,14 +195,6 @@ static int load_embedded(lua_State *L)
     return 1;
 }
 
-static const embedded_module *find_embedded(const char *name)
-{
-    for (const embedded_module *m = embedded_modules; m->name != NULL; m++)
-        if (strcmp(m->name, name) == 0)
-            return m;
-    return NULL;
-}
-
 static int set_up(lua_State *L)
 {
     struct generation *g = lua_touserdata(L, 1);
@@ -222,7 +214,7 @@ static int set_up(lua_State *L)
     lua_pushvalue(L, -1);
     g->module_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_setfield(L, -2, "moondog");
-    const embedded_module *sandbox = find_embedded("moondog.sandbox");
+    const embedded_module *sandbox = embedded_find("moondog.sandbox");
     if (luaL_loadbuffer(L, sandbox->text, sandbox->length, sandbox->chunk) != 0)
         return lua_error(L);
     lua_pushlightuserdata(L, task_wait_token());
