@@ -1,6 +1,7 @@
 -- What messages notice of a command that never ends at a console: scripts/bench console.
 package.path = assert(os.getenv("MOONDOG_ROOT")) .. "/tests/?.lua;" .. package.path
 
+local flow = require "bench.flow"
 local control = require "support.control"
 local moondog = require "support.moondog"
 local nats_server = require "support.nats_server"
@@ -41,25 +42,9 @@ c:subscribe("latency", function(msg)
 end)
 ]]
 
-local function flow(witness, seconds)
-  local begun, sent = run.now(), 0
-  while run.now() - begun < seconds do
-    local wanted = (run.now() - begun) * RATE
-    local out = {}
-    while sent < wanted do
-      sent = sent + 1
-      local data = ("%.6f"):format(run.now())
-      out[#out + 1] = ("PUB flow %d\r\n%s\r\n"):format(#data, data)
-    end
-    witness:send(table.concat(out))
-    run.pause(0.001)
-  end
-  witness:flush(10)
-end
-
 -- p50, p99, p99.9 in milliseconds
 local function measure(witness)
-  flow(witness, PHASE_SECONDS)
+  flow(witness, PHASE_SECONDS, RATE, function() return ("%.6f"):format(run.now()) end)
   local text = witness:wait_answer("latency", "", 10).data
   local list = {}
   for number in text:gmatch("%S+") do list[#list + 1] = tonumber(number) end

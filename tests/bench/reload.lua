@@ -1,6 +1,7 @@
 -- How long a reload keeps the loop from its messages: scripts/bench reload.
 package.path = assert(os.getenv("MOONDOG_ROOT")) .. "/tests/?.lua;" .. package.path
 
+local flow = require "bench.flow"
 local moondog = require "support.moondog"
 local nats_server = require "support.nats_server"
 local run = require "support.run"
@@ -29,21 +30,6 @@ for i = 1, $SUBSCRIPTIONS do
 end
 ]]
 
-local function flow(witness, seconds)
-  local begun, sent = run.now(), 0
-  while run.now() - begun < seconds do
-    local wanted = (run.now() - begun) * RATE
-    local out = {}
-    while sent < wanted do
-      sent = sent + 1
-      out[#out + 1] = "PUB flow 1\r\nx\r\n"
-    end
-    witness:send(table.concat(out))
-    run.pause(0.001)
-  end
-  witness:flush(10)
-end
-
 local function worst(witness)
   return tonumber(witness:wait_answer("worst", "", 10).data) * 1000
 end
@@ -59,7 +45,7 @@ run.case(function()
   dog:wait_log("^connected$")
   local witness = server:connect()
   worst(witness)
-  flow(witness, PHASE_SECONDS)
+  flow(witness, PHASE_SECONDS, RATE, function() return "x" end)
   print(("longest gap between two messages, no reload:    %.2f ms"):format(worst(witness)))
   local running = true
   run.spawn(function()
@@ -68,7 +54,7 @@ run.case(function()
       run.pause(RELOAD_SECONDS)
     end
   end)
-  flow(witness, PHASE_SECONDS)
+  flow(witness, PHASE_SECONDS, RATE, function() return "x" end)
   running = false
   print(("longest gap between two messages, with reloads: %.2f ms"):format(worst(witness)))
   local swaps, loads = {}, {}
