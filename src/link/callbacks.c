@@ -6,6 +6,8 @@
 
 #include "link/link_private.h"
 
+#define SLOW_QUIET_NS 1000000000u /* after a report of dropped messages */
+
 static void post(struct link *l, link_event_type type)
 {
     link_event event = {.type = type};
@@ -13,7 +15,8 @@ static void post(struct link *l, link_event_type type)
 }
 
 /* The pending limit of a subscription: the newest is dropped. A burst of drops is reported once; it
- * is over when the queue has shrunk to half of the limit. */
+ * is over when the queue has shrunk to half of the limit. With a small limit there can be a
+ * thousand bursts a second: those that follow soon are not reported. */
 static bool over_limit(struct link_sub *s, uint64_t bytes)
 {
     uint64_t messages = atomic_load_explicit(&s->put_messages, memory_order_relaxed) -
@@ -34,6 +37,10 @@ static void drop(struct link_sub *s, natsMsg *msg)
     if (s->slow)
         return;
     s->slow = true;
+    uint64_t now = uv_hrtime();
+    if (s->slow_at != 0 && now - s->slow_at < SLOW_QUIET_NS)
+        return;
+    s->slow_at = now;
     link_event event = {.type = LINK_EVENT_SLOW};
     snprintf(event.text, sizeof event.text, "%s", s->subject);
     mailbox_post(&s->link->mailbox, &event);

@@ -34,6 +34,7 @@ struct link_sub {
     /* The delivery thread's half. */
     _Atomic uint64_t put_messages, put_bytes, dropped;
     bool slow;          /* a burst of drops is going on */
+    uint64_t slow_at;   /* ns: when one was reported last; 0: never */
     atomic_bool failed; /* it could not be subscribed; set before its last word */
     /* The loop's half, on a cache line of its own. */
     _Alignas(64) _Atomic uint64_t taken_messages, taken_bytes;

@@ -71,4 +71,20 @@ describe("a flood", function()
     end
     assert.equals(0, #dog:find_logs("^closed$") + #dog:find_logs("^disconnected$"))
   end))
+
+  it("with a tiny limit is not reported a thousand times", run.case(function()
+    local server = nats_server.start()
+    local dog = moondog.run((SCRIPT:gsub("moondog.now%(%) %+ 0.001", "moondog.now() + 0.0001")),
+      { URL = server.url, PENDING = 2 })
+    dog:wait_log("^connected$")
+    local witness = server:connect()
+    for _ = 1, 300 do -- each of these is a burst of its own
+      for _ = 1, 20 do witness:publish("flood", "") end
+      witness:wait_answer("calm", "", 5)
+    end
+    local dropped = tonumber((witness:wait_answer("counts", "", 5).data:match("dropped (%d+)")))
+    assert.is_true(dropped > 300, tostring(dropped))
+    local reports = #dog:find_logs(function(entry) return tostring(entry.error):find("arrive faster") ~= nil end)
+    assert.is_true(reports >= 1 and reports < 30, reports .. " reports of drops")
+  end))
 end)
