@@ -27,11 +27,6 @@ local function key_of(option)
   return (option.flag:gsub("^%-+", ""):gsub("%-", "_"))
 end
 
---- Completions show one line.
-local function first_sentence(s)
-  return ((s .. " "):gsub("`", ""):match("^(.-)%.%s") or s)
-end
-
 -- ---- errors ----
 
 --- argparse's message, with the remedy. A message is one line, whatever was typed.
@@ -68,7 +63,7 @@ end
 local function add_option(parser, option)
   local names = option.short and option.short .. " " .. option.flag or option.flag
   local o = option.value and parser:option(names) or parser:flag(names)
-  o:target(key_of(option)):description(first_sentence(option.text))
+  o:target(key_of(option))
   if option.value then o:argname(option.value) end
   if option.choices then o:choices(option.choices) end
   if option.convert then o:convert(option.convert) end
@@ -98,7 +93,7 @@ local function build(argparse, env)
     add_help(parser, command)
     for _, option in ipairs(command.options) do add_option(parser, option) end
     for _, argument in ipairs(command.arguments) do
-      local a = parser:argument(argument.name):target(argument.key):description(argument.text)
+      local a = parser:argument(argument.name):target(argument.key)
         :convert(argument.convert or function(s) return s end):args(argument.optional and "?" or 1)
       if argument.choices then a:choices(argument.choices) end
     end

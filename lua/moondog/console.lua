@@ -28,12 +28,13 @@ end
 -- What a console defines stays in here. Below it are the script's globals, the module, and the connections by
 -- their names, which scripts like to keep in locals.
 local function environment()
-    local own = { print = print, conns = host.connections() }
+    local own = { print = print }
     return setmetatable(own, {
         __index = function(_, name)
             local value = rawget(globals, name)
             if value ~= nil then return value end
             if name == "moondog" then return host.module end
+            if name == "conns" then return host.connections() end
             if type(name) == "string" then value = host.connection(name) end
             if value ~= nil then return value end
             return globals[name]
@@ -109,8 +110,9 @@ local function evaluate(env, code, name, width)
 end
 
 local function complete_text(env, text)
+    local conns = host.connections()
     local from, items, more = complete.complete(text, {
-        scopes = { env, globals, { moondog = host.module }, host.connections() },
+        scopes = { env, globals, { moondog = host.module, conns = conns }, conns },
         methods_of = host.methods_of,
     })
     answer { from = from, items = items, more = more }

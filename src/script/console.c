@@ -28,9 +28,9 @@ struct console_command {
 
 static void on_finished(void *closure);
 
-/* The command whose task runs now, or NULL. */
 static int methods_of(lua_State *L);
 
+/* The command whose task runs now, or NULL. */
 static struct console_command *running(const struct generation *g)
 {
     const struct task *t = g->running;

@@ -15,7 +15,6 @@ typedef struct {
 } failure;
 
 #define FAILURES_MAX 32u
-#define FAILURE_BYTES_MAX (sizeof(((failure *)0)->text) + sizeof(((failure *)0)->traceback))
 
 /* The last failures of a runtime, of all generations. */
 typedef struct {

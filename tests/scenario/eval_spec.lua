@@ -84,6 +84,9 @@ describe("a console's code", function()
     assert.matches("pong", (one:eval 'gateway:request("echo", "pong").data'))
     assert.equals("true", (one:eval "moondog.sleep(0.01)"))
     assert.equals("5", (one:eval "counter"))
+    one:eval 'moondog.connect { name = "side-car" }'
+    assert.equals("side-car", (one:eval [[conns["side-car"]:status().name]]):match("[%w-]+"))
+    assert.same({ "conns" }, one:ask("complete", { text = "con" }).result.items)
     local _, err = one:eval 'gateway:request("nobody", "")'
     assert.equals(2, err.count) -- nil, err
   end))
