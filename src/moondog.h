@@ -51,6 +51,13 @@ typedef struct {
     double probation_rate;      /* errors a handled message at which the generation before comes
                                    back; default 0.1 */
     const char *control;        /* path of the control socket; NULL (default): none */
+    uint32_t stall_ms;          /* a loop that has not turned for so long is reported as stalled:
+                                   not live; default 1000, and never less than handler_budget_ms
+                                   and 250 ms more */
+    int notify;                 /* not 0: the service manager of $NOTIFY_SOCKET is told what
+                                   becomes of the runtime, by systemd's protocol */
+    const char *http;           /* where health and metrics are served: "ADDRESS:PORT", "PORT" (on
+                                   127.0.0.1), "unix:PATH"; NULL (default): nowhere */
 } md_options;
 
 /* What a reload did. */

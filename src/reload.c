@@ -267,6 +267,7 @@ static int swap(md_runtime *rt, struct load_job *job, md_reload_result *result, 
         return -1;
     rt->generations++;
     rt->generation = fresh;
+    rt->hub.health_changed = true;
     fresh->loaded_at = runtime_wall_ms();
     retire_add(rt, old);
     if (!old->failed_probation) { /* that one is nothing to go back to */
@@ -347,6 +348,7 @@ static void on_loaded(uv_async_t *handle)
 {
     md_runtime *rt = handle->data;
     struct load_job *job = rt->reloads.job;
+    hub_awake(&rt->hub);
     reap_hanging(rt);
     if (job == NULL || !atomic_load(&job->finished))
         return;

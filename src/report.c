@@ -163,6 +163,23 @@ json_t *report_reload(const md_reload_result *r)
 
 /* ---- the status ---- */
 
+json_t *report_stall(const stall *s)
+{
+    char text[STALL_TEXT_SIZE];
+    json_t *one = json_pack("{s:b}", "stalled", s->stalled);
+    if (!s->stalled)
+        return one;
+    stall_describe(s, text);
+    json_object_set_new(one, "seconds", json_real(s->seconds));
+    json_object_set_new(one, "reason", report_text(text));
+    if (s->in_script) {
+        json_object_set_new(one, "kind", json_string(s->kind));
+        json_object_set_new(one, "name", report_text(s->name));
+        json_object_set_new(one, "place", report_text(s->place));
+    }
+    return one;
+}
+
 static json_t *wall_time(int64_t ms)
 {
     char text[40];
@@ -290,6 +307,19 @@ json_t *report_failures(const struct failures *all)
     return json_pack("{s:o, s:I}", "errors", list, "total", (json_int_t)all->total);
 }
 
+static json_t *describe_loop(md_runtime *rt)
+{
+    stall now;
+    uint64_t stalls;
+    double seconds;
+    sentinel_stall(&rt->sentinel, &now);
+    sentinel_count_stalls(&rt->sentinel, &stalls, &seconds);
+    json_t *one = report_stall(&now);
+    json_object_set_new(one, "stalls", json_integer((json_int_t)stalls));
+    json_object_set_new(one, "stalled_seconds", json_real(seconds));
+    return one;
+}
+
 json_t *report_status(md_runtime *rt)
 {
     json_t *status = json_pack("{s:o, s:s, s:i, s:s, s:f}", "name", report_text(rt->name),
@@ -305,5 +335,6 @@ json_t *report_status(md_runtime *rt)
         json_object_set_new(status, "connections", connections);
     }
     json_object_set_new(status, "reloads", describe_reloads(&rt->reloads));
+    json_object_set_new(status, "loop", describe_loop(rt));
     return status;
 }

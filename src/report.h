@@ -20,6 +20,9 @@ json_t *report_bytes(const char *bytes, size_t length);
 /* The last failures of functions of the script. A new object; NULL when out of memory. */
 json_t *report_failures(const struct failures *all);
 
+/* Whether the loop turns, and what holds it. A new object; NULL when out of memory. Any thread. */
+json_t *report_stall(const stall *s);
+
 /* What a reload did. A new object; NULL when out of memory. */
 json_t *report_reload(const md_reload_result *result);
 

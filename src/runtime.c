@@ -9,6 +9,8 @@
 
 #include "conn/connection.h"
 #include "control/server.h"
+#include "health/health.h"
+#include "health/user_metrics.h"
 #include "report.h"
 #include "runtime_private.h"
 #include "script/binding.h"
@@ -18,6 +20,7 @@
 #define STOP_TICK_MS 20u
 #define END_GRACE_MS 2000u /* for links to end, once the drain is over */
 #define LOG_FLUSH_MS 1000u
+#define STALL_OVER_BUDGET_MS 250u /* a handler is stopped at its budget: that is no stall */
 
 const char *md_version(void)
 {
@@ -39,6 +42,7 @@ void md_options_init(md_options *options)
         .retire_ms = 30000,
         .state_cap = 16u * 1024 * 1024,
         .probation_rate = 0.1,
+        .stall_ms = 1000,
     };
 }
 
@@ -135,14 +139,19 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
     rt->limits.hub = &rt->hub;
     rt->limits.sentinel = &rt->sentinel;
     rt->limits.failures = &rt->failures;
+    rt->limits.metrics = rt->user_metrics = user_metrics_new();
     rt->limits.handler_budget_ms = o.handler_budget_ms;
     rt->limits.load_budget_ms = o.load_budget_ms;
     rt->limits.memory_cap = o.memory_cap;
     rt->limits.state_cap = o.state_cap;
     rt->limits.retire_ms = o.retire_ms;
+    rt->stall_ms = o.stall_ms;
+    if (o.notify != 0)
+        rt->manager = notify_open();
     rt->name = strdup(o.name != NULL ? o.name : "moondog");
     rt->created_at = runtime_now_ms();
-    if (rt->name == NULL || (o.watch != 0 && (rt->watch = file_watch_new(rt)) == NULL)) {
+    if (rt->name == NULL || rt->user_metrics == NULL ||
+        (o.watch != 0 && (rt->watch = file_watch_new(rt)) == NULL)) {
         fail(error_out, "no_memory", "no memory for a runtime");
         md_free(rt);
         return NULL;
@@ -153,7 +162,25 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
         md_free(rt);
         return NULL;
     }
+    if ((o.http != NULL || rt->manager != NULL) &&
+        (rt->health = health_new(rt, o.http, &e)) == NULL) {
+        runtime_error(error_out, &e, "");
+        md_free(rt);
+        return NULL;
+    }
     return rt;
+}
+
+/* From here on the loop is expected to turn. */
+static void guard(md_runtime *rt)
+{
+    uint32_t least = rt->limits.handler_budget_ms + STALL_OVER_BUDGET_MS;
+    sentinel_duty duty = {.pulse = &rt->hub.pulse,
+                          .wake = &rt->hub.wake,
+                          .log = rt->log,
+                          .manager = rt->manager,
+                          .stall_ns = (rt->stall_ms > least ? rt->stall_ms : least) * 1000000ull};
+    sentinel_guard(&rt->sentinel, &duty);
 }
 
 /* ---- scripts ---- */
@@ -203,6 +230,8 @@ int md_load(md_runtime *rt, const char *path, md_error *out)
         return runtime_error(out, &e, "");
     }
     reload_note_seen(rt, g->sources, false);
+    rt->hub.health_changed = true;
+    guard(rt);
     if (rt->watch != NULL)
         file_watch_set(rt->watch, g->sources, NULL);
     return 0;
@@ -282,6 +311,11 @@ static void turn_done(void *closure)
         connection_free(c);
     }
     reload_turn(rt);
+    health_turn(rt->health);
+    if (!rt->ready_told && rt->generation != NULL) {
+        rt->ready_told = true;
+        notify_send(rt->manager, -1, "READY=1");
+    }
     control_turn(rt->control);
     if (rt->stopping && all_over(rt) && (rt->generation == NULL || rt->generation->unloading == 0))
         stop_now(rt);
@@ -311,7 +345,8 @@ void md_stop(md_runtime *rt)
         stop_now(rt);
         return;
     }
-    rt->stopping = true;
+    rt->stopping = rt->hub.health_changed = true;
+    notify_send(rt->manager, -1, "STOPPING=1");
     rt->stop_deadline = runtime_now_ms() + rt->drain_ms + END_GRACE_MS;
     log_emit(rt->log, LOG_INFO, "stopping", log_int("drain_ms", rt->drain_ms));
     if (rt->generation != NULL) {
@@ -351,6 +386,9 @@ void md_free(md_runtime *rt)
         return;
     rt->stopped = true;
     rt->stop_deadline = UINT64_MAX;
+    sentinel_unguard(&rt->sentinel);
+    health_free(rt->health);
+    rt->health = NULL;
     end_connections(rt);
     if (rt->generation != NULL)
         retire_discard(rt, rt->generation);
@@ -371,6 +409,8 @@ void md_free(md_runtime *rt)
     if (hangs)
         return; /* a thread that loads for ever uses what is left: better a leak than a crash */
     sentinel_stop(&rt->sentinel);
+    notify_close(rt->manager);
+    user_metrics_free(rt->user_metrics);
     uv_mutex_destroy(&rt->reloads.lock);
     log_free(rt->log, LOG_FLUSH_MS);
     failures_clear(&rt->failures);

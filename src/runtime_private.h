@@ -47,6 +47,11 @@ struct md_runtime {
     struct logger *log;
     generation_limits limits;
     struct failures failures; /* of functions of the script */
+    struct user_metrics *user_metrics;
+    struct health *health; /* NULL: nobody wants to know */
+    notify *manager;       /* the service manager; NULL: none */
+    bool ready_told;       /* the manager knows that the script is at work */
+    uint32_t stall_ms;
     uint32_t drain_ms;
     uint32_t probation_ms;
     double probation_rate;

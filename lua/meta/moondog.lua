@@ -12,6 +12,7 @@
 ---`version` stays as the new one declares it. What cannot cross (functions, userdata, metatables, cycles, more
 ---than --state) is named, and the reload refused.
 ---@field log moondog.log
+---@field metrics moondog.metrics
 local moondog = {}
 
 ---@class moondog.error
@@ -167,6 +168,60 @@ function log.warn(text, fields) end
 ---@param text any
 ---@param fields? table<string, any>
 function log.error(text, fields) end
+
+---Metrics of the script, on the page /metrics (--http). They belong to the runtime: a reload keeps what they have
+---counted, and a metric goes when the script does not declare it any more. A name keeps its type. All of them together
+---have 1,000 series at most (a name with one combination of label values is one): a change that would make another is
+---refused with nil, err (code "too_many_series"), counted in moondog_metric_refused_total, and logged once a minute.
+---@class moondog.metrics
+local metrics = {}
+
+---@class moondog.metric_options
+---@field help? string
+---@field labels? string[] names: then each change gives exactly these; otherwise any
+
+---A number that only grows. Its name ends in "_total", which is added when it does not.
+---@param name string letters, digits, _ and :
+---@param options? moondog.metric_options
+---@return moondog.metric
+function metrics.counter(name, options) end
+
+---A number that goes up and down.
+---@param name string
+---@param options? moondog.metric_options
+---@return moondog.metric
+function metrics.gauge(name, options) end
+
+---@class moondog.histogram_options
+---@field help? string
+---@field labels? string[]
+---@field buckets? number[] upper bounds, ascending, 12 at most; default 0.005 to 10, for seconds
+
+---@param name string
+---@param options? moondog.histogram_options
+---@return moondog.metric
+function metrics.histogram(name, options) end
+
+---@class moondog.metric
+local metric = {}
+---Of a counter or a gauge.
+---@param n? number default 1
+---@param labels? table<string, string|number|boolean>
+---@return true? ok
+---@return moondog.error? err
+function metric:add(n, labels) end
+---Of a gauge.
+---@param value number
+---@param labels? table<string, string|number|boolean>
+---@return true? ok
+---@return moondog.error? err
+function metric:set(value, labels) end
+---Of a histogram.
+---@param value number
+---@param labels? table<string, string|number|boolean>
+---@return true? ok
+---@return moondog.error? err
+function metric:observe(value, labels) end
 
 ---@class moondog.timer
 local timer = {}

@@ -149,6 +149,11 @@ local run = {
       .. "by tools. Default: the name of FILE without its folder and `.lua`." },
     { flag = "--control", value = "PATH", text = "Where the control socket is, for `moondog reload` and the "
       .. "like. `none`: there is none. Default: NAME.sock in the folder of control sockets." },
+    { flag = "--http", value = "ADDRESS", text = "Where health and metrics are served: PORT (on 127.0.0.1), "
+      .. "ADDRESS:PORT or unix:PATH; the pages are /livez, /readyz, /metrics and /status. Default: nowhere." },
+    { flag = "--stall", value = "SECONDS", convert = seconds("--stall", 3600), default = 1,
+      text = "How long the loop may not turn until it counts as stalled, in seconds; a quarter of a second more "
+        .. "than `--budget` at least." },
     { flag = "--watch", text = "Reload when FILE or a module that it required has changed." },
     { flag = "--probation", value = "SECONDS", convert = seconds("--probation", 86400),
       default = 0, text = "How long a new generation is watched after a reload, in seconds: when too many of "

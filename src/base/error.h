@@ -15,6 +15,8 @@ typedef enum {
     ERROR_CLASS_PROTOCOL, /* any other -ERR, or what we cannot parse */
 } error_class;
 
+#define ERROR_CLASS_COUNT (ERROR_CLASS_PROTOCOL + 1)
+
 #define ERROR_CODE_SIZE 32
 #define ERROR_TEXT_SIZE 512
 

@@ -99,6 +99,8 @@ static void read_options(lua_State *L, md_options *o)
     o->state_cap = (size_t)(args_number(L, "state", (double)o->state_cap / 1048576) * 1048576);
     o->watch = args_flag(L, "watch");
     o->probation_ms = (uint32_t)(args_number(L, "probation", 0) * 1000);
+    o->http = args_string(L, "http", NULL);
+    o->stall_ms = (uint32_t)(args_number(L, "stall", o->stall_ms / 1000.0) * 1000);
     o->probation_rate = args_number(L, "probation_rate", o->probation_rate * 100) / 100;
 }
 
@@ -127,6 +129,7 @@ static int run_script(lua_State *L, const char *file)
     md_error e = {0};
     uv_loop_t loop;
     read_options(L, &o);
+    o.notify = 1;
     uv_loop_init(&loop);
     o.loop = &loop;
     md_runtime *rt = create(L, &o, &e);

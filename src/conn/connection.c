@@ -49,6 +49,7 @@ struct connection *connection_new(struct hub *hub, const char *name,
     c->flush_token = FIRST_FLUSH_TOKEN;
     c->down_since = WATCHDOG_NEVER;
     c->drain_deadline = WATCHDOG_NEVER;
+    c->unready_since = connection_now(c);
     watchdog_init(&c->dog, &options->watchdog);
     uv_timer_init(hub->loop, &c->timer);
     c->timer.data = c;
@@ -106,6 +107,7 @@ void connection_close(struct connection *c)
         return;
     c->closing = true;
     c->want_stop = true;
+    connection_note_ready(c);
     hub_again(c->hub);
 }
 
@@ -123,8 +125,22 @@ void connection_configure(struct connection *c, const connection_options *option
     connection_set_timer(c);
 }
 
+static void inherit_counters(connection_counters *heir, const connection_counters *c)
+{
+    for (int i = 0; i < WATCHDOG_REASON_COUNT; i++)
+        heir->links[i] += c->links[i];
+    for (int i = 0; i < ERROR_CLASS_COUNT; i++)
+        heir->failed_dials[i] += c->failed_dials[i];
+    heir->outages += c->outages;
+    histogram_merge(&heir->outage_seconds, &c->outage_seconds);
+    heir->probes_missed += c->probes_missed;
+    heir->slow_bursts += c->slow_bursts;
+    histogram_merge(&heir->probe_seconds, &c->probe_seconds);
+}
+
 static void inherit(struct connection *heir, const struct connection *c)
 {
+    inherit_counters(&heir->counters, &c->counters);
     heir->links += c->links;
     heir->dials += c->dials;
     heir->dials_failed += c->dials_failed;
@@ -282,7 +298,14 @@ void connection_get_state(const struct connection *c, connection_state *out)
     *out = (connection_state){
         .state =
             c->closing ? WATCHDOG_STOPPED : c->dog.state, /* also before the turn that stops it */
-        .ready = c->up && !c->deaf && !c->closing,
+        .ready = connection_is_usable(c),
+        .deaf = c->up && c->deaf,
+        .draining = c->draining,
+        .unready_since = c->unready_since,
+        .next_at = watchdog_deadline(&c->dog),
+        .refused = c->refused_count,
+        .refused_subject = connection_refused_subject(c),
+        .counters = &c->counters,
         .attempt =
             !c->up && c->dog.attempt > c->attempt_base ? c->dog.attempt - c->attempt_base : 0,
         .outage = connection_outage(c),

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/histogram.h"
 #include "link/link.h"
 #include "watch/watchdog.h"
 
@@ -83,6 +84,9 @@ void connection_close(struct connection *c);
 void connection_drain(struct connection *c, uint32_t timeout_ms);
 /* Whether subscriptions and publishes are taken: it is neither closed nor drained. */
 bool connection_is_open(const struct connection *c);
+/* Whether it carries messages: the link is up, its last probe was answered, and the server has all
+ * of its subscriptions. */
+bool connection_is_usable(const struct connection *c);
 /* Takes over what can change without a new link: the watchdog's timings, the pending cap, the
  * built-in policy. `options->link` has to be link_options_equal() to what there is. */
 void connection_configure(struct connection *c, const connection_options *options);
@@ -117,18 +121,36 @@ const char *connection_name(const struct connection *c);
 struct hub *connection_hub(const struct connection *c);
 const connection_options *connection_get_options(const struct connection *c);
 
+/* For the whole life. An outage is the time from when the connection stopped to be ready until it
+ * was again; the time before the first link is one when a dial failed in it. */
+typedef struct {
+    uint64_t links[WATCHDOG_REASON_COUNT]; /* made, by why they were needed */
+    uint64_t failed_dials[ERROR_CLASS_COUNT];
+    uint64_t outages;
+    histogram outage_seconds;
+    uint64_t probes_missed, slow_bursts;
+    histogram probe_seconds;
+} connection_counters;
+
 typedef struct {
     watchdog_state state;
-    bool ready; /* up, subscriptions in place, last probe answered */
+    bool ready; /* up, the server has its subscriptions, its last probe was answered */
+    bool deaf;  /* up, and the last probe was not answered */
+    bool draining;
     uint32_t attempt;
-    double outage; /* seconds; negative: none */
+    double outage;          /* seconds; negative: none. A link that is up has none, deaf or not */
+    uint64_t unready_since; /* ms of uv_hrtime(); WATCHDOG_NEVER while it is ready */
+    uint64_t next_at;       /* ms: when the watchdog does the next thing about it; or NEVER */
     watchdog_reason reason;
     uint64_t links, dials, dials_failed, reconnects, abandoned;
     uint64_t in_messages, in_bytes, out_messages, out_bytes;
     uint64_t pending_bytes, pending_dropped, dropped, publish_lost;
     unsigned subscriptions, hanging;
-    const char *server; /* "" when there is none */
-    error error;        /* the last one */
+    unsigned refused;                    /* subscriptions that the server does not take */
+    const char *refused_subject;         /* of one of them; "" */
+    const connection_counters *counters; /* as long as the connection */
+    const char *server;                  /* "" when there is none */
+    error error;                         /* the last one */
 } connection_state;
 
 void connection_get_state(const struct connection *c, connection_state *out);

@@ -1,6 +1,6 @@
 /* The inside of a connection, shared by connection.c (its life), drive.c (the watchdog at work),
- * links.c, traffic.c (what is sent), receive.c (what arrives), request.c, subscription.c and
- * notices.c (what is told). Loop thread. */
+ * links.c, readiness.c, traffic.c (what is sent), receive.c (what arrives), request.c,
+ * subscription.c and notices.c (what is told). Loop thread. */
 #ifndef MD_CONN_CONNECTION_PRIVATE_H
 #define MD_CONN_CONNECTION_PRIVATE_H
 
@@ -28,6 +28,13 @@ struct flush_waiter {
     void *closure;
 };
 
+/* What the server says to it. */
+typedef enum {
+    SUBSCRIPTION_TAKEN,
+    SUBSCRIPTION_REFUSED,
+    SUBSCRIPTION_ASKED_AGAIN
+} subscription_refusal;
+
 struct subscription {
     struct connection *connection;
     struct subscription *next, **back; /* in connection->subscriptions */
@@ -41,6 +48,7 @@ struct subscription {
     uint64_t handled;
     uint64_t dropped_before; /* by links that are gone */
     bool active, draining, over;
+    subscription_refusal refused;
 };
 
 enum { READY_TOKEN = 1, DRAIN_TOKEN = 2, FIRST_FLUSH_TOKEN = 3 };
@@ -110,6 +118,10 @@ struct connection {
     uint64_t links, dials, dials_failed, reconnects, abandoned;
     uint64_t in_messages, in_bytes, out_messages, out_bytes; /* out: of links that are gone */
     uint64_t pending_dropped, dropped, publish_lost;
+    connection_counters counters;
+    bool was_ready, in_outage;
+    uint64_t unready_since;            /* ms; WATCHDOG_NEVER while it is ready */
+    unsigned refused_count;            /* subscriptions */
     uint64_t quiet_dials, quiet_since; /* failures that were not logged one by one */
 };
 
@@ -128,6 +140,19 @@ void connection_feed_link(struct connection *c, watchdog_event_type type, uint64
 uint32_t connection_attempts(struct connection *c);
 double connection_ask_delay(struct connection *c, uint32_t attempt, bool library);
 void connection_set_timer(struct connection *c);
+
+/* readiness.c */
+/* Something may have changed. */
+void connection_note_ready(struct connection *c);
+void connection_note_dial_failed(struct connection *c);
+/* The server said so: it may be about a subscription. */
+void connection_note_error(struct connection *c, const error *e);
+/* A probe was answered after so long. */
+void connection_note_probe(struct connection *c, uint64_t ns);
+void connection_forget_refusal(struct connection *c, struct subscription *s);
+void connection_forget_refusals(struct connection *c);
+void connection_ask_refused_again(struct connection *c);
+const char *connection_refused_subject(const struct connection *c); /* "" */
 
 /* links.c */
 void connection_do_dial(struct connection *c, uint64_t number);

@@ -86,6 +86,7 @@ static void do_up(struct connection *c, watchdog_reason reason)
 {
     c->up = true;
     c->links++;
+    c->counters.links[reason]++;
     if (c->attempt_base == 0)
         c->attempt_base = c->dog.attempt;
     connection_tell_up(c, reason);
@@ -96,6 +97,7 @@ static void do_reconnected(struct connection *c)
     c->up = true;
     c->deaf = false;
     c->reconnects++;
+    connection_forget_refusals(c);
     if (c->link != NULL)
         link_ask(c->link, LINK_ASK_RESUME);
     connection_sync_continue(c);
@@ -129,6 +131,7 @@ static void carry_out(struct connection *c, const watchdog_action *a)
     case WATCHDOG_ACTION_AUDIT:
         if (c->link != NULL)
             link_ask(c->link, LINK_ASK_AUDIT);
+        connection_ask_refused_again(c);
         break;
     case WATCHDOG_ACTION_PLAN:
         do_plan(c);
@@ -151,6 +154,7 @@ static void carry_out(struct connection *c, const watchdog_action *a)
     case WATCHDOG_ACTION_DEAF:
     case WATCHDOG_ACTION_HEARING:
         c->deaf = a->type == WATCHDOG_ACTION_DEAF;
+        c->counters.probes_missed += c->deaf;
         connection_tell_probe(c, c->deaf);
         break;
     }
@@ -174,9 +178,12 @@ static void step(struct connection *c, const watchdog_event *event)
     watchdog_actions actions;
     watchdog_state before = c->dog.state;
     watchdog_step(&c->dog, event, connection_now(c), &actions);
+    if (before != c->dog.state || event->type == WATCHDOG_EVENT_PLANNED)
+        c->hub->health_changed = true;
     if (before == WATCHDOG_DIALING && c->dog.state == WATCHDOG_CLOSED) {
         c->dials_failed++;
         connection_tell_dial_failed(c, c->dog.reason);
+        connection_note_dial_failed(c);
     }
     for (int i = 0; i < actions.count; i++)
         carry_out(c, &actions.list[i]);
@@ -215,6 +222,7 @@ void connection_feed(struct connection *c, const watchdog_event *event)
         step(c, &next);
     } while (next_event(c, &next));
     c->stepping = false;
+    connection_note_ready(c);
     connection_set_timer(c);
 }
 

@@ -9,7 +9,8 @@
 static void on_wake(uv_async_t *wake)
 {
     struct hub *h = wake->data;
-    uint64_t until = uv_hrtime() + HUB_BATCH_NS;
+    uint64_t now = uv_hrtime(), until = now + HUB_BATCH_NS;
+    pulse_wake(&h->pulse, now);
     bool more = false;
     for (struct connection *c = h->connections; c != NULL; c = c->next) {
         connection_receive_events(c);
@@ -40,12 +41,21 @@ static void turn(struct hub *h)
 
 static void on_before_poll(uv_prepare_t *handle)
 {
-    turn(handle->data);
+    struct hub *h = handle->data;
+    turn(h);
+    pulse_rest(&h->pulse, uv_hrtime());
 }
 
 static void on_after_poll(uv_check_t *handle)
 {
-    turn(handle->data);
+    struct hub *h = handle->data;
+    hub_awake(h); /* timers come next */
+    turn(h);
+}
+
+void hub_awake(struct hub *h)
+{
+    pulse_wake(&h->pulse, uv_hrtime());
 }
 
 void hub_again(struct hub *h)

@@ -9,6 +9,7 @@
 #include <uv.h>
 
 #include "base/log.h"
+#include "base/pulse.h"
 #include "conn/tap.h"
 #include "link/reclaim.h"
 
@@ -26,10 +27,12 @@ struct connection;
 struct hub {
     uv_loop_t *loop;
     struct logger *log;
+    pulse pulse;
     uv_async_t wake;
     uv_prepare_t before_poll;
     uv_check_t after_poll;
     struct connection *connections; /* a list through connection.next */
+    bool health_changed;            /* what health says of a connection may be another thing now */
     unsigned hanging;
     uv_timer_t later;
     uv_timer_t reclaim_timer; /* runs while links hang */
@@ -57,6 +60,8 @@ bool hub_closed(const struct hub *h);
 /* A link hangs: from now on its socket is looked for, until it is back. */
 void hub_reclaim(struct hub *h);
 
+/* First in every callback of the loop that may take a while: what holds the loop is noticed. */
+void hub_awake(struct hub *h);
 /* Sends what the connections have collected. Called by itself once per turn. */
 void hub_flush(struct hub *h);
 /* Makes the loop look into the mailboxes again. */

@@ -72,6 +72,7 @@ static void detach_link(struct connection *c, struct link_slot *slot)
         c->sync_next = NULL;
         for (struct subscription *s = c->subscriptions; s != NULL; s = s->next)
             s->wire = NULL;
+        connection_forget_refusals(c);
     }
 }
 

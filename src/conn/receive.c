@@ -12,7 +12,6 @@ static const struct {
 } plain_events[] = {
     {LINK_EVENT_DISCONNECTED, WATCHDOG_EVENT_DISCONNECTED},
     {LINK_EVENT_RECONNECTED, WATCHDOG_EVENT_RECONNECTED},
-    {LINK_EVENT_PROBE_ANSWERED, WATCHDOG_EVENT_PROBE_ANSWERED},
 };
 
 /* ---- events of the current link ---- */
@@ -51,6 +50,7 @@ static void on_slow(struct connection *c, const link_event *event)
               "messages on %s arrive faster than the script handles them: the newest are dropped; "
               "raise the subscription's pending, or add workers in a queue group",
               event->text);
+    c->counters.slow_bursts++;
     connection_tell_error(c, &e);
 }
 
@@ -101,6 +101,11 @@ static void on_current_event(struct connection *c, struct link *l, const link_ev
     case LINK_EVENT_ERROR:
     case LINK_EVENT_SUB_FAILED:
         connection_tell_error(c, &event->error);
+        connection_note_error(c, &event->error);
+        break;
+    case LINK_EVENT_PROBE_ANSWERED:
+        connection_note_probe(c, event->number);
+        connection_feed_link(c, WATCHDOG_EVENT_PROBE_ANSWERED, link);
         break;
     case LINK_EVENT_FLUSHED:
         on_flushed(c, link, event);

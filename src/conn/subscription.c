@@ -150,6 +150,8 @@ void subscription_end(struct subscription *s)
     if (s->active) {
         s->active = false;
         s->connection->subscription_count--;
+        connection_forget_refusal(s->connection, s);
+        connection_note_ready(s->connection);
     }
     if (s->wire != NULL) {
         connection_bury(s->connection, s->wire);

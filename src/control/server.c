@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/unix_socket.h"
 #include "control/path.h"
 #include "control/session.h"
 #include "control/streams.h"
@@ -73,28 +74,12 @@ static void on_connection(uv_stream_t *stream, int status)
 
 /* ---- listening ---- */
 
-/* Whether somebody listens there. */
-static bool is_alive(const char *path)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return true;
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    bool refused =
-        connect(fd, (struct sockaddr *)&address, sizeof address) != 0 && errno == ECONNREFUSED;
-    close(fd);
-    return !refused;
-}
-
 static int try_to_bind(struct control *c)
 {
     int failed = uv_pipe_bind(&c->pipe, c->path);
-    struct stat status;
-    if (failed != UV_EADDRINUSE || lstat(c->path, &status) != 0 || !S_ISSOCK(status.st_mode) ||
-        is_alive(c->path))
+    if (failed != UV_EADDRINUSE || !unix_socket_is_left_over(c->path))
         return failed;
-    unlink(c->path); /* of a process that was killed */
+    unlink(c->path);
     return uv_pipe_bind(&c->pipe, c->path);
 }
 

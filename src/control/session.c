@@ -387,6 +387,7 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
     struct session *s = stream->data;
     if (length == 0)
         return;
+    hub_awake(&s->streams->rt->hub);
     if (length == UV_EOF && frame_is_partial(&s->reader) && !s->last_words) {
         end_with(s, "truncated", "the last frame has no end");
         return;

@@ -95,8 +95,11 @@ void link_on_probe(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void
     if (msg == NULL)
         return;
     natsMsg_Destroy(msg);
-    if (!atomic_load(&l->closing))
-        post(l, LINK_EVENT_PROBE_ANSWERED);
+    if (atomic_load(&l->closing))
+        return;
+    link_event event = {.type = LINK_EVENT_PROBE_ANSWERED,
+                        .number = uv_hrtime() - atomic_load(&l->probe_at)};
+    mailbox_post(&l->mailbox, &event);
 }
 
 void link_on_probe_complete(void *link)

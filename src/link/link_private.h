@@ -46,6 +46,7 @@ struct link {
     natsOptions *nats_options;
     natsSubscription *probe_sub;
     char probe_subject[LINK_INBOX_PREFIX_MAX + 48];
+    _Atomic uint64_t probe_at; /* ns: when the last one was sent */
     atomic_bool probe_by_ping; /* the server does not let us publish to our own inbox */
     char *nkey_public;
     struct link_sub *subs;      /* subscribed */

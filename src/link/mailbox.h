@@ -27,7 +27,7 @@ typedef enum {
     LINK_EVENT_ERROR,  /* error, an asynchronous one; the link stays */
     LINK_EVENT_LAME_DUCK,
     LINK_EVENT_DISCOVERED,
-    LINK_EVENT_PROBE_ANSWERED,
+    LINK_EVENT_PROBE_ANSWERED, /* number: ns that it took */
     LINK_EVENT_AUDITED,        /* status */
     LINK_EVENT_FLUSHED,        /* number: the token; error.code is "" when it worked */
     LINK_EVENT_DELAY_WANTED,   /* number: the library's attempt. Answer with link_answer_delay() */

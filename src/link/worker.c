@@ -399,9 +399,11 @@ static void process_chunk(struct link *l, record_chunk *c)
 
 static void probe(struct link *l)
 {
+    uint64_t now = uv_hrtime();
+    atomic_store(&l->probe_at, now);
     if (atomic_load(&l->probe_by_ping)) {
         if (natsConnection_FlushTimeout(l->nats, l->options->probe_timeout_ms) == NATS_OK) {
-            link_event event = {.type = LINK_EVENT_PROBE_ANSWERED};
+            link_event event = {.type = LINK_EVENT_PROBE_ANSWERED, .number = uv_hrtime() - now};
             mailbox_post(&l->mailbox, &event);
         }
         return;

@@ -23,6 +23,8 @@ void api_register_subscription(lua_State *L);
 void api_register_timer(lua_State *L);
 void api_register_backoff(lua_State *L);
 
+/* [-0, +1] moondog.metrics */
+void api_open_metrics(lua_State *L);
 /* [-0, +1] moondog.connect{...} */
 int api_connect(lua_State *L);
 /* [-0, +1] moondog.backoff{...} */

@@ -237,6 +237,8 @@ void api_open(lua_State *L)
     lua_newtable(L);
     luaL_register(L, NULL, levels);
     lua_setfield(L, -2, "log");
+    api_open_metrics(L);
+    lua_setfield(L, -2, "metrics");
     lua_newtable(L);
     lua_setfield(L, -2, "state");
     lua_pushstring(L, md_version());

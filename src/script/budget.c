@@ -1,13 +1,11 @@
-/* Time budgets and the sentinel thread. See budget.h. The entry is made by the thread that runs
+/* Time budgets. See budget.h. The entry is made by the thread that runs
  * Lua, the looking by the sentinel, the arming by a signal handler on the former. */
 #include "script/budget.h"
 
 #include <dlfcn.h>
 #include <lauxlib.h>
 #include <string.h>
-
-#define TICK_BUSY_NS 20000000u  /* while something is being run */
-#define TICK_IDLE_NS 100000000u /* nothing was entered since the last look */
+#include <uv.h>
 
 /* What the thread is inside. In the static TLS block: a signal handler reads it. */
 static _Thread_local budget *current __attribute__((tls_model("initial-exec")));
@@ -43,7 +41,7 @@ static void on_signal(int number)
     lua_sethook(b->L, stop_hook, LUA_MASKCOUNT, 1);
 }
 
-void budget_enter(budget *b, uint32_t limit_ms)
+void budget_enter(budget *b, uint32_t limit_ms, const struct callback *what)
 {
     if (b->depth++ > 0)
         return;
@@ -51,6 +49,7 @@ void budget_enter(budget *b, uint32_t limit_ms)
     b->outer = current;
     atomic_store_explicit(&b->limit_ms, limit_ms, memory_order_relaxed);
     current = b;
+    atomic_store_explicit(&b->what, what, memory_order_release);
     atomic_store_explicit(&b->entry, atomic_load_explicit(&b->entry, memory_order_relaxed) + 1,
                           memory_order_release);
 }
@@ -59,6 +58,7 @@ bool budget_leave(budget *b)
 {
     if (--b->depth > 0)
         return false;
+    atomic_store_explicit(&b->what, NULL, memory_order_relaxed);
     atomic_store_explicit(&b->entry, atomic_load_explicit(&b->entry, memory_order_relaxed) + 1,
                           memory_order_release);
     atomic_signal_fence(memory_order_seq_cst);
@@ -71,10 +71,9 @@ bool budget_leave(budget *b)
     return true;
 }
 
-/* ---- the sentinel ---- */
+/* ---- from the sentinel's thread ---- */
 
-/* Whether it is inside an entry. */
-static bool look(budget *b)
+bool budget_look(budget *b)
 {
     uint64_t entry = atomic_load_explicit(&b->entry, memory_order_acquire);
     uint64_t now = uv_hrtime(); /* after it: what was seen has not begun later than this */
@@ -93,23 +92,9 @@ static bool look(budget *b)
     return true;
 }
 
-static void sentinel_main(void *closure)
-{
-    sentinel *s = closure;
-    pthread_setname_np(pthread_self(), "md-sentinel");
-    uv_mutex_lock(&s->lock);
-    while (!s->stopping) {
-        bool busy = false;
-        for (budget *b = s->budgets; b != NULL; b = b->next)
-            busy |= look(b);
-        uv_cond_timedwait(&s->changed, &s->lock, busy ? TICK_BUSY_NS : TICK_IDLE_NS);
-    }
-    uv_mutex_unlock(&s->lock);
-}
-
 /* The thread sanitizer puts off signals until the next call that it knows, which a loop in Lua
  * never makes: go round it. */
-static int take_signal(void)
+int budget_take_signal(void)
 {
     struct sigaction action;
     memset(&action, 0, sizeof action);
@@ -125,53 +110,4 @@ static int take_signal(void)
         return real(BUDGET_SIGNAL, &action, NULL);
 #endif
     return sigaction(BUDGET_SIGNAL, &action, NULL);
-}
-
-int sentinel_start(sentinel *s)
-{
-    *s = (sentinel){0};
-    if (take_signal() != 0)
-        return UV_EINVAL;
-    int failed = uv_mutex_init(&s->lock);
-    if (failed != 0)
-        return failed;
-    failed = uv_cond_init(&s->changed);
-    if (failed == 0)
-        failed = uv_thread_create(&s->thread, sentinel_main, s);
-    s->has_thread = failed == 0;
-    return failed;
-}
-
-void sentinel_stop(sentinel *s)
-{
-    if (!s->has_thread)
-        return;
-    uv_mutex_lock(&s->lock);
-    s->stopping = true;
-    uv_cond_signal(&s->changed);
-    uv_mutex_unlock(&s->lock);
-    uv_thread_join(&s->thread);
-    uv_cond_destroy(&s->changed);
-    uv_mutex_destroy(&s->lock);
-    s->has_thread = false;
-}
-
-void budget_watch(sentinel *s, budget *b, lua_State *L)
-{
-    *b = (budget){.L = L};
-    uv_mutex_lock(&s->lock);
-    b->next = s->budgets;
-    s->budgets = b;
-    uv_mutex_unlock(&s->lock);
-}
-
-void budget_forget(sentinel *s, budget *b)
-{
-    uv_mutex_lock(&s->lock);
-    for (budget **at = &s->budgets; *at != NULL; at = &(*at)->next)
-        if (*at == b) {
-            *at = b->next;
-            break;
-        }
-    uv_mutex_unlock(&s->lock);
 }

@@ -1,5 +1,5 @@
-/* Time budgets: no entry into Lua lasts longer than it may. A sentinel thread looks at the entries;
- * it stops the one that is over its limit by a signal to the thread that runs it, whose handler
+/* Time budgets: no entry into Lua lasts longer than it may. The sentinel looks at the entries; it
+ * stops the one that is over its limit by a signal to the thread that runs it, whose handler
  * arms an instruction hook, and the hook raises an error. The hook stays armed until the entry is
  * left: a script that catches the error gets the next one at its next instruction, so no pcall loop
  * can go on.
@@ -16,7 +16,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <uv.h>
+
+struct callback; /* script/generation.h */
 
 #define BUDGET_SIGNAL SIGURG /* ignored by default, and hardly used by anyone */
 
@@ -28,7 +29,10 @@ typedef struct budget {
     _Atomic uint32_t limit_ms;   /* of this entry; 0: none */
     _Atomic uint64_t stop_entry; /* the entry that the sentinel wants to stop */
     _Atomic pthread_t thread;    /* that is inside; written before entry becomes odd */
-    struct budget *outer;        /* what this thread was inside before */
+    /* What it runs, for reports; NULL: outside, or nothing that has a name. Whoever frees a
+     * callback settles with the sentinel before. */
+    _Atomic(const struct callback *) what;
+    struct budget *outer; /* what this thread was inside before */
     unsigned depth;
     volatile sig_atomic_t armed;
     lua_Hook preempt; /* of an entry that may yield instead of being stopped: tried first. NULL */
@@ -36,26 +40,15 @@ typedef struct budget {
     uint64_t seen_entry, seen_since; /* the sentinel's */
 } budget;
 
-typedef struct {
-    uv_mutex_t lock;
-    uv_cond_t changed;
-    uv_thread_t thread;
-    budget *budgets;
-    bool stopping, has_thread;
-} sentinel;
-
-/* Starts the thread and takes BUDGET_SIGNAL for the process. 0, or a libuv error. */
-int sentinel_start(sentinel *s);
-void sentinel_stop(sentinel *s);
-
-/* Any thread. */
-void budget_watch(sentinel *s, budget *b, lua_State *L);
-void budget_forget(sentinel *s, budget *b);
-
-/* Around every call into Lua, on the thread that makes it. They nest: the outermost limit counts.
- */
-void budget_enter(budget *b, uint32_t limit_ms);
+/* Around every call into Lua, on the thread that makes it. They nest: the outermost limit counts,
+ * and the outermost `what` (NULL: it has no name). */
+void budget_enter(budget *b, uint32_t limit_ms, const struct callback *what);
 /* Whether the entry was stopped. */
 bool budget_leave(budget *b);
+
+/* The sentinel's: stops the entry that is over its limit. Whether it is inside one. */
+bool budget_look(budget *b);
+/* Takes BUDGET_SIGNAL for the process. 0, or -1. */
+int budget_take_signal(void);
 
 #endif

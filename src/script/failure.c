@@ -22,12 +22,28 @@ void failures_clear(struct failures *all)
         clear_record(&all->records[i]);
 }
 
+static failure_counter *counter_of(struct failures *all, const struct callback *cb)
+{
+    for (unsigned i = 0; i < all->counter_count; i++) {
+        failure_counter *c = &all->counters[i];
+        if (strcmp(c->kind, cb->kind) == 0 && strcmp(c->name, cb->name) == 0)
+            return c;
+    }
+    bool last = all->counter_count >= FAILURE_COUNTERS_MAX - 1;
+    failure_counter *c = &all->counters[last ? FAILURE_COUNTERS_MAX - 1 : all->counter_count];
+    all->counter_count = last ? FAILURE_COUNTERS_MAX : all->counter_count + 1;
+    snprintf(c->kind, sizeof c->kind, "%s", last ? "other" : cb->kind);
+    snprintf(c->name, sizeof c->name, "%s", last ? "other" : cb->name);
+    return c;
+}
+
 static void remember(struct generation *g, const struct callback *cb, const failure *r)
 {
     struct failures *all = g->limits.failures;
     struct timespec now;
     if (all == NULL)
         return;
+    counter_of(all, cb)->count++;
     failure_record *one = &all->records[all->total++ % FAILURES_MAX];
     clear_record(one);
     clock_gettime(CLOCK_REALTIME, &now);
@@ -99,7 +115,7 @@ static void tell(struct generation *g, struct callback *cb, const failure *r, bo
 }
 
 /* Completes *r. */
-static void fill_in(struct generation *g, failure *r, int status)
+static void fill_in(struct generation *g, const struct callback *cb, failure *r, int status)
 {
     if (status == LUA_ERRMEM) { /* its text is known, and there may be no memory to ask for more */
         snprintf(r->text, sizeof r->text,
@@ -107,7 +123,7 @@ static void fill_in(struct generation *g, failure *r, int status)
                  g->limits.memory_cap / 1048576);
         generation_protect(g, collect, NULL, 0, "garbage collection");
     } else if (r->from != NULL) {
-        budget_enter(&g->budget, g->limits.handler_budget_ms); /* __tostring is script, too */
+        budget_enter(&g->budget, g->limits.handler_budget_ms, cb); /* __tostring is script, too */
         generation_protect(g, describe, r, 0, "error report");
         budget_leave(&g->budget);
     }
@@ -119,13 +135,13 @@ void failure_report(struct generation *g, struct callback *cb, failure *r, int s
     g->handler_errors += strcmp(cb->kind, "handler") == 0;
     cb->errors++;
     cb->overruns += overran;
-    fill_in(g, r, status);
+    fill_in(g, cb, r, status);
     tell(g, cb, r, overran);
 }
 
 void failure_tell(const struct task *t, failure *r, int status, bool overran)
 {
-    fill_in(t->generation, r, status);
+    fill_in(t->generation, t->callback, r, status);
     t->failed(t->finished_closure, r->text, r->traceback, overran);
 }
 

@@ -24,7 +24,19 @@ typedef struct {
     char *text, *traceback; /* NULL: no memory */
 } failure_record;
 
+/* How often a function failed. */
+typedef struct {
+    char kind[16], name[80];
+    uint64_t count;
+} failure_counter;
+
+/* Functions that are counted one by one; those that fail first beyond that are the last counter,
+ * whose kind and name are "other". */
+#define FAILURE_COUNTERS_MAX 129u
+
 struct failures {
+    failure_counter counters[FAILURE_COUNTERS_MAX];
+    unsigned counter_count;
     failure_record records[FAILURES_MAX]; /* the next one goes to total % FAILURES_MAX */
     uint64_t total;
 };

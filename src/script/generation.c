@@ -100,6 +100,7 @@ void callback_clear(struct callback *cb, lua_State *L)
 {
     luaL_unref(L, LUA_REGISTRYINDEX, cb->ref);
     cb->ref = LUA_NOREF;
+    sentinel_settle(generation_of(L)->limits.sentinel); /* it is freed next, mostly */
 }
 
 void callback_name_by_place(struct callback *cb, lua_State *L, int index)
@@ -354,7 +355,7 @@ int generation_load(struct generation *g, const char *path, sources *from, error
         return error_set(e, "bytecode", ERROR_CLASS_NONE,
                          "%s: this is bytecode, which is not loaded: give the Lua source", path);
     g->loading = true;
-    budget_enter(&g->budget, g->limits.load_budget_ms);
+    budget_enter(&g->budget, g->limits.load_budget_ms, NULL);
     int status = lua_cpcall(g->L, run_script, &load);
     bool overran = budget_leave(&g->budget);
     g->loading = false;

@@ -14,11 +14,12 @@
 
 #include "conn/connection.h"
 #include "conn/hub.h"
-#include "script/budget.h"
+#include "script/sentinel.h"
 #include "script/source.h"
 
 struct binding;
 struct failures;
+struct user_metrics;
 struct lua_timer;
 struct reload_request;
 struct takeover;
@@ -37,7 +38,8 @@ struct callback {
 typedef struct {
     struct hub *hub;
     sentinel *sentinel;
-    struct failures *failures; /* where failures are remembered; NULL: nowhere */
+    struct user_metrics *metrics; /* of scripts; NULL: none can be declared */
+    struct failures *failures;    /* where failures are remembered; NULL: nowhere */
     uint32_t handler_budget_ms, load_budget_ms;
     size_t memory_cap;
     size_t state_cap;   /* of moondog.state, packed */

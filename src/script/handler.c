@@ -95,7 +95,8 @@ static void on_message(void *closure, struct subscription *s, natsMsg *msg)
     g->handled++;
     t->finished = on_task_finished;
     t->finished_closure = h;
-    if (latency_wants(&h->latency, &g->random)) {
+    t->weight = latency_wants(&h->latency, &g->random);
+    if (t->weight > 0) {
         t->latency = &h->latency;
         t->begun = uv_hrtime();
     }
@@ -196,6 +197,15 @@ static void let_go(struct handler *h, struct subscription **s)
     handler_release(h);
 }
 
+/* The counters are the subscription's, whoever handles it. */
+static void inherit_counters(struct handler *h, const struct handler *old)
+{
+    h->latency = old->latency;
+    h->callback.calls += old->callback.calls;
+    h->callback.errors += old->callback.errors;
+    h->callback.overruns += old->callback.overruns;
+}
+
 void handler_put_to_work(struct handler *h)
 {
     struct handler *old = h->matched;
@@ -204,6 +214,7 @@ void handler_put_to_work(struct handler *h)
     if (t != NULL)
         (*(old != NULL ? &t->counts.kept : &t->counts.added))++;
     if (old != NULL) {
+        inherit_counters(h, old);
         h->subscription = old->subscription;
         subscription_set_pending(h->subscription, &h->options);
         if (h->successor == NULL && h->binding->successor != NULL)

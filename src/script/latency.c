@@ -5,21 +5,24 @@
 #define EVERY 8u        /* after them, one of so many */
 #define STEPS 4u        /* buckets an octave */
 
-bool latency_wants(latency *l, uint64_t *random)
+uint32_t latency_wants(latency *l, uint64_t *random)
 {
     if (l->skip > 0) {
         l->skip--;
-        return false;
+        l->since++;
+        return 0;
     }
+    uint32_t weight = l->since + 1u;
+    l->since = 0;
     if (l->seen < ALL_UNTIL) {
         l->seen++;
-        return true;
+        return weight;
     }
     *random ^= *random << 13;
     *random ^= *random >> 7;
     *random ^= *random << 17;
     l->skip = (uint16_t)((*random >> 32) % (2 * EVERY - 1)); /* EVERY - 1 on average */
-    return true;
+    return weight;
 }
 
 /* Its octave above a microsecond, and the quarter within it. */
@@ -54,8 +57,9 @@ static void halve(latency *l)
     }
 }
 
-void latency_add(latency *l, uint64_t ns)
+void latency_add(latency *l, uint64_t ns, uint32_t weight)
 {
+    histogram_add(&l->all, &histogram_handler, (double)ns / 1e9, weight);
     if (l->total >= LATENCY_SAMPLES_MAX)
         halve(l);
     l->counts[bucket_of(ns)]++;

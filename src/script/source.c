@@ -92,50 +92,50 @@ const source_file *sources_find(const sources *s, const char *path)
     return NULL;
 }
 
+int sources_add(sources *s, char *path, char *text, size_t length, error *e)
+{
+    int failed = 0;
+    if (path == NULL || text == NULL || make_room(s) != 0)
+        failed = error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the text of %s",
+                           path != NULL ? path : "a script");
+    else if (length > SOURCES_BYTES_MAX - s->bytes)
+        failed = error_set(e, "too_large", ERROR_CLASS_LIMIT,
+                           "%s: the files of a script have more than %zu bytes in all", path,
+                           SOURCES_BYTES_MAX);
+    if (failed != 0) {
+        free(path);
+        free(text);
+        return -1;
+    }
+    s->bytes += length;
+    s->files[s->count++] = (source_file){path, text, length};
+    return 0;
+}
+
 const source_file *sources_read(sources *s, const char *path, error *e)
 {
     const source_file *known = sources_find(s, path);
     if (known != NULL)
         return known;
-    source_file file = {0};
-    file.text = read_file(path, &file.length, e);
-    if (file.text == NULL)
+    size_t length;
+    char *text = read_file(path, &length, e);
+    if (text == NULL || sources_add(s, strdup(path), text, length, e) != 0)
         return NULL;
-    if (file.length > SOURCES_BYTES_MAX - s->bytes) {
-        free(file.text);
-        error_set(e, "too_large", ERROR_CLASS_LIMIT,
-                  "%s: the files of a script have more than %zu bytes in all", path,
-                  SOURCES_BYTES_MAX);
-        return NULL;
-    }
-    file.path = strdup(path);
-    if (file.path == NULL || make_room(s) != 0) {
-        free(file.path);
-        free(file.text);
-        error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the text of %s", path);
-        return NULL;
-    }
-    s->bytes += file.length;
-    s->files[s->count] = file;
-    return &s->files[s->count++];
+    return &s->files[s->count - 1];
 }
 
 sources *sources_copy(const sources *s)
 {
     sources *copy = sources_new();
     for (size_t i = 0; copy != NULL && i < s->count; i++) {
-        source_file file = {.length = s->files[i].length};
-        file.path = strdup(s->files[i].path);
-        file.text = malloc(file.length + 1);
-        if (file.path == NULL || file.text == NULL || make_room(copy) != 0) {
-            free(file.path);
-            free(file.text);
+        const source_file *file = &s->files[i];
+        char *text = malloc(file->length + 1);
+        if (text != NULL)
+            memcpy(text, file->text, file->length + 1);
+        if (sources_add(copy, strdup(file->path), text, file->length, NULL) != 0) {
             sources_release(copy);
             return NULL;
         }
-        memcpy(file.text, s->files[i].text, file.length + 1);
-        copy->files[copy->count++] = file;
-        copy->bytes += file.length;
     }
     return copy;
 }

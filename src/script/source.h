@@ -38,6 +38,9 @@ const source_file *sources_find(const sources *s, const char *path);
  * "too_large", "no_memory"). The text lives as long as `s`; the pointer until the next call. */
 const source_file *sources_read(sources *s, const char *path, error *e);
 
+/* One more file. Takes both strings, in any case; NULL: there was no memory for them. -1 and *e. */
+int sources_add(sources *s, char *path, char *text, size_t length, error *e);
+
 /* Whether all files are still as they were read. Reads them. */
 bool sources_are_current(const sources *s);
 

@@ -131,7 +131,7 @@ static void task_end(struct task *t, bool reusable)
         t->message = NULL;
     }
     if (t->latency != NULL) {
-        latency_add(t->latency, uv_hrtime() - t->begun);
+        latency_add(t->latency, uv_hrtime() - t->begun, t->weight);
         t->latency = NULL;
     }
     t->callback = NULL;
@@ -159,7 +159,7 @@ void task_run(struct task *t, int count)
 {
     struct generation *g = t->generation;
     g->running = t;
-    budget_enter(&g->budget, g->limits.handler_budget_ms);
+    budget_enter(&g->budget, g->limits.handler_budget_ms, t->callback);
     if (t->sliced)
         slice_begin(g);
     int status = lua_resume(t->co, count);
@@ -377,7 +377,7 @@ static void call_protected(lua_State *L, void *closure)
     lua_pushcclosure(L, with_traceback, 1);
     lua_rawgeti(L, LUA_REGISTRYINDEX, c->cb->ref);
     int count = c->push(L, c->closure);
-    budget_enter(&c->g->budget, c->g->limits.handler_budget_ms);
+    budget_enter(&c->g->budget, c->g->limits.handler_budget_ms, c->cb);
     c->status = lua_pcall(L, count, 1, base + 1);
     c->overran = budget_leave(&c->g->budget);
     if (c->status == 0) {

@@ -44,6 +44,7 @@ struct task {
     struct message *message; /* that it handles: valid until it is over */
     latency *latency;        /* where to note how long it took; NULL: that is not measured */
     uint64_t begun;          /* ns; with `latency` */
+    uint32_t weight;         /* how many runs this one stands for */
     struct binding *binding; /* of what it waits for */
     uv_timer_t timer;
     bool has_timer;

@@ -39,7 +39,7 @@ end
 -- The functions that the core registers.
 local function registered_functions()
   local set = {}
-  for _, file in ipairs { "api_connection", "api_subscription", "api_module", "api_timer", "message" } do
+  for _, file in ipairs { "api_connection", "api_subscription", "api_module", "api_timer", "api_metrics", "message" } do
     for name in read("src/script/" .. file .. ".c"):gmatch('{"([%w_]+)",%s*[%w_]+}') do set[name] = true end
   end
   return sorted(set)
@@ -64,6 +64,8 @@ describe("The reference", function()
     ["moondog.tls"] = "moondog.connect { tls = { $UNKNOWN } }",
     ["moondog.watchdog"] = "moondog.connect { watchdog = { $UNKNOWN } }",
     ["moondog.backoff_options"] = "moondog.backoff { $UNKNOWN }",
+    ["moondog.metric_options"] = 'moondog.metrics.counter("a", { $UNKNOWN })',
+    ["moondog.histogram_options"] = 'moondog.metrics.histogram("a", { $UNKNOWN })',
     ["moondog.subscribe_options"] =
       'moondog.connect {}:subscribe("a", function() end, { $UNKNOWN })',
   } do
@@ -88,6 +90,7 @@ describe("The reference", function()
       "local log, connection = moondog.log, moondog.connect {}",
       'local subscription = connection:subscribe("a", function() end)',
       "local timer = moondog.after(1, function() end)",
+      'local metrics, metric = moondog.metrics, moondog.metrics.gauge("level")',
     }
     for _, name in ipairs(annotated_functions()) do
       if not name:find("^message") then -- there is none before one has arrived: other scenarios use them

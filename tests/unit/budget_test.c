@@ -11,7 +11,7 @@
 #include <lualib.h>
 #include <string.h>
 
-#include "script/budget.h"
+#include "script/sentinel.h"
 
 #define SHORT_MS 30u
 #define AGES_MS (3600u * 1000u) /* longer than any test may last */
@@ -64,7 +64,7 @@ static int run(box *b, uint32_t limit_ms, const char *code, bool *stopped)
 {
     lua_settop(b->L, 0);
     load(b, code);
-    budget_enter(&b->budget, limit_ms);
+    budget_enter(&b->budget, limit_ms, NULL);
     int status = lua_pcall(b->L, 0, 1, 0);
     *stopped = budget_leave(&b->budget);
     return status;
@@ -179,7 +179,7 @@ static void an_error_in_time_is_only_an_error(void **state)
 /* A small step of Lua in an entry of its own. */
 static bool step(box *b, uint32_t limit_ms)
 {
-    budget_enter(&b->budget, limit_ms);
+    budget_enter(&b->budget, limit_ms, NULL);
     lua_pushvalue(b->L, 1);
     lua_call(b->L, 0, 0);
     return budget_leave(&b->budget);
@@ -228,8 +228,8 @@ static void the_outermost_limit_counts_when_it_is_short(void **state)
     box b;
     box_open(&b, *state);
     load(&b, "while true do end");
-    budget_enter(&b.budget, SHORT_MS);
-    budget_enter(&b.budget, AGES_MS);
+    budget_enter(&b.budget, SHORT_MS, NULL);
+    budget_enter(&b.budget, AGES_MS, NULL);
     assert_int_equal(lua_pcall(b.L, 0, 0, 0), LUA_ERRRUN);
     assert_false(budget_leave(&b.budget));
     /* Still armed: what is called behind it is stopped at once. */
@@ -247,8 +247,8 @@ static void the_outermost_limit_counts_when_it_is_long(void **state)
     box_open(&outer, *state);
     box_open(&other, *state);
     load(&outer, "return 1");
-    budget_enter(&outer.budget, AGES_MS);
-    budget_enter(&outer.budget, 1);
+    budget_enter(&outer.budget, AGES_MS, NULL);
+    budget_enter(&outer.budget, 1, NULL);
     expect_stopped(&other, "while true do end"); /* another state, inside this one's entry */
     expect_stopped(&other, "while true do end");
     assert_int_equal(lua_pcall(outer.L, 0, 0, 0), 0);
@@ -265,7 +265,7 @@ static void an_outer_state_is_stopped_after_an_inner_one(void **state)
     box_open(&outer, *state);
     box_open(&inner, *state);
     load(&outer, "while true do end");
-    budget_enter(&outer.budget, SHORT_MS);
+    budget_enter(&outer.budget, SHORT_MS, NULL);
     expect_stopped(&inner, "while true do end");
     assert_int_equal(lua_pcall(outer.L, 0, 0, 0), LUA_ERRRUN);
     assert_true(budget_leave(&outer.budget));
@@ -278,7 +278,7 @@ static void no_limit_is_no_limit(void **state)
     box outer, other;
     box_open(&outer, *state);
     box_open(&other, *state);
-    budget_enter(&outer.budget, 0);
+    budget_enter(&outer.budget, 0, NULL);
     expect_stopped(&other, "while true do end");
     expect_stopped(&other, "while true do end");
     assert_false(budget_leave(&outer.budget));
@@ -301,7 +301,7 @@ static void run_rounds(void *arg)
     for (unsigned i = 0; i < r->rounds; i++) {
         lua_settop(r->box.L, 0);
         r->failed += luaL_loadstring(r->box.L, r->code) != 0;
-        budget_enter(&r->box.budget, r->limit_ms);
+        budget_enter(&r->box.budget, r->limit_ms, NULL);
         r->failed += lua_pcall(r->box.L, 0, 0, 0) != 0;
         r->stopped += budget_leave(&r->box.budget);
     }

@@ -20,7 +20,7 @@ static void a_value_is_at_most_a_quarter_too_large(void **state)
     (void)state;
     for (uint64_t ns = 1000; ns < 16000000000u; ns += ns / 7 + 1) {
         latency l = {0};
-        latency_add(&l, ns);
+        latency_add(&l, ns, 1);
         double got = latency_quantile(&l, 0.99) * 1e9;
         assert_true(got >= (double)ns);
         assert_true(got <= (double)ns * 1.26);
@@ -31,11 +31,11 @@ static void extremes_have_buckets(void **state)
 {
     (void)state;
     latency l = {0};
-    latency_add(&l, 0);
-    latency_add(&l, 999);
+    latency_add(&l, 0, 1);
+    latency_add(&l, 999, 1);
     assert_true(latency_quantile(&l, 1) <= 1e-6);
-    latency_add(&l, UINT64_MAX);
-    latency_add(&l, 3600u * 1000000000ull);
+    latency_add(&l, UINT64_MAX, 1);
+    latency_add(&l, 3600u * 1000000000ull, 1);
     assert_true(latency_quantile(&l, 1) > 16);
     assert_true(latency_quantile(&l, 0.5) <= 1e-6);
 }
@@ -45,7 +45,7 @@ static void quantiles_are_those_of_the_values(void **state)
     (void)state;
     latency l = {0};
     for (unsigned i = 1; i <= 1000; i++)
-        latency_add(&l, i * 10000u); /* 10 us to 10 ms */
+        latency_add(&l, i * 10000u, 1); /* 10 us to 10 ms */
     double p50 = latency_quantile(&l, 0.5), p99 = latency_quantile(&l, 0.99);
     assert_true(p50 >= 0.005 && p50 <= 0.0063);
     assert_true(p99 >= 0.0099 && p99 <= 0.0125);
@@ -56,10 +56,10 @@ static void what_is_older_counts_less(void **state)
     (void)state;
     latency l = {0};
     for (unsigned i = 0; i < 100000; i++)
-        latency_add(&l, 1000000);
+        latency_add(&l, 1000000, 1);
     assert_true(l.total <= LATENCY_SAMPLES_MAX);
     for (unsigned i = 0; i < 3 * LATENCY_SAMPLES_MAX; i++)
-        latency_add(&l, 100000);
+        latency_add(&l, 100000, 1);
     assert_true(latency_quantile(&l, 0.5) < 0.0002);
 }
 
@@ -68,12 +68,16 @@ static void the_first_are_measured_and_an_eighth_of_the_others(void **state)
     (void)state;
     latency l = {0};
     uint64_t random = 1;
-    unsigned wanted = 0;
+    unsigned wanted = 0, weights = 0;
     for (unsigned i = 0; i < 1000; i++)
         assert_true(latency_wants(&l, &random));
-    for (unsigned i = 0; i < 80000; i++)
-        wanted += latency_wants(&l, &random);
+    for (unsigned i = 0; i < 80000; i++) {
+        uint32_t weight = latency_wants(&l, &random);
+        wanted += weight > 0;
+        weights += weight;
+    }
     assert_in_range(wanted, 9000, 11000);
+    assert_in_range(weights, 80000 - 15, 80000); /* they stand for all of them */
 }
 
 int main(void)
