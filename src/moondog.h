@@ -92,6 +92,10 @@ MD_API int md_load(md_runtime *runtime, const char *path, md_error *error);
 MD_API int md_reload(md_runtime *runtime, int previous, md_reload_fn fn, void *closure,
                      md_error *error);
 
+/* What the log has from now on: "debug", "info", "warn", "error" or "off". -1: it is none of these.
+ * Any thread. */
+MD_API int md_set_log_level(md_runtime *runtime, const char *level);
+
 /* The state of the runtime as one line of JSON, to be freed with free(). NULL: no memory. */
 MD_API char *md_status(md_runtime *runtime);
 

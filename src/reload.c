@@ -182,6 +182,14 @@ static struct reload_request *take_waiting(md_runtime *rt)
     return requests;
 }
 
+/* systemd wants to know when, on the monotonic clock. */
+static void tell_manager(md_runtime *rt, reload_kind kind)
+{
+    if (kind != RELOAD_IF_CHANGED)
+        notify_send(rt->manager, -1, "RELOADING=1\nMONOTONIC_USEC=%llu",
+                    (unsigned long long)(uv_hrtime() / 1000u));
+}
+
 /* The next job for all that wait; the last one says which source is wanted. */
 static void begin(md_runtime *rt)
 {
@@ -208,6 +216,7 @@ static void begin(md_runtime *rt)
         return;
     }
     r->job->requests = requests;
+    tell_manager(rt, kind);
     uint32_t limit = rt->limits.load_budget_ms;
     uv_update_time(rt->loop);
     uv_timer_start(&r->deadline, on_deadline, limit > 0 ? limit + LOAD_GRACE_MS : LOAD_UNLIMITED_MS,
@@ -233,6 +242,7 @@ static void on_deadline(uv_timer_t *timer)
               "ends; it is left to itself",
               job->path);
     fail(rt, requests, &e, "");
+    notify_send(rt->manager, -1, "READY=1");
     begin(rt);
 }
 
@@ -276,6 +286,7 @@ static int swap(md_runtime *rt, struct load_job *job, md_reload_result *result, 
     }
     rt->reloads.done++;
     note_probation(rt, job->kind);
+    runtime_keep_version(rt, fresh);
     uint64_t end = uv_hrtime();
     *result = (md_reload_result){
         .generation = fresh->number,
@@ -364,6 +375,8 @@ static void on_loaded(uv_async_t *handle)
         finish(rt, job);
     }
     job_free(job);
+    if (!rt->stopping)
+        notify_send(rt->manager, -1, "READY=1");
     begin(rt);
 }
 

@@ -320,6 +320,16 @@ static json_t *describe_loop(md_runtime *rt)
     return one;
 }
 
+static json_t *describe_supervision(const supervision *s)
+{
+    json_t *one = json_pack("{s:I}", "restarts", (json_int_t)s->restarts);
+    if (s->reason[0] != '\0')
+        json_object_set_new(one, "last",
+                            json_pack("{s:o, s:o, s:s}", "at", wall_time(s->at), "reason",
+                                      report_text(s->reason), "script", s->script));
+    return one;
+}
+
 json_t *report_status(md_runtime *rt)
 {
     json_t *status = json_pack("{s:o, s:s, s:i, s:s, s:f}", "name", report_text(rt->name),
@@ -336,5 +346,7 @@ json_t *report_status(md_runtime *rt)
     }
     json_object_set_new(status, "reloads", describe_reloads(&rt->reloads));
     json_object_set_new(status, "loop", describe_loop(rt));
+    if (rt->supervision.active)
+        json_object_set_new(status, "supervisor", describe_supervision(&rt->supervision));
     return status;
 }

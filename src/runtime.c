@@ -14,6 +14,7 @@
 #include "report.h"
 #include "runtime_private.h"
 #include "script/binding.h"
+#include "script/source_image.h"
 #include "script/takeover.h"
 #include "script/task.h"
 
@@ -193,17 +194,18 @@ int runtime_error(md_error *out, const error *e, const char *traceback)
     return -1;
 }
 
-/* A generation that was loaded, and not put to work. NULL and *out. */
-static struct generation *load(md_runtime *rt, const char *path, md_error *out)
+/* A generation that was loaded, and not put to work; takes `from`. NULL and *out. */
+static struct generation *load(md_runtime *rt, const char *path, sources *from, md_error *out)
 {
     char traceback[sizeof out->traceback];
     error e = {0};
     struct generation *g = generation_new(&rt->limits, rt->generations + 1);
     if (g == NULL) {
+        sources_release(from);
         fail(out, "no_memory", "cannot make a lua_State: no memory; raise --memory");
         return NULL;
     }
-    if (generation_load(g, path, NULL, &e, traceback, sizeof traceback) != 0) {
+    if (generation_load(g, path, from, &e, traceback, sizeof traceback) != 0) {
         runtime_error(out, &e, traceback);
         retire_discard(rt, g);
         return NULL;
@@ -211,11 +213,32 @@ static struct generation *load(md_runtime *rt, const char *path, md_error *out)
     return g;
 }
 
+void runtime_keep_version(md_runtime *rt, const struct generation *g)
+{
+    char hash[SOURCE_HASH_SIZE];
+    if (!rt->supervision.active)
+        return;
+    sources_hash(g->sources, hash);
+    int fd = source_image_make(g->sources);
+    if (fd >= 0)
+        notify_send(rt->manager, fd, "FDSTORE=1\nFDNAME=%s", hash);
+    else
+        log_emit(rt->log, LOG_WARN, "the supervisor could not be given the script: no memory",
+                 log_int("generation", g->number));
+}
+
 int md_load(md_runtime *rt, const char *path, md_error *out)
 {
-    if (rt->generation != NULL)
+    return runtime_load(rt, path, NULL, out);
+}
+
+int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out)
+{
+    if (rt->generation != NULL) {
+        sources_release(from);
         return fail(out, "loaded", "this runtime has a script already");
-    struct generation *g = load(rt, path, out);
+    }
+    struct generation *g = load(rt, path, from, out);
     if (g == NULL)
         return -1;
     error e = {0};
@@ -231,6 +254,7 @@ int md_load(md_runtime *rt, const char *path, md_error *out)
     }
     reload_note_seen(rt, g->sources, false);
     rt->hub.health_changed = true;
+    runtime_keep_version(rt, g);
     guard(rt);
     if (rt->watch != NULL)
         file_watch_set(rt->watch, g->sources, NULL);
@@ -239,7 +263,7 @@ int md_load(md_runtime *rt, const char *path, md_error *out)
 
 int md_check(md_runtime *rt, const char *path, int json, char **report, md_error *out)
 {
-    struct generation *g = load(rt, path, out);
+    struct generation *g = load(rt, path, NULL, out);
     if (g == NULL)
         return -1;
     unsigned problems = 0;
@@ -248,6 +272,23 @@ int md_check(md_runtime *rt, const char *path, int json, char **report, md_error
     if (*report == NULL)
         return fail(out, "no_memory", "no memory for the report");
     return problems > 0;
+}
+
+int md_set_log_level(md_runtime *rt, const char *level)
+{
+    int parsed = log_level_parse(level);
+    if (parsed < 0)
+        return -1;
+    log_level before = log_get_level(rt->log);
+    if ((log_level)parsed == before)
+        return 0;
+    /* Said at whichever level it is that shows more. */
+    if ((log_level)parsed < before)
+        log_set_level(rt->log, (log_level)parsed);
+    log_emit(rt->log, LOG_INFO, "log level changed", log_str("level", level),
+             log_str("before", log_level_name(before)));
+    log_set_level(rt->log, (log_level)parsed);
+    return 0;
 }
 
 char *md_status(md_runtime *rt)

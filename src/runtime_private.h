@@ -39,6 +39,15 @@ struct reloads {
     uint64_t probation_until; /* ms; 0: the generation is not on probation */
 };
 
+/* What a supervisor (src/cli/supervise.h) has told this process. */
+typedef struct {
+    bool active; /* there is one: it keeps the versions of the script */
+    unsigned long restarts;
+    int64_t at;       /* of the last one, ms since 1970 */
+    char reason[384]; /* why the process before ended; "": there was none */
+    char script[16];  /* what this one began with: "file", "same", "last_good" */
+} supervision;
+
 struct md_runtime {
     uv_loop_t own_loop, *loop;
     char *name;
@@ -52,6 +61,7 @@ struct md_runtime {
     notify *manager;       /* the service manager; NULL: none */
     bool ready_told;       /* the manager knows that the script is at work */
     uint32_t stall_ms;
+    supervision supervision;
     uint32_t drain_ms;
     uint32_t probation_ms;
     double probation_rate;
@@ -68,6 +78,11 @@ struct md_runtime {
 };
 
 uint64_t runtime_now_ms(void);
+/* As md_load(); files that are in `from` are taken from there. It belongs to the runtime, in any
+ * case; NULL: all are read. */
+int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out);
+/* A generation was put to work: a supervisor gets its text. */
+void runtime_keep_version(md_runtime *rt, const struct generation *g);
 int64_t runtime_wall_ms(void); /* since 1970 */
 int runtime_error(md_error *out, const error *e, const char *traceback);
 

@@ -169,6 +169,11 @@ function log.warn(text, fields) end
 ---@param fields? table<string, any>
 function log.error(text, fields) end
 
+---The least important records that are written to the log; sets it first when a name is given.
+---@param name? "debug"|"info"|"warn"|"error"|"off"
+---@return string name
+function log.level(name) end
+
 ---Metrics of the script, on the page /metrics (--http). They belong to the runtime: a reload keeps what they have
 ---counted, and a metric goes when the script does not declare it any more. A name keeps its type. All of them together
 ---have 1,000 series at most (a name with one combination of label values is one): a change that would make another is

@@ -5,6 +5,10 @@ local columns = require "moondog.cli_columns"
 
 local M = {}
 
+--- What a supervised process was started with.
+local BEGAN_WITH = { file = "the script's file", same = "the script that it had",
+  last_good = "the last good script" }
+
 local REST_OF_ROW = 58 -- columns behind the subject
 
 local function value(x)
@@ -92,6 +96,15 @@ function M.status(r)
   local lines = {
     ("%s (pid %d, moondog %s) has been %s for %s"):format(r.name, r.pid, r.version, r.state, duration(r.uptime)),
   }
+  local last = value(r.supervisor) and value(r.supervisor.last)
+  if last then
+    lines[#lines + 1] = ("restarted %s by its supervisor, at %s, with %s: %s"):format(
+      count(r.supervisor.restarts, "time"), last.at, BEGAN_WITH[last.script] or last.script, last.reason)
+  end
+  if r.loop.stalls > 0 then
+    lines[#lines + 1] = ("the loop was stuck %s, for %.1f s in all"):format(count(r.loop.stalls, "time"),
+      r.loop.stalled_seconds)
+  end
   append(lines, M.generation(r))
   for _, c in ipairs(value(r.connections) or {}) do
     append(lines, connection(c))
@@ -146,6 +159,11 @@ function M.eval(r)
   end
   if r.count > #r.values then lines[#lines + 1] = ("... %d more"):format(r.count - #r.values) end
   return lines
+end
+
+function M.level(r)
+  return { r.level == r.before and ("the log's level is %s"):format(r.level)
+    or ("the log's level is %s now, after %s"):format(r.level, r.before) }
 end
 
 function M.stop(r)

@@ -111,6 +111,7 @@ M.environment = {
 M.files = {
   { "$XDG_RUNTIME_DIR/moondog/NAME.sock", "The control socket of a process, for this user and root. Without "
     .. "$XDG_RUNTIME_DIR: `/run/moondog` for root, `/tmp/moondog-UID` for others." },
+  { "/run/moondog/NAME/control.sock", "The same of a system service." },
 }
 
 M.examples = {
@@ -154,6 +155,11 @@ local run = {
     { flag = "--stall", value = "SECONDS", convert = seconds("--stall", 3600), default = 1,
       text = "How long the loop may not turn until it counts as stalled, in seconds; a quarter of a second more "
         .. "than `--budget` at least." },
+    { flag = "--supervise", text = "Run under a small parent process that starts it again when it has crashed or its "
+      .. "loop is stuck for good, with the last good version of the script when the new one was the cause." },
+    { flag = "--wedged", value = "SECONDS", convert = seconds("--wedged", 3600), default = 5,
+      text = "With `--supervise`: how long the loop may be stuck until the process is restarted, in seconds; more "
+        .. "than `--stall`." },
     { flag = "--watch", text = "Reload when FILE or a module that it required has changed." },
     { flag = "--probation", value = "SECONDS", convert = seconds("--probation", 86400),
       default = 0, text = "How long a new generation is watched after a reload, in seconds: when too many of "
@@ -336,6 +342,8 @@ local log = {
       text = "The least important records that are shown." },
     { flag = "--lines", short = "-n", value = "N", convert = whole("--lines", "lines", 0, 1000000),
       default = 50, text = "How many of those that there are already." },
+    { flag = "--set-level", value = "LEVEL", choices = { "debug", "info", "warn", "error", "off" },
+      text = "Show nothing; from now on the process writes records from LEVEL on to its log." },
     CONTROL,
     { flag = "--json", text = "Print each record as one JSON object." },
   },
@@ -343,6 +351,7 @@ local log = {
   files = M.files, exits = ASKED,
   examples = {
     { "moondog log gateway -f", "Watch the gateway." },
+    { "moondog log --set-level debug gateway", "Let it tell more, without a restart." },
     { "moondog log --level error --json | jq .msg", "What went wrong lately." },
   },
 }

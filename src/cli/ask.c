@@ -75,6 +75,8 @@ static int ask_once(lua_State *L, const char *path, const char *verb)
     error e = {0};
     int timeout = strcmp(verb, "reload") == 0 ? ASK_RELOAD_MS : ASK_MS;
     json_t *args = json_pack("{s:b}", "previous", args_flag(L, "previous"));
+    if (strcmp(verb, "level") == 0)
+        json_object_set_new(args, "level", json_string(args_string(L, "set_level", NULL)));
     json_t *answer = client_ask(path, verb, args, timeout, &e);
     if (answer == NULL)
         return complain(&e);
@@ -229,6 +231,8 @@ int ask(lua_State *L, const char *command)
                     sizeof path, &e) != 0)
         return complain(&e);
     bool is_eval = strcmp(command, "eval") == 0;
+    if (strcmp(command, "log") == 0 && args_string(L, "set_level", NULL) != NULL)
+        return ask_once(L, path, "level");
     if (!is_eval && strcmp(command, "log") != 0)
         return ask_once(L, path, command);
     if (client_open(&c, path, &e) != 0)

@@ -46,6 +46,17 @@ static bool is_alive(const char *name)
     return fd >= 0;
 }
 
+/* Where a system service listens (examples/service): in a folder of its own, because services have
+ * users of their own. */
+static bool find_service(const char *name, char *out, size_t size)
+{
+    int length = snprintf(out, size, "/run/moondog/%s/control.sock", name);
+    int fd = length > 0 && (size_t)length < size ? connect_to(out, NULL) : -1;
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
 char *client_names(void)
 {
     char *names = control_names(), *rest = NULL, *list = NULL;
@@ -88,6 +99,8 @@ int client_find(const char *path, const char *name, char *out, size_t size, erro
         snprintf(out, size, "%s", path);
         return 0;
     }
+    if (name != NULL && !is_alive(name) && find_service(name, out, size))
+        return 0;
     control_folder(folder, sizeof folder);
     char *list = running(&count, only, sizeof only);
     const char *which = name != NULL ? name : only;

@@ -19,12 +19,15 @@
 #include "cli/console.h"
 #include "cli/dev_server.h"
 #include "cli/signals.h"
+#include "cli/supervise.h"
+#include "cli/supervised.h"
 #include "cli/top.h"
 #include "control/path.h"
 #include "link/link.h"
 #include "moondog.h"
 #include "runtime_private.h"
 #include "script/embedded.h"
+#include "script/source_image.h"
 
 #define LIBRARY_CLOSE_MS 1000
 
@@ -123,17 +126,34 @@ static md_runtime *create(lua_State *L, md_options *o, md_error *e)
     return rt;
 }
 
+/* From its file, or from what the supervisor has kept. */
+static int load(md_runtime *rt, const char *file, md_error *e)
+{
+    error bad = {0};
+    sources *from = NULL;
+    int fd = supervised_script();
+    supervised_describe(rt);
+    if (fd >= 0 && (from = source_image_read(fd, &bad)) == NULL)
+        return runtime_error(e, &bad, "");
+    if (fd >= 0)
+        close(fd);
+    return runtime_load(rt, file, from, e);
+}
+
 static int run_script(lua_State *L, const char *file)
 {
     md_options o;
     md_error e = {0};
     uv_loop_t loop;
+    bool is_supervised = supervised();
+    if (is_supervised)
+        supervised_begin();
     read_options(L, &o);
     o.notify = 1;
     uv_loop_init(&loop);
     o.loop = &loop;
     md_runtime *rt = create(L, &o, &e);
-    int failed = rt == NULL ? -1 : md_load(rt, file, &e);
+    int failed = rt == NULL ? -1 : load(rt, file, &e);
     if (failed == 0 && signals_attach(&loop, rt) == 0) {
         md_run(rt);
         signals_detach();
@@ -144,8 +164,10 @@ static int run_script(lua_State *L, const char *file)
     return failed == 0 ? EXIT_DONE : complain(&e);
 }
 
-static int run(lua_State *L)
+static int run(lua_State *L, char **argv)
 {
+    if (args_flag(L, "supervise") && !supervised())
+        return supervise(L, argv);
     dev_server server = {0};
     error e = {0};
     const char *file = args_string(L, "file", "");
@@ -244,7 +266,7 @@ int main(int argc, char **argv)
     } else {
         const char *command = args_string(L, "command", "");
         if (strcmp(command, "run") == 0)
-            code = run(L);
+            code = run(L, argv);
         else if (strcmp(command, "check") == 0)
             code = check(L);
         else if (strcmp(command, "attach") == 0)

@@ -66,6 +66,20 @@ static void do_errors(struct request *r, json_t *args)
     request_answer(r, report_failures(&r->session->rt->failures));
 }
 
+/* Without a level: which one there is. */
+static void do_level(struct request *r, json_t *args)
+{
+    md_runtime *rt = r->session->rt;
+    const char *wanted = json_string_value(json_object_get(args, "level"));
+    const char *before = log_level_name(log_get_level(rt->log));
+    if (wanted != NULL && md_set_log_level(rt, wanted) != 0) {
+        request_refuse(r, "usage", "there are the levels debug, info, warn, error and off", "");
+        return;
+    }
+    request_answer(r, json_pack("{s:s, s:s}", "level", log_level_name(log_get_level(rt->log)),
+                                "before", before));
+}
+
 static void do_stop(struct request *r, json_t *args)
 {
     md_runtime *rt = r->session->rt;
@@ -244,9 +258,9 @@ static const struct {
     const char *name;
     void (*begin)(struct request *r, json_t *args);
 } verbs[] = {
-    {"status", do_status}, {"errors", do_errors},   {"reload", do_reload},
-    {"stop", do_stop},     {"eval", do_eval},       {"complete", do_complete},
-    {"log", stream_log},   {"watch", stream_watch}, {"tap", stream_tap},
+    {"status", do_status},   {"errors", do_errors},     {"reload", do_reload}, {"stop", do_stop},
+    {"eval", do_eval},       {"complete", do_complete}, {"level", do_level},   {"log", stream_log},
+    {"watch", stream_watch}, {"tap", stream_tap},
 };
 
 void verb_begin(struct request *r, const char *verb, json_t *args)

@@ -94,6 +94,7 @@ metrics *metrics_of(md_runtime *rt)
     m->lag = rt->hub.pulse.lag;
     m->log_dropped = log_dropped(rt->log);
     m->hanging = rt->hub.hanging;
+    m->restarts = rt->supervision.restarts;
     copy_failures(m, &rt->failures);
     m->user = user_metrics_copy(rt->user_metrics);
     user_metrics_count(rt->user_metrics, &m->user_series, &m->user_refused);

@@ -36,7 +36,7 @@ struct metrics {
     histogram lag;
     uint64_t log_dropped;
     unsigned hanging;
-    uint64_t restarts;
+    unsigned long restarts;
     failure_counter failures[FAILURE_COUNTERS_MAX];
     unsigned failure_count;
     unsigned connection_count, subscription_count;

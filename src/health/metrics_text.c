@@ -33,6 +33,8 @@ static void write_runtime(exposition *x, const metrics *m, const readiness *r)
                       r != NULL ? r->ready : 0);
     exposition_single(x, "moondog_hanging_links", "gauge",
                       "Links that were given up and hang inside the NATS library.", m->hanging);
+    exposition_single(x, "moondog_supervisor_restarts_total", "counter",
+                      "How often the supervisor has restarted the process.", (double)m->restarts);
     exposition_single(x, "moondog_log_dropped_total", "counter",
                       "Lines of the log that were dropped because its output did not take them.",
                       (double)m->log_dropped);

@@ -182,6 +182,21 @@ static int log_error(lua_State *L)
     return write_log(L, LOG_ERROR);
 }
 
+/* moondog.log.level([name]): which one there is, after it was set. [-0, +1] */
+static int log_level_lua(lua_State *L)
+{
+    struct generation *g = generation_of(L);
+    const char *wanted = luaL_optstring(L, 1, NULL);
+    int parsed = wanted != NULL ? log_level_parse(wanted) : 0;
+    if (parsed < 0)
+        return luaL_error(L, "unknown log level \"%s\": there are debug, info, warn, error and off",
+                          wanted);
+    if (wanted != NULL)
+        log_set_level(g->limits.hub->log, (log_level)parsed);
+    lua_pushstring(L, log_level_name(log_get_level(g->limits.hub->log)));
+    return 1;
+}
+
 /* ---- helpers of all parts ---- */
 
 void api_register_type(lua_State *L, const char *type, const luaL_Reg *methods, lua_CFunction gc)
@@ -222,11 +237,9 @@ void api_open(lua_State *L)
         {"connect", api_connect}, {"backoff", api_backoff}, {"spawn", spawn}, {"sleep", sleep_},
         {"every", api_every},     {"after", api_after},     {"now", now},     {"reload", reload},
         {"on_start", on_start},   {"on_unload", on_unload}, {NULL, NULL}};
-    static const luaL_Reg levels[] = {{"debug", log_debug},
-                                      {"info", log_info},
-                                      {"warn", log_warn},
-                                      {"error", log_error},
-                                      {NULL, NULL}};
+    static const luaL_Reg levels[] = {{"debug", log_debug},     {"info", log_info},
+                                      {"warn", log_warn},       {"error", log_error},
+                                      {"level", log_level_lua}, {NULL, NULL}};
     message_register(L);
     api_register_connection(L);
     api_register_subscription(L);

@@ -92,13 +92,15 @@ void stall_describe(const stall *s, char out[STALL_TEXT_SIZE])
 
 static void tell_stall(const sentinel_duty *duty, const stall *found)
 {
-    char text[STALL_TEXT_SIZE];
-    stall_describe(found, text);
     log_emit(duty->log, LOG_ERROR, "loop stalled", log_str("kind", found->kind),
              log_str("name", found->name), log_str("place", found->place),
              log_num("seconds", found->seconds),
              log_str("plan", "not live and not ready until it turns again"));
-    notify_send(duty->manager, -1, "STATUS=stalled: %s", text);
+    if (found->in_script)
+        notify_send(duty->manager, -1, "STATUS=stalled: %s %s (%s) holds the loop", found->kind,
+                    found->name, found->place);
+    else
+        notify_send(duty->manager, -1, "STATUS=stalled: no function of the script holds the loop");
 }
 
 static void tell_end(const sentinel_duty *duty, double seconds, const char *status)

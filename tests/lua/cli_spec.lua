@@ -25,7 +25,7 @@ describe("moondog run", function()
   it("has a default for everything but the file", function()
     assert.are.same({
       command = "run", file = "a/gateway.lua", dev = false, name = "gateway", log = "auto", level = "info",
-      budget = 100, load_budget = 1000, memory = 256, drain = 10, stall = 1,
+      budget = 100, load_budget = 1000, memory = 256, drain = 10, stall = 1, supervise = false, wedged = 5,
       watch = false, probation = 0, probation_rate = 10, retire = 30, state = 16,
     }, (parse("run", "a/gateway.lua")))
   end)
@@ -33,12 +33,13 @@ describe("moondog run", function()
   it("takes every option, before and after the file, with a space or an equals sign", function()
     assert.are.same({
       command = "run", file = "x.lua", dev = true, name = "edge-1", log = "json", level = "debug",
-      budget = 5, load_budget = 2000, memory = 64, drain = 0.5, http = "unix:/run/x", stall = 2.5,
+      budget = 5, load_budget = 2000, memory = 64, drain = 0.5, http = "unix:/run/x", stall = 2.5, supervise = true,
+      wedged = 9,
       watch = true, probation = 30, probation_rate = 50, retire = 2.5, state = 1,
     }, (parse("run", "--watch", "--probation", "30", "--probation-rate=50", "--retire=2.5", "--state=1",
       "--dev", "--name", "edge-1", "--log=json", "--level", "debug", "x.lua", "--budget=5",
       "--load-budget", "2000", "--memory", "64", "--drain", "0.5", "--http", "unix:/run/x",
-      "--stall", "2.5")))
+      "--stall", "2.5", "--supervise", "--wedged", "9")))
   end)
 
   it("takes the last of repeated options", function()

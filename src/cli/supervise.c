@@ -1,0 +1,393 @@
+/* The supervisor. See supervise.h. Main thread of the parent process, which has no other but that
+ * of its log. */
+#include "cli/supervise.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "base/log.h"
+#include "base/notify.h"
+#include "cli/args.h"
+#include "cli/child_socket.h"
+#include "cli/supervised.h"
+#include "cli/versions.h"
+
+#define START_GRACE_MS 30000u /* over the load budget: until the child is ready */
+#define STOP_GRACE_MS 5000u   /* over the drain's deadline: until the child has ended */
+#define LOG_FLUSH_MS 1000u
+#define REASON_SIZE 384
+
+/* Variables of the environment that the child gets from us alone. */
+static const char *const replaced[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC",     "WATCHDOG_PID",
+                                       SUPERVISOR_PID,  SUPERVISOR_RESTARTS, SUPERVISOR_REASON,
+                                       SUPERVISOR_AT,   SUPERVISOR_SCRIPT};
+#define REPLACED (sizeof replaced / sizeof replaced[0])
+
+struct supervisor {
+    uv_loop_t loop;
+    char **argv;
+    char address[CHILD_ADDRESS_SIZE];
+    int socket;
+    uv_poll_t poll;
+    uv_signal_t signals[3];
+    uv_timer_t timer;   /* until the child is started, ready, heard of again, or ended */
+    uv_timer_t feeding; /* our own service manager is told that we are there */
+    uv_process_t child;
+    struct logger *log;
+    notify *manager; /* NULL: none */
+    uint32_t wedged_ms, start_ms, stop_ms;
+    bool running, ready, was_ready, stopping;
+    versions versions;
+    int chosen;                       /* version to start with; -1: the file */
+    unsigned long restarts;           /* in all */
+    unsigned recent;                  /* within VERSION_FORGET_MS */
+    uint64_t last_restart;            /* ms */
+    char stall[256];                  /* what holds the child's loop, as it said; "": nothing */
+    char killed_because[REASON_SIZE]; /* "": not by us */
+    char reason[REASON_SIZE];         /* of the last restart */
+    int64_t reason_at;                /* ms since 1970 */
+    int exit_code;
+};
+
+static uint64_t now_ms(void)
+{
+    return uv_hrtime() / 1000000u;
+}
+
+static void finish(struct supervisor *s, int code)
+{
+    s->exit_code = code;
+    uv_stop(&s->loop);
+}
+
+/* ---- starting ---- */
+
+static void set_variable(char **env, size_t *count, const char *name, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+static void set_variable(char **env, size_t *count, const char *name, const char *format, ...)
+{
+    char value[REASON_SIZE], *text;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(value, sizeof value, format, args);
+    va_end(args);
+    if (asprintf(&text, "%s=%s", name, value) >= 0)
+        env[(*count)++] = text;
+}
+
+static bool is_replaced(const char *variable)
+{
+    for (size_t i = 0; i < REPLACED; i++) {
+        size_t length = strlen(replaced[i]);
+        if (strncmp(variable, replaced[i], length) == 0 && variable[length] == '=')
+            return true;
+    }
+    return false;
+}
+
+/* Ours, with what the child is told: to be freed with free_environment(). NULL: no memory. */
+static char **make_environment(const struct supervisor *s, size_t *own)
+{
+    extern char **environ;
+    size_t count = 0;
+    while (environ[count] != NULL)
+        count++;
+    char **env = calloc(count + REPLACED + 1, sizeof env[0]);
+    if (env == NULL)
+        return NULL;
+    count = 0;
+    set_variable(env, &count, "NOTIFY_SOCKET", "%s", s->address);
+    set_variable(env, &count, "WATCHDOG_USEC", "%u000", s->wedged_ms);
+    set_variable(env, &count, SUPERVISOR_PID, "%d", (int)getpid());
+    set_variable(env, &count, SUPERVISOR_RESTARTS, "%lu", s->restarts);
+    set_variable(env, &count, SUPERVISOR_REASON, "%s", s->reason);
+    set_variable(env, &count, SUPERVISOR_AT, "%lld", (long long)s->reason_at);
+    set_variable(env, &count, SUPERVISOR_SCRIPT, "%s",
+                 s->chosen < 0    ? "file"
+                 : s->chosen == 0 ? "same"
+                                  : "last_good");
+    *own = count;
+    for (char **at = environ; *at != NULL; at++)
+        if (!is_replaced(*at))
+            env[count++] = *at;
+    return env;
+}
+
+static void free_environment(char **env, size_t own)
+{
+    for (size_t i = 0; i < own; i++)
+        free(env[i]);
+    free(env);
+}
+
+static void on_child_exit(uv_process_t *process, int64_t status, int signal_number);
+static void on_timer(uv_timer_t *timer);
+
+static int spawn(struct supervisor *s)
+{
+    size_t own;
+    char **env = make_environment(s, &own);
+    if (env == NULL)
+        return UV_ENOMEM;
+    uv_stdio_container_t descriptors[SUPERVISOR_SCRIPT_FD + 1] = {
+        {.flags = UV_INHERIT_FD, .data.fd = 0},
+        {.flags = UV_INHERIT_FD, .data.fd = 1},
+        {.flags = UV_INHERIT_FD, .data.fd = 2},
+    };
+    if (s->chosen >= 0)
+        descriptors[SUPERVISOR_SCRIPT_FD] = (uv_stdio_container_t){
+            .flags = UV_INHERIT_FD, .data.fd = s->versions.list[s->chosen].fd};
+    uv_process_options_t options = {
+        .file = "/proc/self/exe",
+        .args = s->argv,
+        .env = env,
+        .exit_cb = on_child_exit,
+        /* Not of our process group: what a terminal interrupts is told to us, and by us to it. */
+        .flags = UV_PROCESS_DETACHED,
+        .stdio = descriptors,
+        .stdio_count = s->chosen >= 0 ? SUPERVISOR_SCRIPT_FD + 1 : SUPERVISOR_SCRIPT_FD,
+    };
+    int failed = uv_spawn(&s->loop, &s->child, &options);
+    s->child.data = s;
+    free_environment(env, own);
+    return failed;
+}
+
+static void plan_restart(struct supervisor *s);
+
+static void start(struct supervisor *s)
+{
+    int failed = spawn(s);
+    if (failed != 0) {
+        snprintf(s->reason, sizeof s->reason, "the process could not be started: %s",
+                 uv_strerror(failed));
+        uv_close((uv_handle_t *)&s->child, NULL);
+        plan_restart(s);
+        return;
+    }
+    s->running = true;
+    s->ready = false;
+    s->stall[0] = s->killed_because[0] = '\0';
+    log_emit(s->log, LOG_INFO, "child started", log_int("child", s->child.pid),
+             log_int("restarts", (int64_t)s->restarts));
+    uv_timer_start(&s->timer, on_timer, s->start_ms, 0);
+}
+
+/* ---- the child's words ---- */
+
+/* Between two of them, the child was stuck for that long at most. */
+static void heard(struct supervisor *s)
+{
+    if (!s->stopping && s->ready)
+        uv_timer_start(&s->timer, on_timer, s->wedged_ms, 0);
+}
+
+static void take_status(struct supervisor *s, const char *text)
+{
+    static const char stalled[] = "stalled: ";
+    char status[sizeof s->stall];
+    if (child_socket_value(text, "STATUS", status, sizeof status) == NULL)
+        return;
+    bool is_stall = strncmp(status, stalled, sizeof stalled - 1) == 0;
+    snprintf(s->stall, sizeof s->stall, "%s", is_stall ? status + sizeof stalled - 1 : "");
+    notify_send(s->manager, -1, "STATUS=%.400s", status);
+}
+
+static void take_words(struct supervisor *s, const char *text, int fd)
+{
+    char value[CHILD_TEXT_SIZE];
+    if (child_socket_value(text, "FDNAME", value, sizeof value) != NULL && fd >= 0)
+        versions_note(&s->versions, value, fd, now_ms());
+    else if (fd >= 0)
+        close(fd);
+    if (child_socket_value(text, "READY", value, sizeof value) != NULL) {
+        s->ready = s->was_ready = true;
+        notify_send(s->manager, -1, "READY=1");
+        heard(s);
+    }
+    if (child_socket_value(text, "RELOADING", value, sizeof value) != NULL)
+        notify_send(s->manager, -1, "%.400s", text);
+    if (child_socket_value(text, "WATCHDOG", value, sizeof value) != NULL)
+        heard(s);
+    take_status(s, text);
+}
+
+static void hear(struct supervisor *s)
+{
+    char text[CHILD_TEXT_SIZE];
+    int fd;
+    while (s->running && child_socket_receive(s->socket, s->child.pid, text, &fd) > 0)
+        take_words(s, text, fd);
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    hear(poll->data);
+}
+
+/* ---- ending ---- */
+
+static void kill_child(struct supervisor *s, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void kill_child(struct supervisor *s, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(s->killed_because, sizeof s->killed_because, format, args);
+    va_end(args);
+    uv_process_kill(&s->child, SIGKILL);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct supervisor *s = timer->data;
+    hear(s); /* after a stall of our own, its words may be here already */
+    if (uv_is_active((uv_handle_t *)timer))
+        return;
+    if (!s->running)
+        start(s);
+    else if (s->stopping)
+        kill_child(s, "it did not end within %u s after it was told to", s->stop_ms / 1000);
+    else if (!s->ready)
+        kill_child(s, "it was not ready within %u s", s->start_ms / 1000);
+    else
+        kill_child(s, "wedged for %.1f s: %s", s->wedged_ms / 1000.0,
+                   s->stall[0] != '\0' ? s->stall
+                                       : "nothing was heard of it, and it did not say why");
+}
+
+/* Since `why` is in s->reason, in the log and at the service manager. */
+static void plan_restart(struct supervisor *s)
+{
+    uint64_t now = now_ms();
+    struct timespec wall;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    s->reason_at = (int64_t)wall.tv_sec * 1000 + wall.tv_nsec / 1000000;
+    if (now - s->last_restart >= VERSION_FORGET_MS)
+        s->recent = 0;
+    s->chosen = versions_choose(&s->versions, now);
+    uint32_t delay = restart_delay_ms(s->recent++);
+    s->last_restart = now + delay;
+    s->restarts++;
+    log_emit(s->log, LOG_ERROR, "child ended", log_str("reason", s->reason),
+             log_num("restart_in", delay / 1000.0),
+             log_str("script", s->chosen < 0    ? "file"
+                               : s->chosen == 0 ? "same"
+                                                : "last_good"),
+             log_int("restarts", (int64_t)s->restarts));
+    notify_send(s->manager, -1, "STATUS=restarting in %.1f s: %.300s", delay / 1000.0, s->reason);
+    uv_timer_start(&s->timer, on_timer, delay, 0);
+}
+
+static void explain_exit(struct supervisor *s, int64_t status, int signal_number)
+{
+    if (s->killed_because[0] != '\0')
+        memcpy(s->reason, s->killed_because, sizeof s->reason);
+    else if (signal_number != 0)
+        snprintf(s->reason, sizeof s->reason, "crashed: signal %d (%s)", signal_number,
+                 strsignal(signal_number));
+    else
+        snprintf(s->reason, sizeof s->reason, "ended with exit code %d", (int)status);
+}
+
+static void on_child_exit(uv_process_t *process, int64_t status, int signal_number)
+{
+    struct supervisor *s = process->data;
+    hear(s); /* its last words */
+    s->running = false;
+    uv_timer_stop(&s->timer);
+    uv_close((uv_handle_t *)process, NULL);
+    explain_exit(s, status, signal_number);
+    /* A first start that fails in good order has said why: it would fail again. */
+    if (s->stopping || (signal_number == 0 && (status == 0 || !s->was_ready)))
+        finish(s, signal_number == 0 ? (int)status : EXIT_FAILED);
+    else
+        plan_restart(s);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct supervisor *s = handle->data;
+    if (number == SIGHUP) {
+        if (s->running && s->ready)
+            uv_process_kill(&s->child, number);
+        return;
+    }
+    if (!s->running) {
+        finish(s, EXIT_DONE);
+        return;
+    }
+    if (!s->stopping) {
+        notify_send(s->manager, -1, "STOPPING=1");
+        uv_timer_start(&s->timer, on_timer, s->stop_ms, 0);
+    }
+    s->stopping = true;
+    uv_process_kill(&s->child, SIGTERM);
+}
+
+static void on_feeding(uv_timer_t *timer)
+{
+    struct supervisor *s = timer->data;
+    notify_send(s->manager, -1, "WATCHDOG=1");
+}
+
+/* ---- all ---- */
+
+static void read_arguments(struct supervisor *s, lua_State *L)
+{
+    int format = log_format_parse(args_string(L, "log", "auto"));
+    int level = log_level_parse(args_string(L, "level", "info"));
+    s->log = log_new(STDERR_FILENO, (log_format)format, (log_level)level);
+    s->wedged_ms = (uint32_t)(args_number(L, "wedged", 5) * 1000);
+    s->start_ms = (uint32_t)args_number(L, "load_budget", 1000) + START_GRACE_MS;
+    s->stop_ms = (uint32_t)(args_number(L, "drain", 10) * 1000) + STOP_GRACE_MS;
+}
+
+static int open_all(struct supervisor *s)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    s->socket = child_socket_open(s->address);
+    if (s->socket < 0 || s->log == NULL || uv_loop_init(&s->loop) != 0)
+        return -1;
+    uv_poll_init(&s->loop, &s->poll, s->socket);
+    uv_timer_init(&s->loop, &s->timer);
+    uv_timer_init(&s->loop, &s->feeding);
+    s->poll.data = s->timer.data = s->feeding.data = s;
+    uv_poll_start(&s->poll, UV_READABLE, on_readable);
+    for (int i = 0; i < 3; i++) {
+        uv_signal_init(&s->loop, &s->signals[i]);
+        s->signals[i].data = s;
+        uv_signal_start(&s->signals[i], on_signal, numbers[i]);
+    }
+    uint64_t feed_ms = notify_watchdog_ns(s->manager) / 1000000u;
+    if (feed_ms > 0)
+        uv_timer_start(&s->feeding, on_feeding, feed_ms, feed_ms);
+    return 0;
+}
+
+int supervise(lua_State *L, char **argv)
+{
+    struct supervisor s = {.argv = argv, .chosen = -1};
+    s.manager = notify_open();
+    read_arguments(&s, L);
+    if (open_all(&s) != 0) {
+        fprintf(stderr, "moondog: cannot supervise: no descriptor, thread or memory\n");
+        return EXIT_FAILED;
+    }
+    start(&s);
+    uv_run(&s.loop, UV_RUN_DEFAULT);
+    versions_clear(&s.versions);
+    log_free(s.log, LOG_FLUSH_MS);
+    notify_close(s.manager);
+    close(s.socket);
+    return s.exit_code; /* the loop's handles go with the process */
+}

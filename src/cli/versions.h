@@ -1,0 +1,41 @@
+/* The versions of a script that a supervised process had at work, and which one it is started with
+ * after it has ended badly. Pure: no I/O but closing descriptors, no clock of its own. */
+#ifndef MD_CLI_VERSIONS_H
+#define MD_CLI_VERSIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define VERSIONS_MAX 3
+#define VERSION_NAME_SIZE 72
+#define VERSION_PROVEN_MS 300000u /* at work for so long: what happens later is not its fault */
+#define VERSION_FORGET_MS 600000u /* a failure counts for so long */
+
+typedef struct {
+    char name[VERSION_NAME_SIZE]; /* a hash of its text */
+    int fd;                       /* its text; owned */
+    unsigned failures;
+    uint64_t failed_at; /* ms */
+    uint64_t since;     /* ms: at work */
+} version;
+
+/* The one at work first, then those before it. {0} is empty. */
+typedef struct {
+    version list[VERSIONS_MAX];
+    unsigned count;
+} versions;
+
+/* It was put to work. Takes `fd`. */
+void versions_note(versions *v, const char *name, int fd, uint64_t now);
+
+/* The process ended badly with the first one at work. Returns the index of the one to start with;
+ * -1: none is known, so the file it is. 0 is the same again: it has proven itself, or there is none
+ * better. */
+int versions_choose(versions *v, uint64_t now);
+
+void versions_clear(versions *v);
+
+/* How long to wait before the restart that comes after so many others within VERSION_FORGET_MS. */
+uint32_t restart_delay_ms(unsigned restarts);
+
+#endif
