@@ -1,0 +1,147 @@
+-- What it costs to be looked at: scripts/bench metrics.
+package.path = assert(os.getenv("MOONDOG_ROOT")) .. "/tests/?.lua;" .. package.path
+
+local uv = require "luv"
+local moondog = require "support.moondog"
+local nats_server = require "support.nats_server"
+local network = require "support.network"
+local process = require "support.process"
+local run = require "support.run"
+
+local MESSAGES = 1500000 -- a phase
+local COUNTED = 200000  -- under callgrind
+local BATCH = 500
+local ROUNDS = 6
+local SCRAPE_SECONDS = 1
+
+local SCRIPT = [[
+local moondog = require "moondog"
+local c = moondog.connect { name = "gateway", servers = { $URL } }
+local count = 0
+for i = 1, 99 do c:subscribe("idle." .. i, function() end) end -- they are scraped, too
+c:subscribe("flow", function() count = count + 1 end)
+c:subscribe("count", function(msg) msg:respond(tostring(count)) end)
+]]
+
+-- Nanoseconds of CPU that the process has used: finer than the ticks of /proc/PID/stat.
+local function cpu(pid)
+  local total = 0
+  local tasks = assert(uv.fs_scandir(("/proc/%d/task"):format(pid)))
+  for name in function() return uv.fs_scandir_next(tasks) end do
+    local file = io.open(("/proc/%d/task/%s/schedstat"):format(pid, name))
+    total = total + (file and file:read("*n") or 0)
+    if file then file:close() end
+  end
+  return total
+end
+
+-- After `sent` messages, `count` more: how many there were then, and the CPU of one in nanoseconds.
+local function measure(dog, witness, count, sent)
+  local batch = ("PUB flow 64\r\n" .. ("x"):rep(64) .. "\r\n"):rep(BATCH)
+  local before = dog and cpu(dog.pid)
+  for i = 1, count / BATCH do
+    witness:send(batch)
+    if i % 10 == 0 then witness:flush(10) end
+  end
+  sent = sent + count
+  run.wait_until(function()
+    return tonumber(witness:wait_answer("count", "", 10).data) == sent
+  end, 60, "all messages")
+  return sent, dog and (cpu(dog.pid) - before) / count
+end
+
+local function median(list)
+  table.sort(list)
+  return list[math.ceil(#list / 2)]
+end
+
+-- A page that nobody waits for.
+local function ask(port, page, done)
+  local socket = uv.new_tcp()
+  socket:connect(network.host, port, run.callback(function(err)
+    assert(not err, err)
+    socket:write(("GET %s HTTP/1.0\r\n\r\n"):format(page))
+    socket:read_start(run.callback(function(_, chunk)
+      if not chunk then
+        socket:close()
+        done()
+      end
+    end))
+  end))
+end
+
+-- Asks for all pages again and again until it is closed.
+local function scrape(port)
+  local timer, pages = uv.new_timer(), 0
+  timer:start(0, SCRAPE_SECONDS * 1000, run.callback(function()
+    for _, page in ipairs { "/metrics", "/readyz", "/livez" } do
+      ask(port, page, function() pages = pages + 1 end)
+    end
+  end))
+  return function()
+    timer:close()
+    return pages
+  end
+end
+
+local function compare_cpu()
+  local server = nats_server.start()
+  local port = network.free_port()
+  local dog = moondog.run(SCRIPT, { URL = server.url }, { args = { "--http", network.host .. ":" .. port } })
+  dog:wait_log("^connected$")
+  local witness = server:connect()
+  local sent = measure(dog, witness, MESSAGES, 0)
+  local ratios = {}
+  for _ = 1, ROUNDS do
+    local without, with
+    sent, without = measure(dog, witness, MESSAGES, sent)
+    local stop = scrape(port)
+    sent, with = measure(dog, witness, MESSAGES, sent)
+    print(("CPU of a message, ns: %6.0f unwatched, %6.0f watched   (%d pages)"):format(without, with, stop()))
+    ratios[#ratios + 1] = with / without
+  end
+  print(("watched, as a multiple of unwatched: %.3f (median of %d; each page once a second)")
+    :format(median(ratios), ROUNDS))
+end
+
+-- What counts and measures in the way of each message.
+local COUNTING = { latency_wants = true, latency_add = true, histogram_add = true }
+
+-- Instructions do not depend on what else the machine does.
+local function count_instructions()
+  local server = nats_server.start()
+  local out = run.folder() .. "/callgrind.out"
+  local script = moondog.script(moondog.fill(SCRIPT, { URL = server.url }))
+  local dog = process.start { name = "valgrind", file = "/usr/bin/valgrind",
+    args = { "--tool=callgrind", "--callgrind-out-file=" .. out, moondog.program(), "run", script,
+      "--budget", "60000", "--stall", "120" },
+    env = { XDG_RUNTIME_DIR = run.folder(), NATS_URL = false } }
+  local witness = server:connect()
+  witness:wait_answer("count", "", 60)
+  measure(nil, witness, COUNTED, 0)
+  dog:signal("sigterm")
+  dog:wait_exit(60)
+  local pipe = assert(io.popen("callgrind_annotate --threshold=100 --show=Ir '" .. out .. "' 2>/dev/null"))
+  local all, counting = nil, 0
+  for line in pipe:lines() do
+    local number, what = line:match("^%s*([%d,]+) %(%s*[%d.]+%%%)%s+(.*)$")
+    number = number and tonumber((number:gsub(",", "")))
+    if number and what:find("PROGRAM TOTALS") then
+      all = number
+    elseif number and COUNTING[what:match(":([%w_]+) ") or ""] then
+      counting = counting + number
+    end
+  end
+  pipe:close()
+  print(("instructions of a message: %.0f with the start of the program, of these %.1f that count and measure: %.2f %%")
+    :format(all / COUNTED, counting / COUNTED, 100 * counting / all))
+end
+
+run.case(function()
+  compare_cpu()
+  if uv.fs_access("/usr/bin/valgrind", "X") then
+    count_instructions()
+  else
+    print("with Debian's package valgrind, instructions are counted, too")
+  end
+end, { deadline = 300 })()
