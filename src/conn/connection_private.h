@@ -47,6 +47,7 @@ struct subscription {
     unsigned link_subs;    /* that name this as their owner and had no last word yet */
     uint64_t handled;
     uint64_t dropped_before; /* by links that are gone */
+    uint64_t bursts;         /* of drops that were reported */
     bool active, draining, over;
     subscription_refusal refused;
 };

@@ -1,6 +1,7 @@
 /* What arrives from the links of a connection: events first, then messages, in bounded batches.
  * Loop thread. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "conn/connection_private.h"
 
@@ -51,6 +52,8 @@ static void on_slow(struct connection *c, const link_event *event)
               "raise the subscription's pending, or add workers in a queue group",
               event->text);
     c->counters.slow_bursts++;
+    for (struct subscription *s = c->subscriptions; s != NULL; s = s->next)
+        s->bursts += strncmp(s->subject, event->text, sizeof event->text - 1) == 0;
     connection_tell_error(c, &e);
 }
 

@@ -297,8 +297,10 @@ struct subscription *subscription_next(const struct connection *c, const struct 
 
 void subscription_get_state(const struct subscription *s, subscription_state *out)
 {
-    *out = (subscription_state){
-        .handled = s->handled, .dropped = s->dropped_before, .active = s->active};
+    *out = (subscription_state){.handled = s->handled,
+                                .dropped = s->dropped_before,
+                                .bursts = s->bursts,
+                                .active = s->active};
     if (s->wire != NULL) {
         out->dropped += atomic_load_explicit(&s->wire->dropped, memory_order_relaxed);
         out->queued = atomic_load_explicit(&s->wire->put_messages, memory_order_relaxed) -

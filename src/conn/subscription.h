@@ -53,6 +53,7 @@ struct subscription *subscription_next(const struct connection *c,
 
 typedef struct {
     uint64_t handled, dropped, queued;
+    uint64_t bursts; /* of drops, as far as they were reported */
     bool active;
 } subscription_state;
 void subscription_get_state(const struct subscription *s, subscription_state *out);

@@ -41,6 +41,7 @@ static bool copy_subscription(struct metrics *m, const struct handler *h)
                                        .errors = h->callback.errors,
                                        .overruns = h->callback.overruns,
                                        .dropped = state.dropped,
+                                       .bursts = state.bursts,
                                        .queued = state.queued,
                                        .seconds = h->latency.all};
     m->subscription_count++;

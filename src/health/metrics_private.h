@@ -19,7 +19,7 @@ struct metrics_connection {
 struct metrics_subscription {
     unsigned connection;   /* index */
     char *subject, *queue; /* queue "": none */
-    uint64_t handled, errors, overruns, dropped, queued;
+    uint64_t handled, errors, overruns, dropped, bursts, queued;
     histogram seconds;
 };
 

@@ -257,6 +257,7 @@ static void add_up(struct metrics_subscription *sum, const struct metrics_subscr
     sum->errors += s->errors;
     sum->overruns += s->overruns;
     sum->dropped += s->dropped;
+    sum->bursts += s->bursts;
     sum->queued += s->queued;
     histogram_merge(&sum->seconds, &s->seconds);
 }
@@ -308,6 +309,9 @@ static const struct {
     {"moondog_subscription_dropped_total", "counter",
      "Messages that came faster than they were handled, and were dropped.",
      offsetof(struct metrics_subscription, dropped)},
+    {"moondog_subscription_slow_consumer_bursts_total", "counter",
+     "Bursts of such drops, as far as they were reported: one a second at most.",
+     offsetof(struct metrics_subscription, bursts)},
     {"moondog_subscription_queued_messages", "gauge", "Messages that wait for its handler.",
      offsetof(struct metrics_subscription, queued)},
 };
