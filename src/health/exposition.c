@@ -61,6 +61,16 @@ void exposition_family(exposition *x, const char *name, const char *type, const 
     fprintf(x->out, "\n# TYPE %s %s\n", name, type);
 }
 
+/* As short as it can be without being another number. */
+static void write_bound(char *out, size_t size, double bound)
+{
+    for (int digits = 10; digits <= 17; digits++) {
+        snprintf(out, size, "le=\"%.*g\"", digits, bound);
+        if (strtod(out + 4, NULL) == bound)
+            return;
+    }
+}
+
 static void write_number(FILE *out, double value)
 {
     if (isnan(value))
@@ -100,7 +110,7 @@ void exposition_histogram(exposition *x, const char *labels, const histogram_sha
     for (unsigned i = 0; i <= shape->count; i++) {
         below += h->counts[i];
         if (i < shape->count)
-            snprintf(bound, sizeof bound, "le=\"%.10g\"", shape->bounds[i]);
+            write_bound(bound, sizeof bound, shape->bounds[i]);
         else
             snprintf(bound, sizeof bound, "le=\"+Inf\"");
         write_name(x, "_bucket", labels, bound);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "base/utf8.h"
 #include "health/exposition.h"
 
 #define BUCKETS 1024u        /* of the hash table over all series */
@@ -141,8 +142,9 @@ static struct metric *metric_new(struct user_metrics *all, const metric_declarat
     if (m == NULL)
         return NULL;
     *m = (struct metric){.all = all, .type = d->type, .shape = d->shape};
+    const char *help = d->help != NULL && d->help[0] != '\0' ? d->help : helps[d->type];
     m->name = strdup(name);
-    m->help = strdup(d->help != NULL && d->help[0] != '\0' ? d->help : helps[d->type]);
+    m->help = utf8_repair(help, strlen(help)); /* else the whole page would be refused */
     if (m->name == NULL || m->help == NULL) {
         free(m->name);
         free(m->help);

@@ -82,6 +82,18 @@ static void buckets_add_up(void **state)
                "h_bucket{a=\"b\",le=\"+Inf\"} 5\nh_sum{a=\"b\"} 4.75\nh_count{a=\"b\"} 5\n");
 }
 
+static void bounds_that_differ_little_are_told_apart(void **state)
+{
+    (void)state;
+    static const histogram_shape shape = {3, {0.1, 12345678901, 12345678902}};
+    histogram h = {0};
+    exposition x = begin();
+    x.family = "h";
+    exposition_histogram(&x, "", &shape, &h);
+    expect(&x, "h_bucket{le=\"0.1\"} 0\nh_bucket{le=\"12345678901\"} 0\n"
+               "h_bucket{le=\"12345678902\"} 0\nh_bucket{le=\"+Inf\"} 0\nh_sum 0\nh_count 0\n");
+}
+
 static void shapes_are_ascending(void **state)
 {
     (void)state;
@@ -122,6 +134,21 @@ static void a_metric_lives_as_long_as_somebody_declares_it(void **state)
     user_metrics_write(copy, x.out); /* nothing */
     user_metrics_copy_free(copy);
     expect(&x, "# HELP a_total A counter of the script.\n# TYPE a_total counter\na_total 3\n");
+    user_metrics_free(all);
+}
+
+static void help_is_utf8(void **state)
+{
+    (void)state;
+    struct user_metrics *all = user_metrics_new();
+    metric_declaration d = {.type = METRIC_GAUGE, .name = "g", .help = "\xff\xc3\xa9"};
+    struct metric *g = metric_declare(all, &d, NULL);
+    struct user_metrics_copy *copy = user_metrics_copy(all);
+    exposition x = begin();
+    user_metrics_write(copy, x.out);
+    expect(&x, "# HELP g ?\xc3\xa9\n# TYPE g gauge\n");
+    user_metrics_copy_free(copy);
+    metric_release(g);
     user_metrics_free(all);
 }
 
@@ -182,8 +209,10 @@ int main(void)
         cmocka_unit_test(labels_are_escaped),
         cmocka_unit_test(labels_that_do_not_fit_change_nothing),
         cmocka_unit_test(buckets_add_up),
+        cmocka_unit_test(bounds_that_differ_little_are_told_apart),
         cmocka_unit_test(shapes_are_ascending),
         cmocka_unit_test(a_metric_lives_as_long_as_somebody_declares_it),
+        cmocka_unit_test(help_is_utf8),
         cmocka_unit_test(names_have_one_type),
         cmocka_unit_test(series_and_metrics_have_caps),
     };
