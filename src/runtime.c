@@ -172,10 +172,10 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
     return rt;
 }
 
-/* From here on the loop is expected to turn. */
-static void guard(md_runtime *rt)
+/* From here on the loop is expected to turn, and what is under way to end within its budget. */
+static void guard(md_runtime *rt, uint32_t budget_ms)
 {
-    uint32_t least = rt->limits.handler_budget_ms + STALL_OVER_BUDGET_MS;
+    uint32_t least = budget_ms + STALL_OVER_BUDGET_MS;
     sentinel_duty duty = {.pulse = &rt->hub.pulse,
                           .wake = &rt->hub.wake,
                           .log = rt->log,
@@ -232,15 +232,14 @@ int md_load(md_runtime *rt, const char *path, md_error *out)
     return runtime_load(rt, path, NULL, out);
 }
 
-int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out)
+static int load_first(md_runtime *rt, const char *path, sources *from, md_error *out)
 {
-    if (rt->generation != NULL) {
-        sources_release(from);
-        return fail(out, "loaded", "this runtime has a script already");
-    }
+    if (rt->limits.load_budget_ms > 0)
+        guard(rt, rt->limits.load_budget_ms);
     struct generation *g = load(rt, path, from, out);
     if (g == NULL)
         return -1;
+    guard(rt, rt->limits.handler_budget_ms); /* on_start functions begin in takeover() */
     error e = {0};
     rt->generations++;
     rt->generation = g;
@@ -255,10 +254,23 @@ int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out)
     reload_note_seen(rt, g->sources, false);
     rt->hub.health_changed = true;
     runtime_keep_version(rt, g);
-    guard(rt);
     if (rt->watch != NULL)
         file_watch_set(rt->watch, g->sources, NULL);
     return 0;
+}
+
+int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out)
+{
+    if (rt->generation != NULL) {
+        sources_release(from);
+        return fail(out, "loaded", "this runtime has a script already");
+    }
+    hub_awake(&rt->hub); /* the loop does not turn meanwhile */
+    int failed = load_first(rt, path, from, out);
+    if (failed != 0)
+        sentinel_unguard(&rt->sentinel);
+    pulse_rest(&rt->hub.pulse, uv_hrtime());
+    return failed;
 }
 
 int md_check(md_runtime *rt, const char *path, int json, char **report, md_error *out)

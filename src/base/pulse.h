@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/histogram.h"
@@ -18,10 +19,16 @@ typedef struct {
     histogram lag;            /* how long each turn kept the rest waiting: the loop's own */
 } pulse;
 
+/* Loop thread. */
+static inline bool pulse_is_awake(const pulse *p)
+{
+    return atomic_load_explicit(&p->busy_since, memory_order_relaxed) != 0;
+}
+
 /* Loop thread, first in a callback: it does not wait any more. */
 static inline void pulse_wake(pulse *p, uint64_t now)
 {
-    if (atomic_load_explicit(&p->busy_since, memory_order_relaxed) != 0)
+    if (pulse_is_awake(p))
         return;
     atomic_store_explicit(&p->thread, pthread_self(), memory_order_relaxed);
     atomic_store_explicit(&p->busy_since, now, memory_order_release);

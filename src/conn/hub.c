@@ -42,6 +42,7 @@ static void turn(struct hub *h)
 static void on_before_poll(uv_prepare_t *handle)
 {
     struct hub *h = handle->data;
+    hub_awake(h); /* not yet, in the loop's first turn */
     turn(h);
     pulse_rest(&h->pulse, uv_hrtime());
 }
@@ -55,7 +56,8 @@ static void on_after_poll(uv_check_t *handle)
 
 void hub_awake(struct hub *h)
 {
-    pulse_wake(&h->pulse, uv_hrtime());
+    if (!pulse_is_awake(&h->pulse))
+        pulse_wake(&h->pulse, uv_hrtime());
 }
 
 void hub_again(struct hub *h)

@@ -184,6 +184,7 @@ static void on_finished(void *closure)
     struct console_command *command = closure;
     const console_observer *observer = command->observer;
     void *their = command->closure;
+    sentinel_settle(command->generation->limits.sentinel); /* the callback is freed below */
     if (command->result == NULL && command->error.code[0] == '\0')
         error_set(&command->error, "replaced", ERROR_CLASS_NONE,
                   "its generation of the script has ended before the command was over");

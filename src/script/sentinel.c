@@ -10,6 +10,7 @@
 #define TICK_BUSY_NS 20000000u  /* while something is being run */
 #define TICK_IDLE_NS 100000000u /* nothing was entered since the last look */
 #define ASK_NS 1000000000u      /* a loop that waits for so long is asked for a turn */
+#define PAUSE_NS 500000000u     /* no look for so long: the process itself did not run */
 
 /* ---- what is found ---- */
 
@@ -36,6 +37,13 @@ static uint64_t held_since(const sentinel *s)
     return since;
 }
 
+/* The process was stopped, or the machine was: the loop is not to blame for that time. A stall that
+ * had begun before goes on. */
+static bool was_paused(const sentinel *s, uint64_t now)
+{
+    return s->stall_since == 0 && now - s->looked_at >= PAUSE_NS;
+}
+
 /* Under the lock: it keeps the callback. Returns since when the turn lasts; 0: there is no stall.
  */
 static uint64_t look_at_loop(const sentinel *s, stall *out)
@@ -45,7 +53,12 @@ static uint64_t look_at_loop(const sentinel *s, stall *out)
         return 0;
     uint64_t since = held_since(s);
     uint64_t now = uv_hrtime(); /* after it */
-    if (since == 0 || now < since || now - since < s->duty.stall_ns)
+    if (since == 0)
+        return 0;
+    uint64_t resumed_at = was_paused(s, now) ? now : s->resumed_at;
+    if (since < resumed_at)
+        since = resumed_at;
+    if (now < since || now - since < s->duty.stall_ns)
         return 0;
     out->stalled = true;
     out->seconds = (double)(now - since) / 1e9;
@@ -109,10 +122,19 @@ static void tell_end(const sentinel_duty *duty, double seconds, const char *stat
     notify_send(duty->manager, -1, "STATUS=%s", status);
 }
 
+static void note_pause(sentinel *s)
+{
+    uint64_t now = uv_hrtime();
+    if (was_paused(s, now))
+        s->resumed_at = now;
+    s->looked_at = now;
+}
+
 /* Under the lock. */
 static void watch_loop(sentinel *s)
 {
     stall found;
+    note_pause(s);
     if (s->duty.pulse != NULL)
         ask_for_a_turn(s);
     uint64_t since = look_at_loop(s, &found);

@@ -41,6 +41,8 @@ typedef struct {
     sentinel_duty duty;          /* pulse NULL: none */
     uint64_t turns, turned_at;   /* of the loop, as last seen, and when that was (ns) */
     bool asked;                  /* for a turn, since then */
+    uint64_t looked_at;          /* ns: the sentinel's last look */
+    uint64_t resumed_at;         /* ns: when the process went on after a pause; 0: there was none */
     uint64_t stall_since;        /* of the stall that was told last; 0: it is over */
     uint64_t stalls, stalled_ns; /* so far; the one that goes on is not in stalled_ns */
     uint64_t feed_at;            /* ns: the manager hears next that the loop turns */

@@ -30,6 +30,7 @@ static void on_spawned_finished(void *closure)
 {
     struct spawned *s = closure;
     generation_discharge(s->generation, SPAWNED_BYTES);
+    sentinel_settle(s->generation->limits.sentinel); /* the callback is freed next */
     free(s);
 }
 
