@@ -54,13 +54,14 @@ local function whole(flag, unit, low, high)
 end
 
 --- A number of seconds that may have decimals (0.5), with or without its unit (30s).
-local function seconds(flag, high)
+local function seconds(flag, high, low)
+  low = low or 0
   return function(text)
     local digits = text:match("^(.-)s?$")
     local plain = digits:match("^%d+%.?%d*$") or digits:match("^%.%d+$")
     local n = plain and #plain <= INTEGER_DIGITS and tonumber(plain)
-    if n and n <= high then return n end
-    return nil, ("option '%s' must be a number of seconds from 0 to %d, not '%s'"):format(flag, high, text)
+    if n and n >= low and n <= high then return n end
+    return nil, ("option '%s' must be a number of seconds from %g to %d, not '%s'"):format(flag, low, high, text)
   end
 end
 
@@ -157,7 +158,7 @@ local run = {
         .. "than `--budget` at least." },
     { flag = "--supervise", text = "Run under a small parent process that starts it again when it has crashed or its "
       .. "loop is stuck for good, with the last good version of the script when the new one was the cause." },
-    { flag = "--wedged", value = "SECONDS", convert = seconds("--wedged", 3600), default = 5,
+    { flag = "--wedged", value = "SECONDS", convert = seconds("--wedged", 3600, 0.5), default = 5,
       text = "With `--supervise`: how long the loop may be stuck until the process is restarted, in seconds; more "
         .. "than `--stall`." },
     { flag = "--watch", text = "Reload when FILE or a module that it required has changed." },

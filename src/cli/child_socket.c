@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define DESCRIPTORS_MAX 4
+#define STRANGERS_MAX 64 /* that are skipped at a time: the loop has other things to do */
 
 int child_socket_open(char address[CHILD_ADDRESS_SIZE])
 {
@@ -56,7 +57,7 @@ static pid_t read_control(struct msghdr *message, int *descriptor)
 
 int child_socket_receive(int fd, pid_t child, char text[CHILD_TEXT_SIZE], int *descriptor)
 {
-    for (;;) {
+    for (int strangers = 0; strangers < STRANGERS_MAX;) {
         union {
             struct cmsghdr header;
             char
@@ -78,7 +79,9 @@ int child_socket_receive(int fd, pid_t child, char text[CHILD_TEXT_SIZE], int *d
             return 1;
         if (*descriptor >= 0)
             close(*descriptor);
+        strangers++;
     }
+    return 0;
 }
 
 const char *child_socket_value(const char *text, const char *name, char *out, size_t size)

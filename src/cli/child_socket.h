@@ -14,7 +14,8 @@
 int child_socket_open(char address[CHILD_ADDRESS_SIZE]);
 
 /* The next datagram of process `child`; those of others are skipped. Its text, and a descriptor
- * that came along (the caller's; -1: none). Returns 1, or 0 when there is none now. */
+ * that came along (the caller's; -1: none). Returns 1, or 0 when there is none now, or it may be
+ * behind those of many others. */
 int child_socket_receive(int fd, pid_t child, char text[CHILD_TEXT_SIZE], int *descriptor);
 
 /* The value of the line "NAME=value" in a datagram, or NULL; written to `out`. */

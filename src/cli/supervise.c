@@ -20,6 +20,8 @@
 #define START_GRACE_MS 30000u /* over the load budget: until the child is ready */
 #define STOP_GRACE_MS 5000u   /* over the drain's deadline: until the child has ended */
 #define LOG_FLUSH_MS 1000u
+#define LATE_MS                                                                                    \
+    500u /* a timer that fires so much later: we did not run, nor did the child, maybe */
 #define REASON_SIZE 384
 
 /* Variables of the environment that the child gets from us alone. */
@@ -41,7 +43,9 @@ struct supervisor {
     struct logger *log;
     notify *manager; /* NULL: none */
     uint32_t wedged_ms, start_ms, stop_ms;
+    uint64_t due; /* ms: when the timer shall fire */
     bool running, ready, was_ready, stopping;
+    bool reload; /* is wanted, and the child is not ready for it */
     versions versions;
     int chosen;                       /* version to start with; -1: the file */
     unsigned long restarts;           /* in all */
@@ -57,6 +61,15 @@ struct supervisor {
 static uint64_t now_ms(void)
 {
     return uv_hrtime() / 1000000u;
+}
+
+static void on_timer(uv_timer_t *timer);
+
+static void wait_ms(struct supervisor *s, uint32_t ms)
+{
+    uv_update_time(&s->loop);
+    s->due = now_ms() + ms;
+    uv_timer_start(&s->timer, on_timer, ms, 0);
 }
 
 static void finish(struct supervisor *s, int code)
@@ -127,7 +140,6 @@ static void free_environment(char **env, size_t own)
 }
 
 static void on_child_exit(uv_process_t *process, int64_t status, int signal_number);
-static void on_timer(uv_timer_t *timer);
 
 static int spawn(struct supervisor *s)
 {
@@ -171,12 +183,14 @@ static void start(struct supervisor *s)
         plan_restart(s);
         return;
     }
+    if (s->chosen >= 0)
+        versions_begin(&s->versions, s->chosen, now_ms());
     s->running = true;
     s->ready = false;
     s->stall[0] = s->killed_because[0] = '\0';
     log_emit(s->log, LOG_INFO, "child started", log_int("child", s->child.pid),
              log_int("restarts", (int64_t)s->restarts));
-    uv_timer_start(&s->timer, on_timer, s->start_ms, 0);
+    wait_ms(s, s->start_ms);
 }
 
 /* ---- the child's words ---- */
@@ -185,7 +199,7 @@ static void start(struct supervisor *s)
 static void heard(struct supervisor *s)
 {
     if (!s->stopping && s->ready)
-        uv_timer_start(&s->timer, on_timer, s->wedged_ms, 0);
+        wait_ms(s, s->wedged_ms);
 }
 
 static void take_status(struct supervisor *s, const char *text)
@@ -199,6 +213,25 @@ static void take_status(struct supervisor *s, const char *text)
     notify_send(s->manager, -1, "STATUS=%.400s", status);
 }
 
+/* It would end by the signal before it is ready. */
+static void pass_on_reload(struct supervisor *s)
+{
+    if (!s->reload || !s->running || !s->ready)
+        return;
+    s->reload = false;
+    uv_process_kill(&s->child, SIGHUP);
+}
+
+/* From here on, its end is the end of all. */
+static void note_stop(struct supervisor *s)
+{
+    if (s->stopping)
+        return;
+    s->stopping = true;
+    notify_send(s->manager, -1, "STOPPING=1");
+    wait_ms(s, s->stop_ms);
+}
+
 static void take_words(struct supervisor *s, const char *text, int fd)
 {
     char value[CHILD_TEXT_SIZE];
@@ -210,9 +243,12 @@ static void take_words(struct supervisor *s, const char *text, int fd)
         s->ready = s->was_ready = true;
         notify_send(s->manager, -1, "READY=1");
         heard(s);
+        pass_on_reload(s);
     }
     if (child_socket_value(text, "RELOADING", value, sizeof value) != NULL)
         notify_send(s->manager, -1, "%.400s", text);
+    if (child_socket_value(text, "STOPPING", value, sizeof value) != NULL)
+        note_stop(s); /* it was told so by somebody else */
     if (child_socket_value(text, "WATCHDOG", value, sizeof value) != NULL)
         heard(s);
     take_status(s, text);
@@ -255,6 +291,8 @@ static void on_timer(uv_timer_t *timer)
         return;
     if (!s->running)
         start(s);
+    else if (now_ms() >= s->due + LATE_MS)
+        wait_ms(s, s->stopping ? s->stop_ms : s->ready ? s->wedged_ms : s->start_ms);
     else if (s->stopping)
         kill_child(s, "it did not end within %u s after it was told to", s->stop_ms / 1000);
     else if (!s->ready)
@@ -272,7 +310,7 @@ static void plan_restart(struct supervisor *s)
     struct timespec wall;
     clock_gettime(CLOCK_REALTIME, &wall);
     s->reason_at = (int64_t)wall.tv_sec * 1000 + wall.tv_nsec / 1000000;
-    if (now - s->last_restart >= VERSION_FORGET_MS)
+    if (now >= s->last_restart + VERSION_FORGET_MS)
         s->recent = 0;
     s->chosen = versions_choose(&s->versions, now);
     uint32_t delay = restart_delay_ms(s->recent++);
@@ -285,7 +323,7 @@ static void plan_restart(struct supervisor *s)
                                                 : "last_good"),
              log_int("restarts", (int64_t)s->restarts));
     notify_send(s->manager, -1, "STATUS=restarting in %.1f s: %.300s", delay / 1000.0, s->reason);
-    uv_timer_start(&s->timer, on_timer, delay, 0);
+    wait_ms(s, delay);
 }
 
 static void explain_exit(struct supervisor *s, int64_t status, int signal_number)
@@ -308,7 +346,9 @@ static void on_child_exit(uv_process_t *process, int64_t status, int signal_numb
     uv_close((uv_handle_t *)process, NULL);
     explain_exit(s, status, signal_number);
     /* A first start that fails in good order has said why: it would fail again. */
-    if (s->stopping || (signal_number == 0 && (status == 0 || !s->was_ready)))
+    if (s->stopping && !s->ready && signal_number == SIGTERM)
+        finish(s, EXIT_DONE); /* ours, before it knew what to do about it */
+    else if (s->stopping || (signal_number == 0 && (status == 0 || !s->was_ready)))
         finish(s, signal_number == 0 ? (int)status : EXIT_FAILED);
     else
         plan_restart(s);
@@ -318,19 +358,15 @@ static void on_signal(uv_signal_t *handle, int number)
 {
     struct supervisor *s = handle->data;
     if (number == SIGHUP) {
-        if (s->running && s->ready)
-            uv_process_kill(&s->child, number);
+        s->reload = true;
+        pass_on_reload(s);
         return;
     }
     if (!s->running) {
         finish(s, EXIT_DONE);
         return;
     }
-    if (!s->stopping) {
-        notify_send(s->manager, -1, "STOPPING=1");
-        uv_timer_start(&s->timer, on_timer, s->stop_ms, 0);
-    }
-    s->stopping = true;
+    note_stop(s);
     uv_process_kill(&s->child, SIGTERM);
 }
 

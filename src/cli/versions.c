@@ -25,10 +25,30 @@ static version take(versions *v, unsigned index)
     return one;
 }
 
+static unsigned failures_of(const version *one, uint64_t now)
+{
+    return now - one->failed_at < VERSION_FORGET_MS ? one->failures : 0;
+}
+
+static void note_failure(version *one, uint64_t now)
+{
+    one->failures = failures_of(one, now) + 1;
+    one->failed_at = now;
+}
+
+static void put_first(versions *v, const version *one)
+{
+    memmove(&v->list[1], &v->list[0], v->count * sizeof *one);
+    v->list[0] = *one;
+    v->count++;
+}
+
 void versions_note(versions *v, const char *name, int fd, uint64_t now)
 {
     version one = {.fd = -1};
     int known = find(v, name);
+    if (known > 0)
+        note_failure(&v->list[0], now); /* it was taken back */
     if (known >= 0)
         one = take(v, (unsigned)known);
     else if (v->count == VERSIONS_MAX)
@@ -38,14 +58,14 @@ void versions_note(versions *v, const char *name, int fd, uint64_t now)
     snprintf(one.name, sizeof one.name, "%s", name);
     one.fd = fd;
     one.since = now;
-    memmove(&v->list[1], &v->list[0], v->count * sizeof one);
-    v->list[0] = one;
-    v->count++;
+    put_first(v, &one);
 }
 
-static unsigned failures_of(const version *one, uint64_t now)
+void versions_begin(versions *v, int index, uint64_t now)
 {
-    return now - one->failed_at < VERSION_FORGET_MS ? one->failures : 0;
+    version one = take(v, (unsigned)index);
+    one.since = now;
+    put_first(v, &one);
 }
 
 int versions_choose(versions *v, uint64_t now)
@@ -53,8 +73,7 @@ int versions_choose(versions *v, uint64_t now)
     if (v->count == 0)
         return -1;
     version *current = &v->list[0];
-    current->failures = failures_of(current, now) + 1;
-    current->failed_at = now;
+    note_failure(current, now);
     if (now - current->since >= VERSION_PROVEN_MS && current->failures == 1)
         return 0;
     unsigned best = 0;

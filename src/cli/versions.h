@@ -25,8 +25,12 @@ typedef struct {
     unsigned count;
 } versions;
 
-/* It was put to work. Takes `fd`. */
+/* It was put to work. Takes `fd`. When it was at work before, the one that it replaces was taken
+ * back: that counts as a failure. */
 void versions_note(versions *v, const char *name, int fd, uint64_t now);
+
+/* A process was started with the one at `index`, and may end before it has put it to work. */
+void versions_begin(versions *v, int index, uint64_t now);
 
 /* The process ended badly with the first one at work. Returns the index of the one to start with;
  * -1: none is known, so the file it is. 0 is the same again: it has proven itself, or there is none

@@ -71,6 +71,8 @@ describe("moondog run", function()
       assert.matches("option '--drain' must be a number of seconds", usage_error("run", "x", "--drain=" .. bad),
         1, true)
     end
+    assert.matches("option '--wedged' must be a number of seconds from 0.5 to 3600",
+      usage_error("run", "x", "--wedged", "0"), 1, true)
   end)
 
   it("accepts only names that can be part of a path and of a log line", function()

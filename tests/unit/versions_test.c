@@ -92,6 +92,33 @@ static void one_that_has_proven_itself_may_fail_once(void **state)
     versions_clear(&v);
 }
 
+static void one_that_ends_before_it_is_at_work_is_not_tried_for_ever(void **state)
+{
+    (void)state;
+    versions v = {0};
+    note(&v, "old", 0);
+    note(&v, "new", 0);
+    for (unsigned i = 1; i < 10; i++) {
+        static const char *const wanted[] = {"new", "old", "old", "new"};
+        int chosen = versions_choose(&v, i * SECOND);
+        assert_string_equal(v.list[chosen].name, wanted[i % 4]);
+        versions_begin(&v, chosen, i * SECOND);
+    }
+    assert_int_equal(v.count, 2);
+    versions_clear(&v);
+}
+
+static void one_that_was_taken_back_is_not_the_last_good_one(void **state)
+{
+    (void)state;
+    versions v = {0};
+    note(&v, "good", 0);
+    note(&v, "bad", 10 * SECOND);
+    note(&v, "good", 20 * SECOND);
+    expect(&v, 30 * SECOND, "good");
+    versions_clear(&v);
+}
+
 static void failures_are_forgotten(void **state)
 {
     (void)state;
@@ -145,6 +172,8 @@ int main(void)
         cmocka_unit_test(a_new_one_that_fails_gives_way_to_the_one_before),
         cmocka_unit_test(the_last_good_one_is_kept_when_it_fails_too),
         cmocka_unit_test(one_that_has_proven_itself_may_fail_once),
+        cmocka_unit_test(one_that_ends_before_it_is_at_work_is_not_tried_for_ever),
+        cmocka_unit_test(one_that_was_taken_back_is_not_the_last_good_one),
         cmocka_unit_test(failures_are_forgotten),
         cmocka_unit_test(the_oldest_is_forgotten_and_its_descriptor_closed),
         cmocka_unit_test(restarts_slow_down_and_never_end),
