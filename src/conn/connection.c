@@ -140,6 +140,8 @@ static void inherit_counters(connection_counters *heir, const connection_counter
 
 static void inherit(struct connection *heir, const struct connection *c)
 {
+    connection_state now;
+    connection_get_state(c, &now);
     inherit_counters(&heir->counters, &c->counters);
     heir->links += c->links;
     heir->dials += c->dials;
@@ -148,8 +150,8 @@ static void inherit(struct connection *heir, const struct connection *c)
     heir->abandoned += c->abandoned;
     heir->in_messages += c->in_messages;
     heir->in_bytes += c->in_bytes;
-    heir->out_messages += c->out_messages;
-    heir->out_bytes += c->out_bytes;
+    heir->out_messages += now.out_messages; /* with what its link has sent */
+    heir->out_bytes += now.out_bytes;
     heir->pending_dropped += c->pending_dropped;
     heir->dropped += c->dropped;
     heir->publish_lost += c->publish_lost;

@@ -179,7 +179,11 @@ void subscriptions_end_all(struct connection *c)
 
 void subscription_inherit(struct subscription *s, const struct subscription *from)
 {
+    subscription_state state;
+    subscription_get_state(from, &state);
     s->handled += from->handled;
+    s->dropped_before += state.dropped;
+    s->bursts += state.bursts;
     if (s->active && s->limits.max > 0 && s->handled >= s->limits.max)
         subscription_end(s);
 }

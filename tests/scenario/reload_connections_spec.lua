@@ -1,8 +1,10 @@
 -- Options that need a new link: the new one is dialled first, the subscriptions move, the old one
 -- is drained. No message is missed; until the old one is drained, messages may come twice, but with
 -- a queue group they do not.
+local http = require "support.http"
 local moondog = require "support.moondog"
 local nats_server = require "support.nats_server"
+local network = require "support.network"
 local run = require "support.run"
 local scripted_server = require "support.scripted_server"
 
@@ -92,6 +94,25 @@ describe("new options of a connection", function()
     assert.equals("2", witness:wait_answer("links", "", 5).data)
     local clients = server:clients("^gateway$")
     assert.equals(1, #clients)
+  end))
+
+  it("do not set counters back", run.case(function()
+    local port = network.free_port()
+    local server = nats_server.start({ users = USERS })
+    local dog = moondog.run(SCRIPT, values(server, USERS[1]), { args = { "--http", network.host .. ":" .. port } })
+    dog:wait_log("^connected$")
+    local function sent()
+      local _, page = http.get(port, "/metrics")
+      return tonumber(page:match('moondog_connection_sent_messages_total{connection="gateway"} (%d+)'))
+    end
+    local witness = server:connect()
+    witness:wait_answer("links", "", 5)
+    witness:publish("send", "")
+    run.wait_until(function() return sent() > 100 end, 5, "100 messages")
+    local before = sent()
+    dog:reload(SCRIPT, values(server, USERS[2]))
+    dog:wait_log("^connection handed over$", 5)
+    assert.is_true(sent() >= before)
   end))
 
   it("that are wrong leave the connection as it is, until they are right", run.case(function()
