@@ -32,7 +32,8 @@ struct flush_waiter {
 typedef enum {
     SUBSCRIPTION_TAKEN,
     SUBSCRIPTION_REFUSED,
-    SUBSCRIPTION_ASKED_AGAIN
+    SUBSCRIPTION_ASKED_AGAIN,
+    SUBSCRIPTION_NOT_REFUSED_AGAIN /* up to the answer to a probe, which may be older */
 } subscription_refusal;
 
 struct subscription {

@@ -102,9 +102,12 @@ void connection_ask_refused_again(struct connection *c)
 void connection_note_probe(struct connection *c, uint64_t ns)
 {
     histogram_add(&c->counters.probe_seconds, &histogram_trip, (double)ns / 1e9, 1);
-    /* The answer to a subscription comes before that to a later probe. */
+    /* The answer to a subscription comes before that to a later probe. The first one that is
+     * answered may be on the way already when the subscription is sent, or overtake it. */
     for (struct subscription *s = c->subscriptions; s != NULL && c->refused_count > 0; s = s->next)
         if (s->refused == SUBSCRIPTION_ASKED_AGAIN)
+            s->refused = SUBSCRIPTION_NOT_REFUSED_AGAIN;
+        else if (s->refused == SUBSCRIPTION_NOT_REFUSED_AGAIN)
             set_refused(c, s, SUBSCRIPTION_TAKEN);
     connection_note_ready(c);
 }
