@@ -118,7 +118,8 @@ static md_runtime *create(lua_State *L, md_options *o, md_error *e)
              control_make_folder() == 0)
         o->control = path;
     md_runtime *rt = md_create(o, e);
-    if (rt == NULL && o->control == path) {
+    bool by_control = strcmp(e->code, "in_use") == 0 || strcmp(e->code, "control") == 0;
+    if (rt == NULL && o->control == path && by_control) {
         fprintf(stderr, "moondog: %s; going on without one\n", e->message);
         o->control = NULL;
         rt = md_create(o, e);

@@ -186,6 +186,8 @@ bool connection_receive_messages(struct connection *c, uint64_t until);
 void subscription_last_word(struct connection *c, struct link_sub *s);
 void subscription_message(struct connection *c, struct link_sub *s, natsMsg *msg);
 void subscription_end(struct subscription *s);
+/* What it has on the link is left to it; what that has dropped so far still counts. */
+void subscription_leave_wire(struct subscription *s);
 void subscriptions_end_all(struct connection *c);
 
 /* notices.c: logs and tells the observer. */

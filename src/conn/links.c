@@ -71,7 +71,8 @@ static void detach_link(struct connection *c, struct link_slot *slot)
         c->up = c->deaf = c->syncing = c->drain_flushed = false;
         c->sync_next = NULL;
         for (struct subscription *s = c->subscriptions; s != NULL; s = s->next)
-            s->wire = NULL;
+            if (s->wire != NULL)
+                subscription_leave_wire(s);
         connection_forget_refusals(c);
     }
 }

@@ -91,9 +91,10 @@ void connection_ask_refused_again(struct connection *c)
     for (struct subscription *s = c->subscriptions; s != NULL; s = s->next) {
         if (s->refused != SUBSCRIPTION_REFUSED || !s->active || s->draining)
             continue;
-        if (s->wire != NULL)
+        if (s->wire != NULL) {
             connection_bury(c, s->wire);
-        s->wire = NULL;
+            subscription_leave_wire(s);
+        }
         s->refused = SUBSCRIPTION_ASKED_AGAIN;
         connection_send_subscription(c, s);
     }

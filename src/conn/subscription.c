@@ -144,6 +144,14 @@ void subscription_set_pending(struct subscription *s, const subscription_options
     atomic_store_explicit(&s->wire->max_bytes, options->pending_bytes, memory_order_relaxed);
 }
 
+void subscription_leave_wire(struct subscription *s)
+{
+    uint64_t dropped = atomic_load(&s->wire->dropped);
+    s->dropped_before += dropped;
+    s->wire->dropped_counted = dropped;
+    s->wire = NULL;
+}
+
 /* Not active any more, and told so; freed when no link names it. */
 void subscription_end(struct subscription *s)
 {
@@ -155,7 +163,7 @@ void subscription_end(struct subscription *s)
     }
     if (s->wire != NULL) {
         connection_bury(s->connection, s->wire);
-        s->wire = NULL;
+        subscription_leave_wire(s);
     }
     if (!s->over) {
         s->over = true;
@@ -205,7 +213,7 @@ void subscription_drain(struct subscription *s)
         subscription_end(s);
     } else if (s->wire != NULL && !c->up) {
         connection_bury(c, s->wire);
-        s->wire = NULL;
+        subscription_leave_wire(s);
     } else if (s->wire != NULL &&
                record_push_command(&c->queue, RECORD_DRAIN, link_sub_retain(s->wire), 0, 0) != 0) {
         link_sub_release(s->wire);
@@ -261,9 +269,10 @@ void subscription_last_word(struct connection *c, struct link_sub *wire)
     struct subscription *s = wire->owner;
     bool current = s->wire == wire;
     s->link_subs--;
-    s->dropped_before += atomic_load(&wire->dropped);
+    uint64_t dropped = atomic_load(&wire->dropped) - wire->dropped_counted;
+    s->dropped_before += dropped;
     if (s->over)
-        c->dropped += atomic_load(&wire->dropped);
+        c->dropped += dropped;
     if (current) {
         s->wire = NULL;
         connection_bury(c, wire); /* the worker still has it, when it was drained */

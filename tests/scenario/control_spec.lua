@@ -171,6 +171,12 @@ describe("the control socket", function()
     assert.matches("pid " .. dog.pid, (command(0, "status", "gateway")))
   end))
 
+  it("is not blamed for anything else", run.case(function()
+    local dog = moondog.run("", {}, { args = { "--http", "nowhere" } })
+    dog:wait_exit(2)
+    assert.is_nil(dog:text("stderr"):find("going on without", 1, true))
+  end))
+
   it("can be left out", run.case(function()
     start { args = { "--control", "none" } }
     assert.is_nil(uv.fs_stat(run.folder() .. "/moondog/script1.sock"))
