@@ -167,6 +167,8 @@ static int run_script(lua_State *L, const char *file)
 
 static int run(lua_State *L, char **argv)
 {
+    if (supervised_in_vain())
+        return EXIT_FAILED;
     if (args_flag(L, "supervise") && !supervised())
         return supervise(L, argv);
     dev_server server = {0};

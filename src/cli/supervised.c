@@ -27,13 +27,17 @@ bool supervised(void)
     return strtol(variable(SUPERVISOR_PID), NULL, 10) == (long)getppid();
 }
 
+bool supervised_in_vain(void)
+{
+    return variable(SUPERVISOR_PID)[0] != '\0' && !supervised();
+}
+
 void supervised_begin(void)
 {
     static const char *const names[] = {SUPERVISOR_PID, SUPERVISOR_RESTARTS, SUPERVISOR_REASON,
                                         SUPERVISOR_AT, SUPERVISOR_SCRIPT};
-    pid_t parent = getppid();
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent)
+    if (!supervised())
         raise(SIGTERM); /* it has ended meanwhile */
     the.told.active = true;
     the.told.restarts = strtoul(variable(SUPERVISOR_RESTARTS), NULL, 10);

@@ -15,6 +15,8 @@
 
 /* Whether this process has a supervisor that is its parent. */
 bool supervised(void);
+/* Whether it had one, which has ended before this process could ask to end with it. */
+bool supervised_in_vain(void);
 
 /* Reads what was told, once, and takes it out of the environment, so that children do not take
  * themselves for supervised; from here on the process is asked to end when its supervisor has.

@@ -118,6 +118,13 @@ describe("a supervised process", function()
     run.wait_until(function() return is_gone(pid) end, 15, "the end of the child")
   end))
 
+  it("ends when its supervisor is killed before it has begun", run.case(function()
+    local dog = moondog.run(GOOD, { URL = "nats://127.0.0.1:1" }, { args = { "--supervise" } })
+    local pid = child(dog)
+    dog:signal("sigkill")
+    run.wait_until(function() return is_gone(pid) end, 5, "the end of the child")
+  end))
+
   it("takes its supervisor along when it is stopped", run.case(function()
     local dog = start(GOOD, { "--name", "kept" })
     local stop = moondog.start { "stop", "kept" }
