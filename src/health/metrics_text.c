@@ -13,6 +13,8 @@
 
 #define LABELS_SIZE 8192 /* two subjects of which each byte is escaped, and a name */
 
+#define FAILURE_LABELS_SIZE 512
+
 /* ---- the runtime ---- */
 
 static void write_runtime(exposition *x, const metrics *m, const readiness *r)
@@ -58,6 +60,34 @@ static void write_loop(exposition *x, const metrics *m, sentinel *s)
     exposition_histogram(x, "", &histogram_loop, &m->lag);
 }
 
+static void failure_labels(const failure_counter *c, char out[FAILURE_LABELS_SIZE])
+{
+    out[0] = '\0';
+    exposition_label(out, FAILURE_LABELS_SIZE, "kind", c->kind);
+    exposition_label(out, FAILURE_LABELS_SIZE, "name", c->name);
+}
+
+/* Names that differ in bytes that are no UTF-8 are written alike: those are one series. */
+static void write_failures(exposition *x, const metrics *m)
+{
+    bool written[FAILURE_COUNTERS_MAX] = {false};
+    for (unsigned i = 0; i < m->failure_count; i++) {
+        char labels[FAILURE_LABELS_SIZE], other[FAILURE_LABELS_SIZE];
+        uint64_t count = 0;
+        if (written[i])
+            continue;
+        failure_labels(&m->failures[i], labels);
+        for (unsigned k = i; k < m->failure_count; k++) {
+            failure_labels(&m->failures[k], other);
+            if (strcmp(labels, other) != 0)
+                continue;
+            written[k] = true;
+            count += m->failures[k].count;
+        }
+        exposition_count(x, labels, count);
+    }
+}
+
 static void write_generation(exposition *x, const metrics *m)
 {
     exposition_single(x, "moondog_generation", "gauge",
@@ -80,12 +110,7 @@ static void write_generation(exposition *x, const metrics *m)
     exposition_family(x, "moondog_lua_errors_total", "counter",
                       "Failures of functions of the script, by kind and name of the function; "
                       "beyond 128 names: other.");
-    for (unsigned i = 0; i < m->failure_count; i++) {
-        char labels[512] = "";
-        exposition_label(labels, sizeof labels, "kind", m->failures[i].kind);
-        exposition_label(labels, sizeof labels, "name", m->failures[i].name);
-        exposition_count(x, labels, m->failures[i].count);
-    }
+    write_failures(x, m);
 }
 
 /* ---- connections ---- */
