@@ -122,11 +122,14 @@ static void tell_end(const sentinel_duty *duty, double seconds, const char *stat
     notify_send(duty->manager, -1, "STATUS=%s", status);
 }
 
+/* Entries are not to blame for it, too. */
 static void note_pause(sentinel *s)
 {
     uint64_t now = uv_hrtime();
     if (was_paused(s, now))
         s->resumed_at = now;
+    for (budget *b = s->budgets; b != NULL && now - s->looked_at >= PAUSE_NS; b = b->next)
+        b->seen_since = now;
     s->looked_at = now;
 }
 
@@ -134,7 +137,6 @@ static void note_pause(sentinel *s)
 static void watch_loop(sentinel *s)
 {
     stall found;
-    note_pause(s);
     if (s->duty.pulse != NULL)
         ask_for_a_turn(s);
     uint64_t since = look_at_loop(s, &found);
@@ -170,6 +172,7 @@ static void sentinel_main(void *closure)
     uv_mutex_lock(&s->lock);
     while (!s->stopping) {
         bool busy = false;
+        note_pause(s);
         for (budget *b = s->budgets; b != NULL; b = b->next)
             busy |= budget_look(b);
         watch_loop(s);
