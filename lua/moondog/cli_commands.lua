@@ -54,13 +54,13 @@ local function whole(flag, unit, low, high)
 end
 
 --- A number of seconds that may have decimals (0.5), with or without its unit (30s).
-local function seconds(flag, high)
+local function seconds(flag, high, low)
   return function(text)
     local digits = text:match("^(.-)s?$")
     local plain = digits:match("^%d+%.?%d*$") or digits:match("^%.%d+$")
     local n = plain and #plain <= INTEGER_DIGITS and tonumber(plain)
-    if n and n <= high then return n end
-    return nil, ("option '%s' must be a number of seconds from 0 to %d, not '%s'"):format(flag, high, text)
+    if n and n >= (low or 0) and n <= high then return n end
+    return nil, ("option '%s' must be a number of seconds from %g to %d, not '%s'"):format(flag, low or 0, high, text)
   end
 end
 
@@ -387,6 +387,48 @@ local top = {
 }
 
 ---@type moondog.cli.Command
+local doctor = {
+  name = "doctor",
+  summary = "say what is wrong, why, and what to do",
+  description = {
+    "With FILE: loads its declarations as `moondog check` does, and looks at each server of each connection: the "
+      .. "name, the connection, TLS and its certificates, credentials and when they expire, a login, the round "
+      .. "trip, the limits of the account. It logs in as the policy does, and subscribes to nothing but an inbox "
+      .. "of its own. A token function is called.",
+    "And, with or without FILE, at the running process: what is wrong in it now, which limits are near, and why "
+      .. "its links were lost lately, in words. The clock and the limit of descriptors are looked at, too.",
+    "Each finding is `ok`, a `warning` (it works, and not for long, or not always), a `problem`, or `skipped`; "
+      .. "what is not ok has a remedy. Passwords, tokens and seeds are never shown.",
+  },
+  arguments = {
+    { name = "FILE", key = "file", optional = true, convert = policy_file,
+      text = "The policy, a Lua file; not needed to look at a running process." },
+  },
+  options = {
+    { flag = "--name", value = "NAME", convert = process_name, text = "What the process is called. Default: the "
+      .. "name of FILE without its folder and `.lua`, or the only one that runs." },
+    { flag = "--control", value = "PATH", text = "Its control socket, instead of NAME." },
+    { flag = "--timeout", value = "SECONDS", convert = seconds("--timeout", 3600, 0.1), default = 5,
+      text = "How long to wait for each answer: of the resolver, a server, the process." },
+    { flag = "--json", text = "Print one JSON object instead of text." },
+  },
+  environment = { M.environment[1] }, files = M.files,
+  exits = {
+    { "0", "There is no problem." },
+    { "1", "There is at least one problem, or, without FILE, nothing runs under that name." },
+    { "2", "Usage: an unknown option, or a value that is refused." },
+  },
+  examples = {
+    { "moondog doctor gateway.lua", "Look at a policy's servers, and at its process." },
+    { "moondog doctor --name gateway", "Why was the gateway deaf last night?" },
+    { "moondog doctor --json gateway.lua | jq '.findings[] | select(.status == \"problem\")'", "For a program." },
+  },
+  finish = function(result)
+    result.name = result.name or (result.file and not result.control and name_of_file(result.file)) or nil
+  end,
+}
+
+---@type moondog.cli.Command
 local attach = {
   name = "attach",
   summary = "open a console in a running process",
@@ -494,6 +536,6 @@ local man = {
 }
 
 ---@type moondog.cli.Command[] in the order in which help shows them
-M.commands = { run, check, reload, status, eval, log, top, attach, repl, stop, completion, man }
+M.commands = { run, check, doctor, reload, status, eval, log, top, attach, repl, stop, completion, man }
 
 return M

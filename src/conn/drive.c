@@ -169,6 +169,7 @@ static void stopped(struct connection *c)
     connection_give_up_queue(c);
     connection_fail_waiters(c, &e);
     subscriptions_end_all(c);
+    history_over(&c->hub->history, c, HISTORY_STOPPED, connection_now(c));
     log_emit(c->hub->log, LOG_INFO, "connection ended", log_str("connection", c->name),
              log_int("unsent", (int64_t)c->publish_lost));
 }
