@@ -7,6 +7,7 @@ local columns = require "moondog.cli_columns"
 local M = {}
 
 local WIDTH = 100
+local OUTAGES_SHOWN = 8
 local MACHINE = "this machine"
 
 local function value(x)
@@ -104,7 +105,7 @@ local CODES = {
   max_payload = {
     "A message was larger than the server takes.",
     FOR_GOOD,
-    "Look at max_payload of the server: `moondog doctor FILE` shows it; and at what publishes messages so large.",
+    "Look at max_payload of the server: moondog doctor FILE shows it; and at what publishes messages so large.",
   },
   stale_connection = {
     "Pings were not answered in time.",
@@ -135,7 +136,7 @@ local CLASSES = {
   tls = {
     "TLS could not be agreed on.",
     "The library ends a link whose handshake fails.",
-    "Look at the certificates: `moondog doctor FILE` shows who signed them, for which names, and until when.",
+    "Look at the certificates: moondog doctor FILE shows who signed them, for which names, and until when.",
   },
   limit = {
     "A limit of the server or of the account was reached.",
@@ -202,7 +203,7 @@ function M.explain(c)
   if last and last.message ~= e.message then
     list[#list + 1] = { "since then", "The last of these dials failed: " .. last.message }
   end
-  list[#list + 1] = { "look at", words[3] }
+  list[#list + 1] = { "to do", words[3] }
   return heading, list
 end
 
@@ -210,10 +211,13 @@ local function closures(lines, list)
   if #list == 0 then return end
   lines[#lines + 1] = ""
   lines[#lines + 1] = "the last outages, the newest first"
-  for i = #list, 1, -1 do
+  for i = #list, math.max(#list - OUTAGES_SHOWN + 1, 1), -1 do
     local heading, sentences = M.explain(list[i])
     wrap(lines, "  ", heading)
     for _, s in ipairs(sentences) do wrap(lines, ("    %-10s  "):format(s[1]), s[2]) end
+  end
+  if #list > OUTAGES_SHOWN then
+    lines[#lines + 1] = ("  ... %d before these: see --json"):format(#list - OUTAGES_SHOWN)
   end
 end
 

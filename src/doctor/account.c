@@ -248,6 +248,13 @@ static void check_jetstream(struct login *l, findings *f, uint32_t timeout_ms)
     } else if (l->no_responders) {
         finding(f, FINDING_OK, "jetstream",
                 "there is no JetStream for this account: messages are not kept; all else works");
+    } else if (refused && strcasestr(l->trouble.message, "subscription") != NULL) {
+        finding(f, FINDING_WARNING, "inbox", "the user may not subscribe to its inbox: %s",
+                l->trouble.message);
+        finding_remedy(f,
+                       "let it subscribe to %s>, or set inbox_prefix: until then no request of "
+                       "the script is answered, and JetStream cannot be asked",
+                       l->options->inbox_prefix);
     } else if (refused) {
         finding(f, FINDING_SKIPPED, "jetstream", "JetStream cannot be asked: %s",
                 l->trouble.message);

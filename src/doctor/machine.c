@@ -79,27 +79,28 @@ void machine_check_descriptors(findings *f)
         low_limit_remedy(f);
 }
 
-static uint64_t parse_limit(const char *text, char **end)
+/* Behind the limit that stands at the beginning; NULL: there is none. */
+static const char *parse_limit(const char *text, uint64_t *limit)
 {
+    static const char none[] = "unlimited";
+    char *end;
     text += strspn(text, " ");
-    if (strncmp(text, "unlimited", 9) == 0) {
-        *end = (char *)(uintptr_t)(text + 9);
-        return MACHINE_NO_LIMIT;
-    }
-    return strtoull(text, end, 10);
+    *limit = MACHINE_NO_LIMIT;
+    if (strncmp(text, none, sizeof none - 1) == 0)
+        return text + sizeof none - 1;
+    if (*text < '0' || *text > '9')
+        return NULL;
+    *limit = strtoull(text, &end, 10);
+    return end;
 }
 
 int machine_parse_limits(const char *text, uint64_t *soft, uint64_t *hard)
 {
     static const char title[] = "Max open files ";
     const char *at = strstr(text, title);
-    if (at == NULL)
-        return -1;
-    char *end = NULL, *last = NULL;
-    const char *numbers = at + sizeof title - 1;
-    *soft = parse_limit(numbers, &end);
-    *hard = parse_limit(end, &last);
-    return end != numbers && last != end ? 0 : -1;
+    if (at != NULL)
+        at = parse_limit(at + sizeof title - 1, soft);
+    return at != NULL && parse_limit(at, hard) != NULL ? 0 : -1;
 }
 
 /* Whether the file, of /proc, could be read. */

@@ -38,7 +38,7 @@ static int64_t moment_of(const char *text)
 
 /* ---- advice ---- */
 
-const char *process_advice(const char *class_name)
+static const char *advice_for(const char *class_name)
 {
     static const struct {
         const char *name, *advice;
@@ -67,8 +67,9 @@ static void judge_link(findings *f, const json_t *c, const char *path)
     const json_t *outage = json_object_get(c, "outage");
     const char *state = text_of(c, "state");
     if (json_is_true(json_object_get(c, "ready"))) {
-        finding(f, FINDING_OK, "connection", "it is up and ready, with %lld subscriptions at %s",
-                (long long)number_of(c, "subscriptions_total"), text_of(c, "server"));
+        long long count = (long long)number_of(c, "subscriptions_total");
+        finding(f, FINDING_OK, "connection", "it is up and ready, with %lld subscription%s at %s",
+                count, count == 1 ? "" : "s", text_of(c, "server"));
         return;
     }
     bool stopped = strcmp(state, "stopped") == 0;
@@ -80,7 +81,7 @@ static void judge_link(findings *f, const json_t *c, const char *path)
     if (stopped)
         finding_remedy(f, "the script has closed it; a reload opens it again");
     else
-        finding_remedy(f, "%s; moondog doctor %s looks closer", process_advice(text_of(e, "class")),
+        finding_remedy(f, "%s; moondog doctor %s looks closer", advice_for(text_of(e, "class")),
                        path);
 }
 
@@ -141,15 +142,19 @@ static void judge_script(findings *f, const json_t *status)
     }
 }
 
-void process_judge_status(findings *f, const json_t *status)
+static void judge_process(findings *f, const json_t *status)
 {
-    size_t i;
-    json_t *c;
-    const char *path = text_of(json_object_get(status, "generation"), "path");
     finding(f, FINDING_OK, "process", "it runs as pid %lld, moondog %s, for %lld s",
             (long long)number_of(status, "pid"), text_of(status, "version"),
             (long long)json_number_value(json_object_get(status, "uptime")));
     judge_script(f, status);
+}
+
+static void judge_connections(findings *f, const json_t *status)
+{
+    size_t i;
+    json_t *c;
+    const char *path = text_of(json_object_get(status, "generation"), "path");
     json_array_foreach(json_object_get(status, "connections"), i, c)
     {
         f->connection = text_of(c, "name");
@@ -161,7 +166,7 @@ void process_judge_status(findings *f, const json_t *status)
 
 /* ---- its closures ---- */
 
-void process_judge_closures(findings *f, const json_t *answer, int64_t now)
+static void judge_closures(findings *f, const json_t *answer, int64_t now)
 {
     size_t i;
     json_t *c;
@@ -179,13 +184,13 @@ void process_judge_closures(findings *f, const json_t *answer, int64_t now)
     if (lately >= OFTEN) {
         finding(f, FINDING_WARNING, "closures", "its links were lost %u times within an hour",
                 lately);
-        finding_remedy(f, "%s", process_advice(text_of(json_object_get(last, "error"), "class")));
+        finding_remedy(f, "%s", advice_for(text_of(json_object_get(last, "error"), "class")));
     } else if (total == 0) {
         finding(f, FINDING_OK, "closures", "no link was lost since it runs");
     } else {
         finding(f, FINDING_OK, "closures",
-                "links were lost %lld times since it runs, %u times within the last hour", total,
-                lately);
+                "since it runs %lld link%s lost, %u within the last hour", total,
+                total == 1 ? " was" : "s were", lately);
     }
 }
 
@@ -227,13 +232,16 @@ json_t *process_check(findings *f, const process_wish *wish)
     control_name(path, name, sizeof name);
     f->process = wish->name != NULL ? wish->name : name;
     status = ask(f, path, "status", wish->timeout_ms);
-    if (status != NULL) {
-        process_judge_status(f, status);
-        machine_check_process(f, (int)number_of(status, "pid"));
+    if (status != NULL)
         closures = ask(f, path, "closures", wish->timeout_ms);
+    if (status != NULL) {
+        judge_process(f, status);
+        machine_check_process(f, (int)number_of(status, "pid"));
     }
     if (closures != NULL)
-        process_judge_closures(f, closures, (int64_t)time(NULL) * 1000);
+        judge_closures(f, closures, (int64_t)time(NULL) * 1000);
+    if (status != NULL)
+        judge_connections(f, status);
     json_decref(status);
     f->process = NULL;
     return closures;
