@@ -22,7 +22,7 @@ struct login {
     uv_async_t wake;
     uv_timer_t timer; /* so that the loop turns, and the deadline is seen */
     struct link *link;
-    link_options *options; /* one server of the list; its strings are borrowed */
+    link_options *options; /* with one server of the list */
     bool dialed, failed, flushed, gone;
     uint64_t flush_token;
     error error;   /* the dial's */
@@ -272,21 +272,6 @@ static void check_jetstream(struct login *l, findings *f, uint32_t timeout_ms)
 
 /* ---- from the beginning to the end ---- */
 
-/* The options with one server of the list, and without a library that tries again. */
-static link_options *only(const link_options *o, int server, uint32_t timeout_ms)
-{
-    link_options *one = malloc(sizeof *one);
-    if (one == NULL)
-        return NULL;
-    memcpy(one, o, sizeof *one);
-    atomic_init(&one->references, 2); /* never the last: the strings are not its own */
-    one->servers[0] = o->servers[server];
-    one->server_count = 1;
-    one->library_reconnect = false;
-    one->dial_timeout_ms = timeout_ms;
-    return one;
-}
-
 static void on_closed(uv_handle_t *handle)
 {
     (void)handle;
@@ -304,31 +289,31 @@ static void await_last_word(struct login *l)
     }
 }
 
-/* Whether the link has ended. */
-static bool leave(struct login *l)
+/* A link that hangs inside the library is left to itself. */
+static void leave(struct login *l)
 {
     record_queue q = {0};
     (void)link_close(l->link, &q);
     record_queue_clear(&q);
-    bool ended = wait_for(l, &l->gone, &l->gone, LEAVE_MS);
-    if (ended) {
+    if (wait_for(l, &l->gone, &l->gone, LEAVE_MS)) {
         await_last_word(l);
         link_join(l->link);
     } else {
         link_leave(l->link);
     }
-    return ended;
 }
 
-bool account_check(findings *f, link_options *o, int server, const char *token, uint32_t timeout_ms)
+void account_check(findings *f, const link_options *o, int server, const char *token,
+                   uint32_t timeout_ms)
 {
-    struct login l = {.options = only(o, server, timeout_ms)};
-    bool ended = true;
+    struct login l = {.options = link_options_only(o, server)};
     if (l.options == NULL || uv_loop_init(&l.loop) != 0) {
-        free(l.options);
+        link_options_release(l.options);
         finding(f, FINDING_SKIPPED, "login", "no memory or descriptor for a login");
-        return true;
+        return;
     }
+    l.options->library_reconnect = false; /* the first failure is told */
+    l.options->dial_timeout_ms = timeout_ms;
     uv_async_init(&l.loop, &l.wake, on_wake);
     uv_timer_init(&l.loop, &l.timer);
     uv_timer_start(&l.timer, on_tick, CLOCK_TICK_MS, CLOCK_TICK_MS);
@@ -341,14 +326,12 @@ bool account_check(findings *f, link_options *o, int server, const char *token, 
             if (!l.failed)
                 check_jetstream(&l, f, timeout_ms);
         }
-        ended = leave(&l);
+        leave(&l);
     }
     uv_close((uv_handle_t *)&l.wake, on_closed);
     uv_close((uv_handle_t *)&l.timer, on_closed);
     uv_run(&l.loop, UV_RUN_DEFAULT);
     uv_loop_close(&l.loop);
     json_decref(l.answer);
-    if (ended)
-        free(l.options);
-    return ended;
+    link_options_release(l.options);
 }

@@ -9,8 +9,8 @@
 #include "link/options.h"
 
 /* Logs in to number `server` of the list, and asks for the account. `token`: of a function, or
- * NULL. False: something hangs inside the NATS library, in a thread that still uses the options. */
-bool account_check(findings *f, link_options *o, int server, const char *token,
+ * NULL. What hangs inside the NATS library meanwhile is left to itself: see link_count(). */
+void account_check(findings *f, const link_options *o, int server, const char *token,
                    uint32_t timeout_ms);
 
 /* jetstream.c: the answer to $JS.API.INFO. Pure. */

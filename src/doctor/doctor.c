@@ -26,7 +26,6 @@
 struct visit {
     findings findings;
     uint32_t timeout_ms;
-    bool hangs; /* something inside the NATS library: what it uses stays */
 };
 
 /* ---- a connection ---- */
@@ -63,13 +62,13 @@ static void visit_server(struct visit *v, const struct binding *b, int number, c
     char shown[256];
     server s;
     findings *f = &v->findings;
-    link_options *o = b->options.link;
+    const link_options *o = b->options.link;
     f->server = link_redact_url(o->servers[number], shown, sizeof shown);
     if (server_reach(&s, f, o, o->servers[number], v->timeout_ms)) {
         if (s.wants_tls)
             tls_check_server(f, &s, o, v->timeout_ms);
         server_check_discovered(&s, f, o, v->timeout_ms);
-        v->hangs |= !account_check(f, o, number, token, v->timeout_ms);
+        account_check(f, o, number, token, v->timeout_ms);
     }
     server_leave(&s);
     f->server = NULL;
@@ -135,8 +134,6 @@ static void visit_policy(struct visit *v, const char *file)
         cannot_load(v, "no memory for a lua_State");
     else
         visit_generation(v, g, file);
-    if (v->hangs)
-        return; /* what the NATS library still uses stays, until the process ends */
     retire_discard(rt, g);
     md_free(rt);
 }
