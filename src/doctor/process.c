@@ -130,8 +130,8 @@ static void judge_script(findings *f, const json_t *status)
                        (long long)number_of(g, "number"));
     }
     if (number_of(g, "errors") > 0) {
-        finding(f, FINDING_WARNING, "script", "functions of the script failed %lld times since %s",
-                (long long)number_of(g, "errors"), text_of(g, "loaded_at"));
+        finding(f, FINDING_WARNING, "script", "failures of functions of the script since %s: %lld",
+                text_of(g, "loaded_at"), (long long)number_of(g, "errors"));
         finding_remedy(f, "moondog log --level error %s shows them, with their tracebacks",
                        text_of(status, "name"));
     }
@@ -196,20 +196,30 @@ static void judge_closures(findings *f, const json_t *answer, int64_t now)
 
 /* ---- asking ---- */
 
+static void nothing_runs(findings *f, const process_wish *wish, const error *e)
+{
+    finding(f, wish->optional ? FINDING_SKIPPED : FINDING_PROBLEM, "process", "%s", e->message);
+    if (!wish->optional)
+        finding_remedy(f, "give the file of a policy to look at its servers: moondog doctor FILE; "
+                          "or the name of a process: --name NAME");
+}
+
 /* "result" of the answer, or NULL: why is said. The caller releases it. */
-static json_t *ask(findings *f, const char *path, const char *verb, int timeout_ms)
+static json_t *ask(findings *f, const process_wish *wish, const char *path, const char *verb)
 {
     error e = {0};
-    json_t *answer = client_ask(path, verb, NULL, timeout_ms, &e);
+    json_t *answer = client_ask(path, verb, NULL, wish->timeout_ms, &e);
     json_t *result = json_incref(json_object_get(answer, "result"));
     const json_t *refusal = json_object_get(answer, "error");
-    if (result == NULL && strcmp(text_of(refusal, "code"), "unknown_verb") == 0) {
+    if (result == NULL && strcmp(e.code, "unreachable") == 0) {
+        nothing_runs(f, wish, &e);
+    } else if (result == NULL && strcmp(text_of(refusal, "code"), "unknown_verb") == 0) {
         finding(f, FINDING_SKIPPED, verb, "the process is of a version that does not tell this");
     } else if (result == NULL) {
         finding(f, FINDING_PROBLEM, "process", "it does not answer \"%s\": %s", verb,
                 answer == NULL ? e.message : text_of(refusal, "message"));
-        finding_remedy(f, "see what it does: moondog log, or its log file; the messages that it "
-                          "gets may still be handled");
+        finding_remedy(f, "look at what it logs, and at its CPU: when its loop is stuck, restart "
+                          "it");
     }
     json_decref(answer);
     return result;
@@ -222,18 +232,15 @@ json_t *process_check(findings *f, const process_wish *wish)
     json_t *closures = NULL, *status = NULL;
     f->process = wish->name;
     if (client_find(wish->control, wish->name, path, sizeof path, &e) != 0) {
-        finding(f, wish->optional ? FINDING_SKIPPED : FINDING_PROBLEM, "process", "%s", e.message);
-        if (!wish->optional)
-            finding_remedy(f, "give the file of a policy to look at its servers: moondog doctor "
-                              "FILE; or the name of a process: --name NAME");
+        nothing_runs(f, wish, &e);
         f->process = NULL;
         return NULL;
     }
     control_name(path, name, sizeof name);
     f->process = wish->name != NULL ? wish->name : name;
-    status = ask(f, path, "status", wish->timeout_ms);
+    status = ask(f, wish, path, "status");
     if (status != NULL)
-        closures = ask(f, path, "closures", wish->timeout_ms);
+        closures = ask(f, wish, path, "closures");
     if (status != NULL) {
         judge_process(f, status);
         machine_check_process(f, (int)number_of(status, "pid"));

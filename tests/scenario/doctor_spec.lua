@@ -370,11 +370,34 @@ describe("moondog doctor of a process", function()
     hides(p, "first-word")
   end))
 
+  it("names the limits that are near, and what fails", run.case(function()
+    local dog = moondog.run([[
+      local moondog = require "moondog"
+      local c = moondog.connect { name = "gateway", servers = { $URL }, pending = { bytes = 4000 } }
+      moondog.on_start(function()
+        for _ = 1, 200 do c:publish("a", "x") end
+        error("on purpose")
+      end)
+    ]], { URL = network.url(network.free_port()) }, { args = { "--name", "gateway" } })
+    dog:wait_log("^on_start failed$")
+    dog:wait_log("^dial failed$")
+    local report = cjson.decode(command(1, "--json"):text("stdout"))
+    expect(report, "pending", "warning", "bytes wait to be sent, of 4000")
+    expect(report, "pending", "warning", "publishes were refused")
+    expect(report, "script", "warning", "failures of functions of the script since [^ ]*: 1$")
+    expect(report, "connection", "problem", "not ready")
+    local again = cjson.decode(command(1, "--json", "--control", run.folder() .. "/moondog/gateway.sock")
+      :text("stdout"))
+    assert.equals("gateway", find(again, "process").process)
+  end))
+
   it("needs one that runs, unless it has a file", run.case(function()
     local report = cjson.decode(command(1, "--json"):text("stdout"))
     expect(report, "process", "problem", "no moondog")
     local text = command(1, "--name", "absent"):text("stdout")
     assert.matches('no moondog of yours runs as "absent"', text, 1, true)
+    report = cjson.decode(command(1, "--json", "--control", run.folder() .. "/none.sock"):text("stdout"))
+    expect(report, "process", "problem", "nothing answers at .*none%.sock")
   end))
 
   it("refuses a timeout that is none", run.case(function()
