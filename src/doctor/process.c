@@ -142,11 +142,27 @@ static void judge_script(findings *f, const json_t *status)
     }
 }
 
+/* It answers, so its loop turns now. */
+static void judge_loop(findings *f, const json_t *status)
+{
+    const json_t *loop = json_object_get(status, "loop");
+    if (number_of(loop, "stalls") == 0)
+        return;
+    finding(f, FINDING_WARNING, "loop", "its loop stood still; stalls so far: %lld, %.1f s in all",
+            (long long)number_of(loop, "stalls"),
+            json_number_value(json_object_get(loop, "stalled_seconds")));
+    finding_remedy(f,
+                   "no message is handled meanwhile: moondog log %s names what held it; look "
+                   "for a single call that takes long, and at the load of the machine",
+                   text_of(status, "name"));
+}
+
 static void judge_process(findings *f, const json_t *status)
 {
     finding(f, FINDING_OK, "process", "it runs as pid %lld, moondog %s, for %lld s",
             (long long)number_of(status, "pid"), text_of(status, "version"),
             (long long)json_number_value(json_object_get(status, "uptime")));
+    judge_loop(f, status);
     judge_script(f, status);
 }
 

@@ -16,21 +16,21 @@ local c = moondog.connect { name = "gateway", servers = { $URL }, $OPTIONS }
 c:subscribe("orders.*", function() end)
 ]]
 
-local FAST = { "--timeout", "1.5" }
+local PATIENT, IMPATIENT = "15", "3" -- seconds; the second where the answer never comes
 
 local function command(code, ...)
   local p = moondog.start { "doctor", ... }
-  p:wait_exit(code, 25)
+  p:wait_exit(code, 40)
   return p
 end
 
 -- Looks at a policy with these options; returns the report and the process.
-local function examine(code, url, options, values)
+local function examine(code, url, options, values, timeout)
   values = values or {}
   values.URL = url
   local text = SCRIPT:gsub("%$OPTIONS", function() return options or "" end)
   local path = moondog.script(moondog.fill(text, values))
-  local p = command(code, "--json", path, unpack(FAST))
+  local p = command(code, "--json", path, "--timeout", timeout or PATIENT)
   return cjson.decode(p:text("stdout")), p
 end
 
@@ -84,7 +84,7 @@ describe("moondog doctor FILE", function()
   it("says the same as text, with the remedies", run.case(function()
     local port = network.free_port()
     local path = moondog.script(moondog.fill(SCRIPT:gsub("%$OPTIONS", ""), { URL = network.url(port) }))
-    local text = command(1, path, unpack(FAST)):text("stdout")
+    local text = command(1, path, "--timeout", PATIENT):text("stdout")
     assert.matches("connection gateway, server " .. network.url(port), text, 1, true)
     assert.matches("problem  tcp: it cannot be reached: [^\n]*Connection refused", text)
     assert.matches("%-> nothing listens there", text)
@@ -107,11 +107,11 @@ describe("moondog doctor FILE", function()
 
   it("names a server that says nothing, and one that stops talking", run.case(function()
     local silent = scripted_server.start { silent = true }
-    expect(examine(1, silent.url), "info", "problem", "says nothing for 1500 ms")
+    expect(examine(1, silent.url, "", {}, IMPATIENT), "info", "problem", "says nothing for 3000 ms")
     local half = scripted_server.start { info_only = true }
-    local report = examine(1, half.url)
+    local report = examine(1, half.url, "", {}, IMPATIENT)
     expect(report, "info", "ok", "2.9.10")
-    expect(report, "login", "problem", "not done after 1500 ms")
+    expect(report, "login", "problem", "not done after 3000 ms")
   end))
 
   it("names what is no NATS server", run.case(function()
@@ -127,7 +127,7 @@ describe("moondog doctor FILE", function()
     local path = moondog.script(moondog.fill([[
       require "moondog".connect { name = "two", servers = { $GOOD, $BAD } }
     ]], { GOOD = server.url, BAD = network.url(network.free_port()) }))
-    local report = cjson.decode(command(1, "--json", path, unpack(FAST)):text("stdout"))
+    local report = cjson.decode(command(1, "--json", path, "--timeout", PATIENT):text("stdout"))
     expect(report, "login", "ok")
     expect(report, "tcp", "problem", "refused")
     assert.equals(1, report.problems)
@@ -135,7 +135,13 @@ describe("moondog doctor FILE", function()
 
   it("warns of servers that are told of and cannot be reached", run.case(function()
     local gone = ("%s:%d"):format(network.host, network.free_port())
-    local server = scripted_server.start { info = { connect_urls = { gone } } }
+    local server
+    server = scripted_server.start { info = { connect_urls = { gone } }, on_op = function(_, op)
+      if op.verb == "PUB" and op.args[1] == "$JS.API.INFO" then
+        server:publish(op.args[2], cjson.encode { streams = 0 })
+        return true
+      end
+    end }
     expect(examine(0, server.url), "discovered", "warning", gone)
   end))
 
