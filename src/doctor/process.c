@@ -157,11 +157,24 @@ static void judge_loop(findings *f, const json_t *status)
                    text_of(status, "name"));
 }
 
+static void judge_restarts(findings *f, const json_t *status)
+{
+    const json_t *all = json_object_get(status, "supervisor");
+    const json_t *last = json_object_get(all, "last");
+    if (number_of(all, "restarts") == 0)
+        return;
+    finding(f, FINDING_WARNING, "restarts",
+            "its supervisor has started it again; restarts so far: %lld, the last one at %s: %s",
+            (long long)number_of(all, "restarts"), text_of(last, "at"), text_of(last, "reason"));
+    finding_remedy(f, "what ended the process is in its log, before that time");
+}
+
 static void judge_process(findings *f, const json_t *status)
 {
     finding(f, FINDING_OK, "process", "it runs as pid %lld, moondog %s, for %lld s",
             (long long)number_of(status, "pid"), text_of(status, "version"),
             (long long)json_number_value(json_object_get(status, "uptime")));
+    judge_restarts(f, status);
     judge_loop(f, status);
     judge_script(f, status);
 }

@@ -9,6 +9,7 @@ local nkeys = require "support.nkeys"
 local process = require "support.process"
 local run = require "support.run"
 local scripted_server = require "support.scripted_server"
+local uv = require "luv"
 
 local SCRIPT = [[
 local moondog = require "moondog"
@@ -395,6 +396,27 @@ describe("moondog doctor of a process", function()
     local again = cjson.decode(command(1, "--json", "--control", run.folder() .. "/moondog/gateway.sock")
       :text("stdout"))
     assert.equals("gateway", find(again, "process").process)
+  end))
+
+  it("tells that it was started again, and that its loop stood still", run.case(function()
+    local server = nats_server.start()
+    -- A call into C, which no budget can stop: it ends by itself after a while.
+    local dog = moondog.run([[
+      local moondog = require "moondog"
+      local c = moondog.connect { servers = { $URL } }
+      c:subscribe("hold", function() (("a"):rep(tonumber($COUNT)) .. "b"):find(".-.-.-c") end)
+    ]], { URL = server.url, COUNT = 200 },
+      { args = { "--name", "gateway", "--supervise", "--stall", "0.05", "--wedged", "60" } })
+    local first = dog:wait_log("^child started$", 20).child
+    dog:wait_log("^connected$")
+    uv.kill(first, "sigkill")
+    dog:wait_log("^child started$", 20, 2)
+    dog:wait_log("^connected$", 20, 2)
+    server:connect():publish("hold", "")
+    dog:wait_log("^loop stalled$", 20)
+    local report = cjson.decode(command(0, "--json", "--timeout", PATIENT):text("stdout"))
+    expect(report, "restarts", "warning", "restarts so far: 1, the last one at 20")
+    expect(report, "loop", "warning", "stalls so far: %d+")
   end))
 
   it("needs one that runs, unless it has a file", run.case(function()
