@@ -64,6 +64,8 @@ static void join_names(lua_State *L, const char **names, int count, char *out, s
     qsort(names, (size_t)count, sizeof names[0], compare_names);
     out[0] = '\0';
     for (int i = 0; i < count; i++) {
+        if (i > 0 && strcmp(names[i - 1], names[i]) == 0)
+            luaL_error(L, "option \"labels\" has the label \"%s\" twice", names[i]);
         int n = snprintf(out + length, size - length, "%s%s", i > 0 ? "," : "", names[i]);
         length += (size_t)n;
         if (length >= size)
