@@ -18,20 +18,26 @@ local WAIT_SECONDS = 5
 local function start_reading(self)
   self.socket:read_start(run.callback(function(err, chunk)
     if chunk then
-      self.bytes = self.bytes .. chunk
+      table.insert(self.chunks, chunk)
+      self.received = self.received + #chunk
     else
       self.over = err or "EOF"
     end
   end))
 end
 
--- Begins to connect, and does not wait: `connected` is set when it is.
+-- Begins to connect, and does not wait: `connected` is set when it is. where.receive_buffer: bytes
+-- that the kernel takes for a client that does not read.
 function M.begin(where)
   if type(where) == "number" then
     where = { port = where }
   end
-  local self = setmetatable({ bytes = "", asked = {} }, Client)
-  self.socket = where.path and uv.new_pipe(false) or uv.new_tcp()
+  local self = setmetatable({ bytes = "", chunks = {}, received = 0, wanted = 0, asked = {} },
+    Client)
+  self.socket = where.path and uv.new_pipe(false) or uv.new_tcp(where.receive_buffer and "inet")
+  if where.receive_buffer then
+    assert(self.socket:recv_buffer_size(where.receive_buffer))
+  end
   local function on_connected(err)
     if err then
       self.over = err
@@ -121,6 +127,10 @@ end
 
 -- Takes a whole answer from what has come; nil: there is none yet.
 local function take(self)
+  if self.received < self.wanted and not self.over then
+    return nil -- a large answer is not put together again and again
+  end
+  self.bytes, self.chunks = self.bytes .. table.concat(self.chunks), {}
   local head_end = select(2, self.bytes:find("\r\n\r\n", 1, true))
   local answer = head_end and parse_head(self.bytes:sub(1, head_end))
   if not answer then
@@ -138,9 +148,10 @@ local function take(self)
     answer.body, after = self.bytes:sub(head_end + 1), #self.bytes + 1
   end
   if not answer.body then
+    self.wanted = length and self.received - #self.bytes + head_end + length or 0
     return nil
   end
-  self.bytes = self.bytes:sub(after)
+  self.bytes, self.wanted = self.bytes:sub(after), 0
   table.remove(self.asked, 1)
   return answer
 end
