@@ -20,6 +20,7 @@
 struct client {
     struct client *next, **back;
     int fd;
+    size_t answer; /* bytes of the one that is on its way to it */
 };
 
 struct http {
@@ -30,6 +31,7 @@ struct http {
     listen_address address;
     struct client *oldest, **newest;
     unsigned count;
+    size_t answers; /* bytes of all that are on their way */
 };
 
 /* ---- clients ---- */
@@ -45,6 +47,7 @@ static void leave(struct http *s, struct client *c)
         s->newest = c->back;
     c->back = NULL;
     s->count--;
+    s->answers -= c->answer;
 }
 
 static void join(struct http *s, struct client *c)
@@ -54,17 +57,43 @@ static void join(struct http *s, struct client *c)
     *s->newest = c;
     s->newest = &c->next;
     s->count++;
+    s->answers += c->answer;
 }
 
-/* A probe that comes now is worth more than a connection that was silent for the longest. The
- * library sees the end of it, and closes it. */
+/* The library sees the end of it, and closes it. */
+static void turn_out(struct http *s, struct client *c)
+{
+    leave(s, c);
+    shutdown(c->fd, SHUT_RDWR);
+}
+
+/* A probe that comes now is worth more than a connection that was silent for the longest. */
 static void make_room(struct http *s)
 {
-    while (s->count > HTTP_CLIENTS_MAX) {
-        struct client *oldest = s->oldest;
-        leave(s, oldest);
-        shutdown(oldest->fd, SHUT_RDWR);
+    while (s->count > HTTP_CLIENTS_MAX)
+        turn_out(s, s->oldest);
+}
+
+/* An answer for `c` is on its way. Whoever does not read a large one keeps it in memory. */
+static void note_answer(struct http *s, struct client *c, size_t length)
+{
+    if (c == NULL || c->back == NULL)
+        return;
+    s->answers += length - c->answer;
+    c->answer = length;
+    for (struct client *old = s->oldest, *next; old != NULL && s->answers > HTTP_ANSWER_BYTES;
+         old = next) {
+        next = old->next;
+        if (old != c && old->answer > 0)
+            turn_out(s, old);
     }
+}
+
+static struct client *client_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info != NULL ? info->socket_context : NULL;
 }
 
 static void on_connection(void *closure, struct MHD_Connection *connection, void **context,
@@ -94,13 +123,12 @@ static void on_completed(void *closure, struct MHD_Connection *connection, void 
                          enum MHD_RequestTerminationCode code)
 {
     struct http *s = closure;
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    struct client *c = info != NULL ? info->socket_context : NULL;
+    struct client *c = client_of(connection);
     (void)context;
     if (c == NULL || c->back == NULL || code != MHD_REQUEST_TERMINATED_COMPLETED_OK)
         return;
     leave(s, c);
+    c->answer = 0;
     join(s, c);
 }
 
@@ -229,6 +257,7 @@ static enum MHD_Result on_request(void *closure, struct MHD_Connection *connecti
     MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     if (p.status == 405)
         MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
+    note_answer(s, client_of(connection), p.length);
     enum MHD_Result queued = MHD_queue_response(connection, p.status, response);
     MHD_destroy_response(response);
     return queued;
