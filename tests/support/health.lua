@@ -11,6 +11,8 @@ local M = {}
 local SAMPLE_SECONDS = 0.05
 -- A sample, or a beat of the canary, may be late by this much on a loaded machine.
 local LATE_SECONDS = 0.35
+-- A link that is up for longer than some beats of the canary lets it pass.
+local BLIP_SECONDS = 0.2
 -- Pauses of the canary that are shorter are the machine's, not the connection's.
 local GAP_SECONDS = 0.7
 
@@ -299,7 +301,9 @@ end
 
 -- /readyz tells the truth about one outage. options: sampler, canary, from (when the fault began),
 -- detected (seconds in which a 503 has to come; 10), gap (that the canary had; nil: it had exactly
--- one). Returns the 503's of it, and how long it took until the first one, and back to 200.
+-- one), blips (links may come up in between, and end before the canary has passed). Returns the
+-- last 503's without another answer between them, and how long it took until the first one, and
+-- back to 200.
 function M.assert_truth(options)
   local samples, bound = options.sampler.samples, options.detected or 10
   local gaps = options.canary:gaps(options.from)
@@ -317,13 +321,18 @@ function M.assert_truth(options)
   if not refusal or refusal.asked > gap.from + bound + LATE_SECONDS then
     fail("no 503 within %g s of deafness", bound)
   end
+  local ready_since, last_ready
   for _, s in ipairs(samples) do
     local certainly_deaf = s.asked > refusal.at and s.at < gap.to - LATE_SECONDS
-    if s.status == 200 and certainly_deaf then
-      fail("ready at %.3f, and deaf", s.at % 1000)
-    end
     if s.status == nil then
       fail("no answer from /readyz: %s", tostring(s.error))
+    elseif s.status == 503 then
+      ready_since = nil
+    elseif certainly_deaf then
+      ready_since, last_ready = ready_since or s.at, s
+      if not options.blips or s.asked - ready_since > BLIP_SECONDS then
+        fail("ready at %.3f, and deaf", s.at % 1000)
+      end
     end
   end
   local back = first(samples, function(s)
@@ -332,8 +341,8 @@ function M.assert_truth(options)
   if not back or back.asked > gap.to + 2 then
     fail("not ready within 2 s after messages came through again")
   end
-  return options.sampler:between(503, gap.from, gap.to), refusal.at - gap.from,
-    math.max(0, back.at - gap.to)
+  return options.sampler:between(503, last_ready and last_ready.at or gap.from, gap.to),
+    refusal.at - gap.from, math.max(0, back.at - gap.to)
 end
 
 -- Each 503 says which connection, its state, why, for how long, and what comes next; the outage
