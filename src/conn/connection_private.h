@@ -124,6 +124,7 @@ struct connection {
     bool was_ready, in_outage;
     uint64_t unready_since;            /* ms; WATCHDOG_NEVER while it is ready */
     unsigned refused_count;            /* subscriptions */
+    bool untold_failure; /* of a dial: it is logged with the plan */
     uint64_t quiet_dials, quiet_since; /* failures that were not logged one by one */
 };
 

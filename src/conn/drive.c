@@ -54,7 +54,7 @@ static void do_plan(struct connection *c)
         c->plan_ms = AT_ONCE_WAIT_MS; /* nothing was waited for: a policy of 0 would never end */
     c->failed_at_once = false;
     c->has_plan = true;
-    connection_tell_plan(c, delay);
+    connection_tell_plan(c, c->plan_ms / 1000.0);
 }
 
 /* ---- the watchdog ---- */

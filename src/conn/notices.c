@@ -171,6 +171,12 @@ void connection_tell_dial_failed(struct connection *c, watchdog_reason reason)
     history_dial_failed(&c->hub->history, c, &c->error);
     if (c->down_since == WATCHDOG_NEVER)
         c->down_since = connection_now(c);
+    c->untold_failure = true;
+}
+
+/* With what comes next, in one line. */
+static void log_dial_failed(struct connection *c, double delay)
+{
     uint64_t now = connection_now(c);
     if (connection_attempts(c) > LOUD_DIALS && now - c->quiet_since < QUIET_PERIOD_MS) {
         c->quiet_dials++;
@@ -180,13 +186,17 @@ void connection_tell_dial_failed(struct connection *c, watchdog_reason reason)
              log_str("server", c->server), log_int("of_servers", c->options.link->server_count),
              log_int("attempt", connection_attempts(c)), log_str("error", c->error.message),
              log_str("class", error_class_name(c->error.cls)), log_num("outage", seconds_down(c)),
-             log_int("not_logged", (int64_t)c->quiet_dials));
+             log_num("next_dial_in", delay), log_int("not_logged", (int64_t)c->quiet_dials));
     c->quiet_dials = 0;
     c->quiet_since = now;
 }
 
 void connection_tell_plan(struct connection *c, double delay)
 {
-    log_emit(c->hub->log, LOG_DEBUG, "fresh link planned", log_str("connection", c->name),
-             log_int("attempt", connection_attempts(c) + 1), log_num("delay", delay));
+    if (c->untold_failure)
+        log_dial_failed(c, delay);
+    else
+        log_emit(c->hub->log, LOG_DEBUG, "fresh link planned", log_str("connection", c->name),
+                 log_int("attempt", connection_attempts(c) + 1), log_num("delay", delay));
+    c->untold_failure = false;
 }
