@@ -10,7 +10,7 @@ local run = require "support.run"
 -- A connection that is silent is closed after 5 s; the rest is a loaded machine.
 local SILENT_SECONDS = 10
 -- A probe of a service manager waits for a second.
-local PROBE_SECONDS = 1
+local PROBE_SECONDS = moondog.sanitized() and 4 or 1
 
 local SCRIPT = [[
 local moondog = require "moondog"
@@ -227,7 +227,7 @@ describe("many connections", function()
     local dog = start(1000, 400)
     local before, rss = dog:fds(), dog:rss()
     local clients = {}
-    for i = 1, 10 do
+    for i = 1, moondog.sanitized() and 2 or 10 do -- under sanitizers one takes a second
       clients[i] = assert(http.open { port = dog.http, receive_buffer = 65536 })
       clients[i]:stop_reading()
       clients[i]:ask("/metrics")
@@ -246,12 +246,13 @@ describe("many connections", function()
       assert.is_true(grown < 60, grown .. " MiB")
     end
     -- They are given up, and what was kept for them with them.
-    run.wait_until(function() return dog:fds() <= before + 1 end, SILENT_SECONDS + 5,
+    run.wait_until(function() return dog:fds() <= before end, SILENT_SECONDS + 5,
       "the descriptors of before")
     for _, client in ipairs(clients) do
       client:read_on()
       client:wait_closed(20)
-      assert.is_true(client.received < #text, "the whole answer was buffered")
+      assert.is_true(client.received < #text,
+        ("%d of %d bytes came"):format(client.received, #text))
       client:close()
     end
   end))

@@ -73,7 +73,7 @@ describe("/metrics", function()
     dog:wait_log("^handler failed$", 5, 3)
     dog:reload()
     server:reload(users "changed")
-    dog:wait_log("^dial failed$", 10)
+    dog:wait_log("^closed$", 10, 2)
     server:reload(users "right")
     dog:wait_log("^reconnected$", 10, 2)
 
@@ -117,7 +117,8 @@ describe("/metrics", function()
 
     local begun_at = run.now()
     server:reload(users "changed")
-    dog:wait_log("^dial failed$", 10)
+    health.wait_metric(dog, "moondog_connection_dials_total",
+      { connection = "gateway", outcome = "failed" }, function(count) return count >= 1 end, 10)
     health.wait_metric(dog, "moondog_connection_outage_age_seconds", gateway,
       function(age) return age > 0.2 end)
     local during = health.metrics(dog)
@@ -154,8 +155,9 @@ describe("/metrics", function()
   it("counts a start without a server as one outage", run.case(function()
     local server = nats_server.start(users "changed")
     local dog = health.run(SCRIPT, { URL = server.url })
-    dog:wait_log("^dial failed$", 10, 2)
     local gateway = { connection = "gateway" }
+    health.wait_metric(dog, "moondog_connection_dials_total",
+      { connection = "gateway", outcome = "failed" }, function(count) return count >= 2 end, 10)
     health.wait_metric(dog, "moondog_connection_outages_total", gateway, 1)
     server:reload(users "right")
     health.wait_status(dog, "/readyz", 200)
