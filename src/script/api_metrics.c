@@ -78,7 +78,7 @@ static void join_names(lua_State *L, const char **names, int count, char *out, s
 static void read_labels(lua_State *L, int index, const struct metric_handle *h,
                         char out[USER_LABELS_BYTES])
 {
-    const char *names[LABELS_MAX];
+    const char *names[LABELS_MAX] = {NULL};
     char joined[sizeof h->names];
     int count = 0;
     out[0] = '\0';
@@ -187,7 +187,7 @@ static void read_buckets(lua_State *L, int index, histogram_shape *shape)
 
 static void read_names(lua_State *L, int index, struct metric_handle *h)
 {
-    const char *names[LABELS_MAX];
+    const char *names[LABELS_MAX] = {NULL};
     if (!options_table(L, index, "labels"))
         return;
     size_t count = lua_objlen(L, -1);

@@ -147,6 +147,15 @@ describe("a loop that is held for good", function()
       at = place(dog, "closed = function()") })
   end))
 
+  it("by what a reload starts is not live, and that is named", run.case(function()
+    local dog, _, server = start()
+    dog:rewrite(SCRIPT .. 'moondog.on_start(function() stuck() end)\n',
+      { URL = server.url, WHERE = "" })
+    dog.text_of_script = SCRIPT .. "moondog.on_start("
+    dog:signal("sighup")
+    check_stalled(dog, { kind = "on_start", name = ".", at = place(dog, "moondog.on_start(") })
+  end))
+
   it("answers many at once as quickly as one", run.case(function()
     local dog, witness = start()
     witness:publish("stuck.now", "")
@@ -164,6 +173,51 @@ describe("a loop that is held for good", function()
     local took = run.now() - begun_at
     run.figure("40 pages at once while the loop is stuck", took * 1000, "ms")
     assert.is_true(took < 2, took .. " s")
+  end))
+end)
+
+describe("a script that hangs while it is loaded", function()
+  it("is not ready, and the pages say that there is no script", run.case(function()
+    local dog = health.run([[
+      local moondog = require "moondog"
+      moondog.connect { servers = { $URL } }
+    ]] .. health.STUCK .. "stuck()", { URL = "nats://127.0.0.1:1" }, { rude = true })
+    local body = health.wait_status(dog, "/readyz", 503, 5)
+    assert.matches("no script is at work", body.reasons[#body.reasons].reason)
+    local status, text = get_quickly(dog, "/metrics")
+    assert.equals(200, status)
+    local samples = health.parse_metrics(text)
+    assert.equals(0, health.sum(samples, "moondog_generation"))
+    assert.equals(0, health.sum(samples, "moondog_connections_required"))
+    status, body = get_quickly(dog, "/status")
+    assert.equals(200, status)
+    assert.is_nil(body.generation)
+  end))
+
+  it("at a reload is no stall: the running one goes on", run.case(function()
+    local server = nats_server.start()
+    local script = [[
+      local moondog = require "moondog"
+      local c = moondog.connect { servers = { $URL } }
+      c:subscribe("echo", function(msg) msg:respond(msg.data) end)
+    ]]
+    local dog = health.run(script, { URL = server.url },
+      { args = { "--load-budget", "300" }, rude = true })
+    health.wait_status(dog, "/readyz", 200)
+    local witness = server:connect()
+    local sampler = health.sample(dog, "/livez")
+    local entry = dog:reload(script .. 'local _ = (("a"):rep(100000)):find(".-.-.-.-.-.-c")',
+      { URL = server.url })
+    assert.equals("reload failed", entry.msg)
+    assert.equals("hanging", entry.code)
+    assert.equals("x", witness:wait_answer("echo", "x", 5).data)
+    sampler:stop()
+    for _, sample in ipairs(sampler.samples) do
+      assert.equals(200, sample.status)
+    end
+    assert.equals(200, (health.get(dog, "/readyz")))
+    assert.equals(1, health.metric(dog, "moondog_reloads_total", { outcome = "failed" }))
+    assert.equals(0, health.metric(dog, "moondog_loop_stalls_total"))
   end))
 end)
 
