@@ -292,6 +292,8 @@ void connection_free(struct connection *c)
     *c->back = c->next;
     if (c->next != NULL)
         c->next->back = c->back;
+    if (c->hub->next_turn == c)
+        c->hub->next_turn = NULL;
     uv_close((uv_handle_t *)&c->timer, on_timer_closed);
 }
 

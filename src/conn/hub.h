@@ -33,6 +33,7 @@ struct hub {
     uv_prepare_t before_poll;
     uv_check_t after_poll;
     struct connection *connections; /* a list through connection.next */
+    struct connection *next_turn;   /* whose messages come first at the next wake; NULL: any */
     bool health_changed;            /* what health says of a connection may be another thing now */
     unsigned hanging;
     uv_timer_t later;

@@ -276,28 +276,54 @@ describe("a loop that was held for a while", function()
   end))
 end)
 
-describe("a spinning handler", function()
-  it("is stopped at its budget and is no stall", run.case(function()
-    local server = nats_server.start()
-    local dog = health.run([[
+-- Handlers that are each stopped at their budget, one after the other.
+local function spin(script, subjects)
+  local server = nats_server.start()
+  local dog = health.run(script, { URL = server.url }, { args = { "--stall", "0.1" } })
+  health.wait_status(dog, "/readyz", 200)
+  local witness = server:connect()
+  witness:wait_answer("echo", "", 5)
+  local sampler = health.sample(dog, "/livez")
+  for _, subject in ipairs(subjects) do
+    witness:publish(subject, "")
+  end
+  run.wait_until(function()
+    return health.metric(dog, "moondog_subscription_overruns_total") == #subjects
+  end, 15, "all of them stopped")
+  assert.equals("x", witness:wait_answer("echo", "x", 10).data)
+  sampler:stop()
+  for _, sample in ipairs(sampler.samples) do
+    assert.equals(200, sample.status)
+  end
+  assert.equals(0, #dog:find_logs("^loop stalled$"))
+end
+
+describe("spinning handlers", function()
+  it("are stopped at their budgets and are no stall", run.case(function()
+    local subjects = {}
+    for i = 1, 10 do
+      subjects[i] = "spin"
+    end
+    spin([[
       local moondog = require "moondog"
       local c = moondog.connect { servers = { $URL } }
       c:subscribe("spin", function() while true do end end)
       c:subscribe("echo", function(msg) msg:respond(msg.data) end)
-    ]], { URL = server.url }, { args = { "--stall", "0.1" } })
-    dog:wait_log("^connected$")
-    local witness = server:connect()
-    witness:wait_answer("echo", "", 5)
-    local sampler = health.sample(dog, "/livez")
-    for _ = 1, 10 do
-      witness:publish("spin", "")
+    ]], subjects)
+  end))
+
+  it("of many connections are no stall together", run.case(function()
+    local subjects = {}
+    for i = 1, 10 do
+      subjects[i] = "spin." .. i
     end
-    assert.equals("x", witness:wait_answer("echo", "x", 10).data)
-    dog:wait_log("^handler failed$", 5)
-    sampler:stop()
-    for _, sample in ipairs(sampler.samples) do
-      assert.equals(200, sample.status)
-    end
-    assert.equals(0, #dog:find_logs("^loop stalled$"))
+    spin([[
+      local moondog = require "moondog"
+      for i = 1, 10 do
+        local c = moondog.connect { name = "c" .. i, servers = { $URL } }
+        c:subscribe("spin." .. i, function() while true do end end)
+        if i == 1 then c:subscribe("echo", function(msg) msg:respond(msg.data) end) end
+      end
+    ]], subjects)
   end))
 end)
