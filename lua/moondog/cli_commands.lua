@@ -114,7 +114,7 @@ local run = {
       .. "like. `none`: there is none. Default: NAME.sock in the folder of control sockets." },
     { flag = "--http", value = "ADDRESS", text = "Where health and metrics are served: PORT (on 127.0.0.1), "
       .. "ADDRESS:PORT or unix:PATH; the pages are /livez, /readyz, /metrics and /status. Default: nowhere." },
-    { flag = "--stall", value = "SECONDS", convert = seconds("--stall", 3600, 0.1), default = 1,
+    { flag = "--stall", value = "SECONDS", convert = seconds("--stall", 3600, 0.01), default = 1,
       text = "How long the loop may not turn until it counts as stalled, in seconds; a quarter of a second more "
         .. "than `--budget` at least." },
     { flag = "--supervise", text = "Run under a small parent process that starts it again when it has crashed or its "
