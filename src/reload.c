@@ -1,23 +1,17 @@
-/* One generation after another: loading in a thread of its own, the swap on the loop, the
- * retirement of what was replaced, going back. See runtime_private.h. Loop thread, but load_main().
+/* One generation after another: who asks for it, loading in a thread of its own, what comes of it.
+ * The swap itself is in swap.c. See runtime_private.h. Loop thread, but load_main().
  */
-#include <assert.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "conn/connection.h"
 #include "runtime_private.h"
-#include "script/binding.h"
 #include "script/message.h"
-#include "script/state.h"
-#include "script/takeover.h"
 #include "script/task.h"
 
 #define LOAD_GRACE_MS 5000u /* over the budget: for code that has to come back first */
 #define LOAD_UNLIMITED_MS 60000u
 #define HANGING_MAX 4u
-#define PROBATION_ERRORS_MIN 5u
 #define END_JOB_MS 2000u /* that a load may take when the runtime ends */
 
 typedef enum { RELOAD_FILE, RELOAD_PREVIOUS, RELOAD_IF_CHANGED } reload_kind;
@@ -246,67 +240,6 @@ static void on_deadline(uv_timer_t *timer)
     begin(rt);
 }
 
-/* ---- the swap ---- */
-
-static int carry_state(struct generation *fresh, struct generation *old, error *e)
-{
-    packed_state packed;
-    if (state_pack(old, old->limits.state_cap, &packed, e) != 0)
-        return -1;
-    int failed = state_unpack(fresh, &packed, e);
-    packed_state_clear(&packed);
-    return failed;
-}
-
-static void note_probation(md_runtime *rt, reload_kind kind)
-{
-    rt->reloads.probation_until =
-        rt->probation_ms > 0 && kind != RELOAD_PREVIOUS ? runtime_now_ms() + rt->probation_ms : 0;
-    if (rt->reloads.probation_until != 0)
-        retire_start_tick(rt);
-}
-
-/* 0, or -1 and *e: then all is as before. */
-static int swap(md_runtime *rt, struct load_job *job, md_reload_result *result, error *e)
-{
-    struct generation *fresh = job->g, *old = rt->generation;
-    assert(fresh != NULL);
-    takeover_counts n;
-    uint64_t start = uv_hrtime();
-    if (carry_state(fresh, old, e) != 0 || takeover(fresh, old, &n, e) != 0)
-        return -1;
-    rt->generations++;
-    rt->generation = fresh;
-    rt->hub.health_changed = true;
-    fresh->loaded_at = runtime_wall_ms();
-    retire_add(rt, old);
-    if (!old->failed_probation) { /* that one is nothing to go back to */
-        sources_release(rt->reloads.previous);
-        rt->reloads.previous = sources_retain(old->sources);
-    }
-    rt->reloads.done++;
-    note_probation(rt, job->kind);
-    runtime_keep_version(rt, fresh);
-    uint64_t end = uv_hrtime();
-    *result = (md_reload_result){
-        .generation = fresh->number,
-        .subscriptions_kept = n.kept,
-        .subscriptions_added = n.added,
-        .subscriptions_removed = n.removed,
-        .connections_kept = n.connections_kept,
-        .connections_added = n.connections_added,
-        .connections_removed = n.connections_removed,
-        .connections_redialled = n.connections_redialled,
-        .load_ms = (double)(start - job->begun) / 1e6,
-        .swap_ms = (double)(end - start) / 1e6,
-    };
-    log_emit(rt->log, LOG_INFO, "script reloaded", log_str("path", fresh->path),
-             log_int("generation", fresh->number), log_int("kept", n.kept),
-             log_int("added", n.added), log_int("removed", n.removed),
-             log_num("load_ms", result->load_ms), log_num("swap_ms", result->swap_ms));
-    return 0;
-}
-
 void reload_note_seen(md_runtime *rt, sources *seen, bool failed)
 {
     sources_release(rt->reloads.seen);
@@ -320,6 +253,12 @@ static void watch(md_runtime *rt, const sources *also)
         file_watch_set(rt->watch, rt->generation->sources, also);
 }
 
+static int swap(md_runtime *rt, struct load_job *job, md_reload_result *result)
+{
+    result->load_ms = (double)(uv_hrtime() - job->begun) / 1e6;
+    return swap_in(rt, job->g, job->kind == RELOAD_PREVIOUS, result, &job->error);
+}
+
 static void finish(md_runtime *rt, struct load_job *job)
 {
     md_reload_result result = {0};
@@ -329,7 +268,7 @@ static void finish(md_runtime *rt, struct load_job *job)
         log_emit(rt->log, LOG_DEBUG, "script unchanged", log_str("path", job->path));
         result.generation = rt->generation->number;
         tell(job->requests, &result, NULL);
-    } else if (job->status == 0 && swap(rt, job, &result, &job->error) == 0) {
+    } else if (job->status == 0 && swap(rt, job, &result) == 0) {
         watch(rt, NULL);
         tell(job->requests, &result, NULL);
     } else {
@@ -409,6 +348,11 @@ int md_reload(md_runtime *rt, int previous, md_reload_fn fn, void *closure, md_e
     return runtime_error(out, &e, "");
 }
 
+int reload_go_back(md_runtime *rt, uint32_t from)
+{
+    return ask(rt, RELOAD_PREVIOUS, NULL, NULL, from);
+}
+
 void reload_if_changed(md_runtime *rt, bool maybe_new)
 {
     bool retry = maybe_new && rt->reloads.seen_failed; /* a module may be there now */
@@ -437,39 +381,14 @@ static void task_has_ended(void *closure, struct reload_request *q)
     q->task = NULL;
 }
 
-/* ---- probation ---- */
-
-static void check_probation(md_runtime *rt)
-{
-    struct reloads *r = &rt->reloads;
-    struct generation *g = rt->generation;
-    if (r->probation_until == 0)
-        return;
-    if (runtime_now_ms() >= r->probation_until) {
-        r->probation_until = 0;
-        log_emit(rt->log, LOG_INFO, "probation passed", log_int("generation", g->number),
-                 log_int("handled", (int64_t)g->handled),
-                 log_int("errors", (int64_t)g->handler_errors));
-        return;
-    }
-    if (g->handler_errors < PROBATION_ERRORS_MIN ||
-        (double)g->handler_errors < rt->probation_rate * (double)g->handled)
-        return;
-    r->probation_until = 0;
-    log_emit(rt->log, LOG_ERROR, "generation failed its probation: going back to the one before",
-             log_int("generation", g->number), log_int("handled", (int64_t)g->handled),
-             log_int("errors", (int64_t)g->handler_errors));
-    g->failed_probation = true;
-    if (ask(rt, RELOAD_PREVIOUS, NULL, NULL, g->number) != 0)
-        log_emit(rt->log, LOG_ERROR, "no memory to go back", log_int("generation", g->number));
-}
+/* ---- every turn ---- */
 
 void reload_turn(md_runtime *rt)
 {
     retire_turn(rt);
     if (rt->generation == NULL)
         return;
-    check_probation(rt);
+    swap_check_probation(rt);
     begin(rt);
 }
 

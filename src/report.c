@@ -243,6 +243,7 @@ static json_t *describe_connection(const struct binding *b, unsigned *subscripti
                   "pending_dropped", (json_int_t)s.pending_dropped, "dropped",
                   (json_int_t)s.dropped, "hanging_links", (json_int_t)s.hanging);
     json_object_set_new(one, "subscriptions_total", json_integer((json_int_t)s.subscriptions));
+    json_object_set_new(one, "pending_max", json_integer((json_int_t)b->options.pending_bytes));
     json_object_set_new(one, "outage", s.outage >= 0 ? json_real(s.outage) : json_null());
     if (s.error.code[0] != '\0')
         json_object_set_new(one, "error",
@@ -328,6 +329,35 @@ static json_t *describe_supervision(const supervision *s)
                             json_pack("{s:o, s:o, s:s}", "at", wall_time(s->at), "reason",
                                       report_text(s->reason), "script", s->script));
     return one;
+}
+
+static json_t *describe_error(const error *e)
+{
+    return json_pack("{s:s, s:s, s:o}", "code", e->code, "class", error_class_name(e->cls),
+                     "message", report_text(e->message));
+}
+
+static json_t *describe_closure(const history_entry *h)
+{
+    const char *end = history_end_name(h->end);
+    json_t *one =
+        json_pack("{s:o, s:o, s:o, s:b, s:s, s:o, s:I}", "at", wall_time(h->at), "connection",
+                  report_text(h->connection), "server", report_text(h->server), "closed", h->closed,
+                  "reason", watchdog_reason_name(h->reason), "error", describe_error(&h->error),
+                  "dials_failed", (json_int_t)h->dials_failed);
+    json_object_set_new(one, "outage", h->outage >= 0 ? json_real(h->outage) : json_null());
+    json_object_set_new(one, "end", end != NULL ? json_string(end) : json_null());
+    if (h->dials_failed > 0)
+        json_object_set_new(one, "last_error", describe_error(&h->last_error));
+    return one;
+}
+
+json_t *report_closures(const struct history *all)
+{
+    json_t *list = json_array();
+    for (unsigned i = 0; i < history_count(all); i++)
+        json_array_append_new(list, describe_closure(history_at(all, i)));
+    return json_pack("{s:o, s:I}", "closures", list, "total", (json_int_t)all->total);
 }
 
 json_t *report_status(md_runtime *rt)

@@ -23,6 +23,9 @@ json_t *report_failures(const struct failures *all);
 /* Whether the loop turns, and what holds it. A new object; NULL when out of memory. Any thread. */
 json_t *report_stall(const stall *s);
 
+/* The last outages of the connections. A new object; NULL when out of memory. */
+json_t *report_closures(const struct history *all);
+
 /* What a reload did. A new object; NULL when out of memory. */
 json_t *report_reload(const md_reload_result *result);
 

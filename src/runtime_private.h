@@ -1,5 +1,6 @@
 /* The inside of a runtime, shared by runtime.c (its life), reload.c (one generation after another),
- * retire.c (what was replaced) and watch_files.c. Loop thread. */
+ * swap.c (one in the place of the other), retire.c (what was replaced) and watch_files.c. Loop
+ * thread. */
 #ifndef MD_RUNTIME_PRIVATE_H
 #define MD_RUNTIME_PRIVATE_H
 
@@ -100,8 +101,18 @@ bool reload_closed(const md_runtime *rt);
 void reload_turn(md_runtime *rt);
 /* Because files may have changed; `maybe_new`: there may be one that was missing. */
 void reload_if_changed(md_runtime *rt, bool maybe_new);
+/* The generation before shall come back, if number `from` is still at work then. -1: no memory. */
+int reload_go_back(md_runtime *rt, uint32_t from);
 /* The files were loaded, and this is what they said; NULL: unknown. */
 void reload_note_seen(md_runtime *rt, sources *seen, bool failed);
+
+/* swap.c */
+/* Puts `fresh` to work in the place of the running one. `previous`: it is one that was before, and
+ * needs no probation. Fills *result but for load_ms. 0, or -1 and *e: then all is as before. */
+int swap_in(md_runtime *rt, struct generation *fresh, bool previous, md_reload_result *result,
+            error *e);
+/* Between two turns. */
+void swap_check_probation(md_runtime *rt);
 
 /* retire.c */
 /* It was replaced: see generation_retire(). */

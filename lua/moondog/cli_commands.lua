@@ -36,53 +36,14 @@
 ---@field examples moondog.cli.Item[] a command, and what it is for
 ---@field finish? fun(result: table) fills what depends on the other values
 
+local values = require "moondog.cli_values"
+
 local M = {}
 
 M.name = "moondog"
 M.summary = "keep NATS connections alive, scripted in Lua"
 
-local INTEGER_DIGITS = 9
-
---- A whole number between two bounds.
-local function whole(flag, unit, low, high)
-  return function(text)
-    local n = #text <= INTEGER_DIGITS and text:match("^%d+$") and tonumber(text)
-    if n and n >= low and n <= high then return n end
-    return nil, ("option '%s' must be a whole number of %s from %d to %d, not '%s'")
-      :format(flag, unit, low, high, text)
-  end
-end
-
---- A number of seconds that may have decimals (0.5), with or without its unit (30s).
-local function seconds(flag, high, low)
-  low = low or 0
-  return function(text)
-    local digits = text:match("^(.-)s?$")
-    local plain = digits:match("^%d+%.?%d*$") or digits:match("^%.%d+$")
-    local n = plain and #plain <= INTEGER_DIGITS and tonumber(plain)
-    if n and n >= low and n <= high then return n end
-    return nil, ("option '%s' must be a number of seconds from %g to %d, not '%s'"):format(flag, low, high, text)
-  end
-end
-
-local NAME_MAX = 64
-
-local function process_name(text)
-  if #text <= NAME_MAX and text:match("^[%w_][%w._-]*$") then return text end
-  return nil, ("option '--name' must be 1 to %d letters, digits, '_', '-' or '.', and start with a "
-    .. "letter, a digit or '_', not '%s'"):format(NAME_MAX, text)
-end
-
-local function policy_file(text)
-  if text ~= "" then return text end
-  return nil, "argument 'FILE' is empty; give the path of a policy"
-end
-
---- "examples/policies/gateway.lua" is called "gateway".
-local function name_of_file(file)
-  local name = file:match("[^/]*$"):gsub("%.lua$", ""):gsub("[^%w._-]", "-"):gsub("^[.-]+", "")
-  return name ~= "" and name:sub(1, NAME_MAX) or M.name
-end
+local whole, seconds = values.whole, values.seconds
 
 M.description = {
   "Moondog keeps a program's NATS connections alive, and lets its operators rewrite how, in Lua, while "
@@ -141,19 +102,19 @@ local run = {
     "Logs go to standard error, one event a line.",
   },
   arguments = {
-    { name = "FILE", key = "file", convert = policy_file, text = "The policy, a Lua file." },
+    { name = "FILE", key = "file", convert = values.policy_file, text = "The policy, a Lua file." },
   },
   options = {
     { flag = "--dev", text = "Start a nats-server when none answers. It listens where the first URL of "
       .. "$NATS_URL says, which must be an address of this machine, has JetStream, keeps its data in a "
       .. "temporary folder, and ends with moondog. It needs nats-server to be installed." },
-    { flag = "--name", value = "N", convert = process_name, text = "What this process is called in logs and "
+    { flag = "--name", value = "N", convert = values.process_name, text = "What this process is called in logs and "
       .. "by tools. Default: the name of FILE without its folder and `.lua`." },
     { flag = "--control", value = "PATH", text = "Where the control socket is, for `moondog reload` and the "
       .. "like. `none`: there is none. Default: NAME.sock in the folder of control sockets." },
     { flag = "--http", value = "ADDRESS", text = "Where health and metrics are served: PORT (on 127.0.0.1), "
       .. "ADDRESS:PORT or unix:PATH; the pages are /livez, /readyz, /metrics and /status. Default: nowhere." },
-    { flag = "--stall", value = "SECONDS", convert = seconds("--stall", 3600), default = 1,
+    { flag = "--stall", value = "SECONDS", convert = seconds("--stall", 3600, 0.01), default = 1,
       text = "How long the loop may not turn until it counts as stalled, in seconds; a quarter of a second more "
         .. "than `--budget` at least." },
     { flag = "--supervise", text = "Run under a small parent process that starts it again when it has crashed or its "
@@ -210,7 +171,7 @@ local run = {
       "Under a service manager that collects JSON." },
   },
   finish = function(result)
-    result.name = result.name or name_of_file(result.file)
+    result.name = result.name or values.name_of_file(result.file)
   end,
 }
 
@@ -224,7 +185,7 @@ local check = {
       .. "a mistake although it can be loaded.",
   },
   arguments = {
-    { name = "FILE", key = "file", convert = policy_file, text = "The policy, a Lua file." },
+    { name = "FILE", key = "file", convert = values.policy_file, text = "The policy, a Lua file." },
   },
   options = {
     { flag = "--json", text = "Print one JSON object instead of text." },
@@ -388,6 +349,48 @@ local top = {
 }
 
 ---@type moondog.cli.Command
+local doctor = {
+  name = "doctor",
+  summary = "say what is wrong, why, and what to do",
+  description = {
+    "With FILE: loads its declarations as `moondog check` does, and looks at each server of each connection: the "
+      .. "name, the connection, TLS and its certificates, credentials and when they expire, a login, the round "
+      .. "trip, the limits of the account. It logs in as the policy does, and subscribes to nothing but an inbox "
+      .. "of its own. A token function is called.",
+    "And, with or without FILE, at the running process: what is wrong in it now, which limits are near, and why "
+      .. "its links were lost lately, in words. The clock and the limit of descriptors are looked at, too.",
+    "Each finding is `ok`, a `warning` (it works, and not for long, or not always), a `problem`, or `skipped`; "
+      .. "what is not ok has a remedy. Passwords, tokens and seeds are never shown.",
+  },
+  arguments = {
+    { name = "FILE", key = "file", optional = true, convert = values.policy_file,
+      text = "The policy, a Lua file; not needed to look at a running process." },
+  },
+  options = {
+    { flag = "--name", value = "NAME", convert = values.process_name, text = "What the process is called. Default: the "
+      .. "name of FILE without its folder and `.lua`, or the only one that runs." },
+    { flag = "--control", value = "PATH", text = "Its control socket, instead of NAME." },
+    { flag = "--timeout", value = "SECONDS", convert = seconds("--timeout", 3600, 0.1), default = 5,
+      text = "How long to wait for each answer: of the resolver, a server, the process." },
+    { flag = "--json", text = "Print one JSON object instead of text." },
+  },
+  environment = { M.environment[1] }, files = M.files,
+  exits = {
+    { "0", "There is no problem." },
+    { "1", "There is at least one problem, or, without FILE, nothing runs under that name." },
+    { "2", "Usage: an unknown option, or a value that is refused." },
+  },
+  examples = {
+    { "moondog doctor gateway.lua", "Look at a policy's servers, and at its process." },
+    { "moondog doctor --name gateway", "Why was the gateway deaf last night?" },
+    { "moondog doctor --json gateway.lua | jq '.findings[] | select(.status == \"problem\")'", "For a program." },
+  },
+  finish = function(result)
+    result.name = result.name or (result.file and not result.control and values.name_of_file(result.file)) or nil
+  end,
+}
+
+---@type moondog.cli.Command
 local attach = {
   name = "attach",
   summary = "open a console in a running process",
@@ -495,6 +498,6 @@ local man = {
 }
 
 ---@type moondog.cli.Command[] in the order in which help shows them
-M.commands = { run, check, reload, status, eval, log, top, attach, repl, stop, completion, man }
+M.commands = { run, check, doctor, reload, status, eval, log, top, attach, repl, stop, completion, man }
 
 return M

@@ -23,6 +23,7 @@
 #include "cli/supervised.h"
 #include "cli/top.h"
 #include "control/path.h"
+#include "doctor/doctor.h"
 #include "link/link.h"
 #include "moondog.h"
 #include "runtime_private.h"
@@ -278,6 +279,8 @@ int main(int argc, char **argv)
             code = console_repl(L);
         else if (strcmp(command, "top") == 0)
             code = top(L);
+        else if (strcmp(command, "doctor") == 0)
+            code = doctor(L);
         else
             code = ask(L, command);
         code = finish_output(code);

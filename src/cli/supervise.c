@@ -410,6 +410,24 @@ static int open_all(struct supervisor *s)
     return 0;
 }
 
+static void close_handle(uv_handle_t *handle, void *closure)
+{
+    (void)closure;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+static void close_all(struct supervisor *s)
+{
+    uv_walk(&s->loop, close_handle, NULL);
+    uv_run(&s->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&s->loop);
+    versions_clear(&s->versions);
+    log_free(s->log, LOG_FLUSH_MS);
+    notify_close(s->manager);
+    close(s->socket);
+}
+
 int supervise(lua_State *L, char **argv)
 {
     struct supervisor s = {.argv = argv, .chosen = -1};
@@ -421,9 +439,6 @@ int supervise(lua_State *L, char **argv)
     }
     start(&s);
     uv_run(&s.loop, UV_RUN_DEFAULT);
-    versions_clear(&s.versions);
-    log_free(s.log, LOG_FLUSH_MS);
-    notify_close(s.manager);
-    close(s.socket);
-    return s.exit_code; /* the loop's handles go with the process */
+    close_all(&s);
+    return s.exit_code;
 }

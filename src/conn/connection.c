@@ -125,23 +125,42 @@ void connection_configure(struct connection *c, const connection_options *option
     connection_set_timer(c);
 }
 
+/* By links that are gone and by those that there are. */
+static void sum_sent(const struct connection *c, uint64_t *messages, uint64_t *bytes)
+{
+    *messages = c->out_messages;
+    *bytes = c->out_bytes;
+    for (const struct link_slot *slot = c->slots; slot != NULL; slot = slot->next) {
+        uint64_t more_messages, more_bytes;
+        link_sent(slot->link, &more_messages, &more_bytes);
+        *messages += more_messages;
+        *bytes += more_bytes;
+    }
+}
+
 static void inherit_counters(connection_counters *heir, const connection_counters *c)
 {
     for (int i = 0; i < WATCHDOG_REASON_COUNT; i++)
         heir->links[i] += c->links[i];
     for (int i = 0; i < ERROR_CLASS_COUNT; i++)
         heir->failed_dials[i] += c->failed_dials[i];
-    heir->outages += c->outages;
-    histogram_merge(&heir->outage_seconds, &c->outage_seconds);
+    heir->outages = c->outages; /* what it had to try until it was up was no outage */
+    heir->outage_seconds = c->outage_seconds;
     heir->probes_missed += c->probes_missed;
     heir->slow_bursts += c->slow_bursts;
     histogram_merge(&heir->probe_seconds, &c->probe_seconds);
 }
 
-static void inherit(struct connection *heir, const struct connection *c)
+struct connection *connection_counted(struct connection *c)
 {
-    connection_state now;
-    connection_get_state(c, &now);
+    while (c->heir != NULL)
+        c = c->heir;
+    return c;
+}
+
+static void inherit(struct connection *heir, struct connection *c)
+{
+    sum_sent(c, &c->handed_messages, &c->handed_bytes);
     inherit_counters(&heir->counters, &c->counters);
     heir->links += c->links;
     heir->dials += c->dials;
@@ -150,8 +169,8 @@ static void inherit(struct connection *heir, const struct connection *c)
     heir->abandoned += c->abandoned;
     heir->in_messages += c->in_messages;
     heir->in_bytes += c->in_bytes;
-    heir->out_messages += now.out_messages; /* with what its link has sent */
-    heir->out_bytes += now.out_bytes;
+    heir->out_messages += c->handed_messages;
+    heir->out_bytes += c->handed_bytes;
     heir->pending_dropped += c->pending_dropped;
     heir->dropped += c->dropped;
     heir->publish_lost += c->publish_lost;
@@ -163,6 +182,7 @@ void connection_hand_over(struct connection *c, struct connection *heir, uint32_
              log_str("from", c->server), log_str("to", heir->server));
     inherit(heir, c);
     c->heir = heir;
+    connection_inherit_outage(heir, c);
     connection_observe(c, NULL, NULL);
     if (c->up)
         connection_drain(c, timeout_ms);
@@ -272,6 +292,8 @@ void connection_free(struct connection *c)
     *c->back = c->next;
     if (c->next != NULL)
         c->next->back = c->back;
+    if (c->hub->next_turn == c)
+        c->hub->next_turn = NULL;
     uv_close((uv_handle_t *)&c->timer, on_timer_closed);
 }
 
@@ -319,8 +341,6 @@ void connection_get_state(const struct connection *c, connection_state *out)
         .abandoned = c->abandoned,
         .in_messages = c->in_messages,
         .in_bytes = c->in_bytes,
-        .out_messages = c->out_messages,
-        .out_bytes = c->out_bytes,
         .pending_bytes = c->queue.bytes,
         .pending_dropped = c->pending_dropped,
         .publish_lost = c->publish_lost,
@@ -334,13 +354,9 @@ void connection_get_state(const struct connection *c, connection_state *out)
         subscription_get_state(s, &one);
         out->dropped += one.dropped;
     }
-    for (const struct link_slot *slot = c->slots; slot != NULL; slot = slot->next) {
-        uint64_t messages, bytes;
-        link_sent(slot->link, &messages, &bytes);
-        out->out_messages += messages;
-        out->out_bytes += bytes;
+    sum_sent(c, &out->out_messages, &out->out_bytes);
+    for (const struct link_slot *slot = c->slots; slot != NULL; slot = slot->next)
         out->hanging += slot->hanging;
-    }
     if (c->link != NULL)
         out->pending_bytes += link_unsent_bytes(c->link);
 }

@@ -113,6 +113,7 @@ struct connection {
     uint64_t flush_token;
 
     struct connection *heir; /* sends what this one cannot send any more; NULL: it is lost */
+    uint64_t handed_messages, handed_bytes; /* of out_messages: the heir counts them */
     bool draining, drain_flushed;
     uint64_t drain_deadline;
 
@@ -124,10 +125,13 @@ struct connection {
     bool was_ready, in_outage;
     uint64_t unready_since;            /* ms; WATCHDOG_NEVER while it is ready */
     unsigned refused_count;            /* subscriptions */
+    bool untold_failure;               /* of a dial: it is logged with the plan */
     uint64_t quiet_dials, quiet_since; /* failures that were not logged one by one */
 };
 
 /* connection.c */
+/* The one that counts what happens to `c`: its heir, when it was handed over. */
+struct connection *connection_counted(struct connection *c);
 uint64_t connection_now(const struct connection *c); /* ms */
 void connection_set_error(struct connection *c, const error *e);
 double connection_outage(const struct connection *c);          /* seconds, negative: none */
@@ -147,6 +151,8 @@ void connection_set_timer(struct connection *c);
 /* Something may have changed. */
 void connection_note_ready(struct connection *c);
 void connection_note_dial_failed(struct connection *c);
+/* `heir` goes on where `c` is: an outage of `c` is its outage. */
+void connection_inherit_outage(struct connection *heir, const struct connection *c);
 /* The server said so: it may be about a subscription. */
 void connection_note_error(struct connection *c, const error *e);
 /* A probe was answered after so long. */
@@ -186,8 +192,7 @@ bool connection_receive_messages(struct connection *c, uint64_t until);
 void subscription_last_word(struct connection *c, struct link_sub *s);
 void subscription_message(struct connection *c, struct link_sub *s, natsMsg *msg);
 void subscription_end(struct subscription *s);
-/* What it has on the link is left to it; what that has dropped so far still counts. */
-void subscription_leave_wire(struct subscription *s);
+void subscription_leave_wire(struct subscription *s); /* the link is not the current one any more */
 void subscriptions_end_all(struct connection *c);
 
 /* notices.c: logs and tells the observer. */

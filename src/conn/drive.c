@@ -54,7 +54,7 @@ static void do_plan(struct connection *c)
         c->plan_ms = AT_ONCE_WAIT_MS; /* nothing was waited for: a policy of 0 would never end */
     c->failed_at_once = false;
     c->has_plan = true;
-    connection_tell_plan(c, delay);
+    connection_tell_plan(c, c->plan_ms / 1000.0);
 }
 
 /* ---- the watchdog ---- */
@@ -169,6 +169,7 @@ static void stopped(struct connection *c)
     connection_give_up_queue(c);
     connection_fail_waiters(c, &e);
     subscriptions_end_all(c);
+    history_over(&c->hub->history, c, HISTORY_STOPPED, connection_now(c));
     log_emit(c->hub->log, LOG_INFO, "connection ended", log_str("connection", c->name),
              log_int("unsent", (int64_t)c->publish_lost));
 }

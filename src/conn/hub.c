@@ -6,18 +6,36 @@
 #include "base/random.h"
 #include "conn/connection_private.h"
 
+/* When the time is over, the next wake begins with the connection that is next: slow handlers of
+ * many connections do not hold the loop together. Whether there may be more. */
+static bool receive_messages(struct hub *h, uint64_t until)
+{
+    struct connection *first = h->next_turn != NULL ? h->next_turn : h->connections, *c = first;
+    bool more = false;
+    h->next_turn = NULL;
+    while (c != NULL) {
+        more |= connection_receive_messages(c, until);
+        c = c->next != NULL ? c->next : h->connections;
+        if (c == first)
+            break;
+        if (uv_hrtime() >= until) {
+            h->next_turn = c;
+            return true;
+        }
+    }
+    return more;
+}
+
 static void on_wake(uv_async_t *wake)
 {
     struct hub *h = wake->data;
     uint64_t now = uv_hrtime(), until = now + HUB_BATCH_NS;
     pulse_wake(&h->pulse, now);
-    bool more = false;
     for (struct connection *c = h->connections; c != NULL; c = c->next) {
         connection_receive_events(c);
         connection_carry_out_wants(c);
     }
-    for (struct connection *c = h->connections; c != NULL; c = c->next)
-        more |= connection_receive_messages(c, until);
+    bool more = receive_messages(h, until);
     hub_flush(h);
     if (more)
         hub_again(h);

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/pulse.h"
+#include "conn/history.h"
 #include "conn/tap.h"
 #include "link/reclaim.h"
 
@@ -32,6 +33,7 @@ struct hub {
     uv_prepare_t before_poll;
     uv_check_t after_poll;
     struct connection *connections; /* a list through connection.next */
+    struct connection *next_turn;   /* whose messages come first at the next wake; NULL: any */
     bool health_changed;            /* what health says of a connection may be another thing now */
     unsigned hanging;
     uv_timer_t later;
@@ -44,6 +46,7 @@ struct hub {
     uint64_t random;
     uint64_t inbox_id; /* makes inboxes of this process unique */
     unsigned handles;  /* open libuv handles */
+    history history;   /* the last outages of all of them */
     tap_fn tap;        /* sees each message; NULL: nobody looks */
     void *tap_closure;
     /* Told once or twice per turn of the loop: the runtime tidies up. Never from within Lua. */

@@ -71,8 +71,7 @@ static void detach_link(struct connection *c, struct link_slot *slot)
         c->up = c->deaf = c->syncing = c->drain_flushed = false;
         c->sync_next = NULL;
         for (struct subscription *s = c->subscriptions; s != NULL; s = s->next)
-            if (s->wire != NULL)
-                subscription_leave_wire(s);
+            subscription_leave_wire(s);
         connection_forget_refusals(c);
     }
 }
@@ -128,6 +127,12 @@ static void count_sent(struct connection *c, const struct link *l)
     link_sent(l, &messages, &bytes);
     c->out_messages += messages;
     c->out_bytes += bytes;
+    if (c->heir == NULL || c->out_messages < c->handed_messages)
+        return;
+    connection_counted(c)->out_messages += c->out_messages - c->handed_messages;
+    connection_counted(c)->out_bytes += c->out_bytes - c->handed_bytes;
+    c->handed_messages = c->out_messages;
+    c->handed_bytes = c->out_bytes;
 }
 
 /* Its worker has ended, and there is nothing to come from it any more. */

@@ -1,6 +1,7 @@
 /* What a connection tells: one log line an event, then the observer. A closure is logged before
  * anything is done about it. Loop thread. */
 #include <string.h>
+#include <time.h>
 
 #include "conn/connection_private.h"
 
@@ -12,6 +13,20 @@ static double seconds_down(const struct connection *c)
 {
     return c->down_since == WATCHDOG_NEVER ? 0.0
                                            : (double)(connection_now(c) - c->down_since) / 1000.0;
+}
+
+static void remember_loss(struct connection *c, bool closed, watchdog_reason reason)
+{
+    struct timespec wall;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    history_loss loss = {.owner = c,
+                         .connection = c->name,
+                         .server = c->server,
+                         .closed = closed,
+                         .reason = reason,
+                         .error = &c->error};
+    history_lost(&c->hub->history, &loss, (int64_t)wall.tv_sec * 1000 + wall.tv_nsec / 1000000,
+                 connection_now(c));
 }
 
 void connection_tell(struct connection *c, connection_info *info)
@@ -38,6 +53,7 @@ void connection_tell_up(struct connection *c, watchdog_reason reason)
              log_int("link", (int64_t)c->links), log_bool("fresh", true),
              log_str("reason", watchdog_reason_name(reason)), log_num("outage", info.outage),
              log_int("subscriptions", connection_subscriptions(c)));
+    history_over(&c->hub->history, c, HISTORY_FRESH_LINK, connection_now(c));
     c->down_since = WATCHDOG_NEVER;
     c->quiet_dials = 0;
     c->previous_delay = 0;
@@ -50,6 +66,7 @@ void connection_tell_reconnected(struct connection *c)
     log_emit(c->hub->log, LOG_INFO, "reconnected", log_str("connection", c->name),
              log_str("server", c->server), log_bool("fresh", false),
              log_num("outage", info.outage));
+    history_over(&c->hub->history, c, HISTORY_LIBRARY, connection_now(c));
     c->down_since = WATCHDOG_NEVER;
     c->previous_delay = 0;
     connection_tell(c, &info);
@@ -68,6 +85,7 @@ static void explain_loss(struct connection *c)
 void connection_tell_disconnected(struct connection *c)
 {
     explain_loss(c);
+    remember_loss(c, false, WATCHDOG_REASON_NONE);
     connection_info info = {.notice = CONNECTION_DISCONNECTED, .error = &c->error};
     log_emit(c->hub->log, LOG_WARN, "disconnected", log_str("connection", c->name),
              log_str("server", c->server), log_str("error", c->error.message),
@@ -108,6 +126,7 @@ static void explain_end(struct connection *c, watchdog_reason reason)
 void connection_tell_closed(struct connection *c, watchdog_reason reason)
 {
     explain_end(c, reason);
+    remember_loss(c, true, reason);
     connection_info info = {.notice = CONNECTION_CLOSED,
                             .reason = reason,
                             .outage = seconds_down(c),
@@ -149,8 +168,15 @@ void connection_tell_dial_failed(struct connection *c, watchdog_reason reason)
                   c->options.watchdog.timeout_ms);
         connection_set_error(c, &e);
     }
+    history_dial_failed(&c->hub->history, c, &c->error);
     if (c->down_since == WATCHDOG_NEVER)
         c->down_since = connection_now(c);
+    c->untold_failure = true;
+}
+
+/* With what comes next, in one line. */
+static void log_dial_failed(struct connection *c, double delay)
+{
     uint64_t now = connection_now(c);
     if (connection_attempts(c) > LOUD_DIALS && now - c->quiet_since < QUIET_PERIOD_MS) {
         c->quiet_dials++;
@@ -160,13 +186,17 @@ void connection_tell_dial_failed(struct connection *c, watchdog_reason reason)
              log_str("server", c->server), log_int("of_servers", c->options.link->server_count),
              log_int("attempt", connection_attempts(c)), log_str("error", c->error.message),
              log_str("class", error_class_name(c->error.cls)), log_num("outage", seconds_down(c)),
-             log_int("not_logged", (int64_t)c->quiet_dials));
+             log_num("next_dial_in", delay), log_int("not_logged", (int64_t)c->quiet_dials));
     c->quiet_dials = 0;
     c->quiet_since = now;
 }
 
 void connection_tell_plan(struct connection *c, double delay)
 {
-    log_emit(c->hub->log, LOG_DEBUG, "fresh link planned", log_str("connection", c->name),
-             log_int("attempt", connection_attempts(c) + 1), log_num("delay", delay));
+    if (c->untold_failure)
+        log_dial_failed(c, delay);
+    else
+        log_emit(c->hub->log, LOG_DEBUG, "fresh link planned", log_str("connection", c->name),
+                 log_int("attempt", connection_attempts(c) + 1), log_num("delay", delay));
+    c->untold_failure = false;
 }

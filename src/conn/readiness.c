@@ -51,6 +51,14 @@ void connection_note_dial_failed(struct connection *c)
     begin_outage(c); /* also before the first link */
 }
 
+void connection_inherit_outage(struct connection *heir, const struct connection *c)
+{
+    heir->was_ready = c->was_ready;
+    heir->in_outage = c->in_outage;
+    heir->unready_since = c->unready_since;
+    connection_note_ready(heir);
+}
+
 /* ---- refused subscriptions ---- */
 
 static void set_refused(struct connection *c, struct subscription *s, subscription_refusal refused)
@@ -91,10 +99,9 @@ void connection_ask_refused_again(struct connection *c)
     for (struct subscription *s = c->subscriptions; s != NULL; s = s->next) {
         if (s->refused != SUBSCRIPTION_REFUSED || !s->active || s->draining)
             continue;
-        if (s->wire != NULL) {
+        if (s->wire != NULL)
             connection_bury(c, s->wire);
-            subscription_leave_wire(s);
-        }
+        subscription_leave_wire(s);
         s->refused = SUBSCRIPTION_ASKED_AGAIN;
         connection_send_subscription(c, s);
     }

@@ -144,11 +144,16 @@ void subscription_set_pending(struct subscription *s, const subscription_options
     atomic_store_explicit(&s->wire->max_bytes, options->pending_bytes, memory_order_relaxed);
 }
 
+/* Counters never go back: what a link has dropped so far is kept before the link is left. */
+static void keep_dropped(struct subscription *s, struct link_sub *wire)
+{
+    s->dropped_before += atomic_exchange(&wire->dropped, 0);
+}
+
 void subscription_leave_wire(struct subscription *s)
 {
-    uint64_t dropped = atomic_load(&s->wire->dropped);
-    s->dropped_before += dropped;
-    s->wire->dropped_counted = dropped;
+    if (s->wire != NULL)
+        keep_dropped(s, s->wire);
     s->wire = NULL;
 }
 
@@ -161,13 +166,12 @@ void subscription_end(struct subscription *s)
         connection_forget_refusal(s->connection, s);
         connection_note_ready(s->connection);
     }
-    if (s->wire != NULL) {
+    if (s->wire != NULL)
         connection_bury(s->connection, s->wire);
-        subscription_leave_wire(s);
-    }
+    subscription_leave_wire(s);
     if (!s->over) {
         s->over = true;
-        s->connection->dropped += s->dropped_before;
+        connection_counted(s->connection)->dropped += s->dropped_before;
         subscription_ended ended = s->ended;
         if (ended != NULL)
             ended(s->closure, s);
@@ -185,13 +189,14 @@ void subscriptions_end_all(struct connection *c)
     }
 }
 
-void subscription_inherit(struct subscription *s, const struct subscription *from)
+void subscription_inherit(struct subscription *s, struct subscription *from)
 {
-    subscription_state state;
-    subscription_get_state(from, &state);
     s->handled += from->handled;
-    s->dropped_before += state.dropped;
-    s->bursts += state.bursts;
+    if (from->wire != NULL)
+        keep_dropped(from, from->wire);
+    s->dropped_before += from->dropped_before;
+    from->dropped_before = 0;
+    s->bursts += from->bursts;
     if (s->active && s->limits.max > 0 && s->handled >= s->limits.max)
         subscription_end(s);
 }
@@ -248,8 +253,8 @@ void subscription_message(struct connection *c, struct link_sub *wire, natsMsg *
         natsMsg_Destroy(msg);
         return;
     }
-    c->in_messages++;
-    c->in_bytes += bytes;
+    connection_counted(c)->in_messages++;
+    connection_counted(c)->in_bytes += bytes;
     s->handled++;
     if (c->hub->tap != NULL)
         show_message(c, msg, bytes);
@@ -269,10 +274,9 @@ void subscription_last_word(struct connection *c, struct link_sub *wire)
     struct subscription *s = wire->owner;
     bool current = s->wire == wire;
     s->link_subs--;
-    uint64_t dropped = atomic_load(&wire->dropped) - wire->dropped_counted;
-    s->dropped_before += dropped;
     if (s->over)
-        c->dropped += dropped;
+        connection_counted(c)->dropped += atomic_load(&wire->dropped);
+    keep_dropped(s, wire);
     if (current) {
         s->wire = NULL;
         connection_bury(c, wire); /* the worker still has it, when it was drained */

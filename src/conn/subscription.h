@@ -37,8 +37,8 @@ void subscription_handle(struct subscription *s, subscription_handler handler,
                          subscription_ended ended, void *closure);
 /* Other pending limits from now on; what else `options` says does not count. */
 void subscription_set_pending(struct subscription *s, const subscription_options *options);
-/* It goes on with what `from` has handled of its max. May end it. */
-void subscription_inherit(struct subscription *s, const struct subscription *from);
+/* It goes on with what `from` has handled of its max, and with its counters. May end it. */
+void subscription_inherit(struct subscription *s, struct subscription *from);
 /* No message is handled after this. */
 void subscription_unsubscribe(struct subscription *s);
 /* What has arrived, or is on its way, is still handled. */

@@ -80,6 +80,12 @@ static void do_level(struct request *r, json_t *args)
                                 "before", before));
 }
 
+static void do_closures(struct request *r, json_t *args)
+{
+    (void)args;
+    request_answer(r, report_closures(&r->session->rt->hub.history));
+}
+
 static void do_stop(struct request *r, json_t *args)
 {
     md_runtime *rt = r->session->rt;
@@ -258,9 +264,10 @@ static const struct {
     const char *name;
     void (*begin)(struct request *r, json_t *args);
 } verbs[] = {
-    {"status", do_status},   {"errors", do_errors},     {"reload", do_reload}, {"stop", do_stop},
-    {"eval", do_eval},       {"complete", do_complete}, {"level", do_level},   {"log", stream_log},
-    {"watch", stream_watch}, {"tap", stream_tap},
+    {"status", do_status}, {"errors", do_errors},     {"reload", do_reload},
+    {"stop", do_stop},     {"eval", do_eval},         {"complete", do_complete},
+    {"level", do_level},   {"log", stream_log},       {"watch", stream_watch},
+    {"tap", stream_tap},   {"closures", do_closures},
 };
 
 void verb_begin(struct request *r, const char *verb, json_t *args)
@@ -270,8 +277,9 @@ void verb_begin(struct request *r, const char *verb, json_t *args)
             verbs[i].begin(r, args);
             return;
         }
-    request_refuse(r, "unknown_verb",
-                   "there are the verbs status, errors, reload, stop, eval, complete, log, watch, "
-                   "tap and cancel",
-                   "");
+    request_refuse(
+        r, "unknown_verb",
+        "there are the verbs status, errors, closures, reload, stop, eval, complete, log, watch, "
+        "tap and cancel",
+        "");
 }

@@ -30,38 +30,6 @@ struct health {
     uint64_t missed_at;                 /* ns: when the loop did not make one in time; 0: it did */
 };
 
-struct health *health_new(md_runtime *rt, const char *http, error *e)
-{
-    struct health *h = calloc(1, sizeof *h);
-    if (h == NULL || uv_mutex_init(&h->lock) != 0) {
-        free(h);
-        error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for health");
-        return NULL;
-    }
-    uv_cond_init(&h->made);
-    h->rt = rt;
-    rt->hub.health_changed = true;
-    health_turn(h);
-    if (http != NULL && (h->http = http_new(h, http, rt->log, e)) == NULL) {
-        health_free(h);
-        return NULL;
-    }
-    return h;
-}
-
-void health_free(struct health *h)
-{
-    if (h == NULL)
-        return;
-    http_free(h->http);
-    readiness_release(h->readiness);
-    metrics_release(h->metrics);
-    free(h->status);
-    uv_cond_destroy(&h->made);
-    uv_mutex_destroy(&h->lock);
-    free(h);
-}
-
 /* ---- the loop ---- */
 
 static void publish_readiness(struct health *h)
@@ -135,6 +103,41 @@ void health_turn(struct health *h)
         publish_metrics(h);
     if (wanted & WANT_STATUS)
         publish_status(h);
+}
+
+/* ---- making and ending ---- */
+
+struct health *health_new(md_runtime *rt, const char *http, error *e)
+{
+    struct health *h = calloc(1, sizeof *h);
+    if (h == NULL || uv_mutex_init(&h->lock) != 0) {
+        free(h);
+        error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for health");
+        return NULL;
+    }
+    uv_cond_init(&h->made);
+    h->rt = rt;
+    publish_readiness(h); /* a script that hangs while it is loaded is asked about as well */
+    publish_metrics(h);
+    publish_status(h);
+    if (http != NULL && (h->http = http_new(h, http, rt->log, e)) == NULL) {
+        health_free(h);
+        return NULL;
+    }
+    return h;
+}
+
+void health_free(struct health *h)
+{
+    if (h == NULL)
+        return;
+    http_free(h->http);
+    readiness_release(h->readiness);
+    metrics_release(h->metrics);
+    free(h->status);
+    uv_cond_destroy(&h->made);
+    uv_mutex_destroy(&h->lock);
+    free(h);
 }
 
 /* ---- others ---- */

@@ -11,8 +11,7 @@
 #include <uv.h>
 
 #include "health/address.h"
-#include "health/health.h"
-#include "report.h"
+#include "health/pages.h"
 
 #define HARD_CLIENTS_MAX (HTTP_CLIENTS_MAX + 32u) /* with those that are being closed */
 
@@ -20,16 +19,17 @@
 struct client {
     struct client *next, **back;
     int fd;
+    size_t answer; /* bytes of the one that is on its way to it */
 };
 
 struct http {
-    struct health *health;
+    struct pages *pages;
     struct MHD_Daemon *daemon;
-    struct logger *log;
     char *where;
     listen_address address;
     struct client *oldest, **newest;
     unsigned count;
+    size_t answers; /* bytes of all that are on their way */
 };
 
 /* ---- clients ---- */
@@ -45,6 +45,7 @@ static void leave(struct http *s, struct client *c)
         s->newest = c->back;
     c->back = NULL;
     s->count--;
+    s->answers -= c->answer;
 }
 
 static void join(struct http *s, struct client *c)
@@ -54,17 +55,43 @@ static void join(struct http *s, struct client *c)
     *s->newest = c;
     s->newest = &c->next;
     s->count++;
+    s->answers += c->answer;
 }
 
-/* A probe that comes now is worth more than a connection that was silent for the longest. The
- * library sees the end of it, and closes it. */
+/* The library sees the end of it, and closes it. */
+static void turn_out(struct http *s, struct client *c)
+{
+    leave(s, c);
+    shutdown(c->fd, SHUT_RDWR);
+}
+
+/* A probe that comes now is worth more than a connection that was silent for the longest. */
 static void make_room(struct http *s)
 {
-    while (s->count > HTTP_CLIENTS_MAX) {
-        struct client *oldest = s->oldest;
-        leave(s, oldest);
-        shutdown(oldest->fd, SHUT_RDWR);
+    while (s->count > HTTP_CLIENTS_MAX)
+        turn_out(s, s->oldest);
+}
+
+/* An answer for `c` is on its way. Whoever does not read a large one keeps it in memory. */
+static void note_answer(struct http *s, struct client *c, size_t length)
+{
+    if (c == NULL || c->back == NULL)
+        return;
+    s->answers += length - c->answer;
+    c->answer = length;
+    for (struct client *old = s->oldest, *next; old != NULL && s->answers > HTTP_ANSWER_BYTES;
+         old = next) {
+        next = old->next;
+        if (old != c && old->answer > 0)
+            turn_out(s, old);
     }
+}
+
+static struct client *client_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info != NULL ? info->socket_context : NULL;
 }
 
 static void on_connection(void *closure, struct MHD_Connection *connection, void **context,
@@ -94,111 +121,16 @@ static void on_completed(void *closure, struct MHD_Connection *connection, void 
                          enum MHD_RequestTerminationCode code)
 {
     struct http *s = closure;
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    struct client *c = info != NULL ? info->socket_context : NULL;
+    struct client *c = client_of(connection);
     (void)context;
     if (c == NULL || c->back == NULL || code != MHD_REQUEST_TERMINATED_COMPLETED_OK)
         return;
     leave(s, c);
+    c->answer = 0;
     join(s, c);
 }
 
-/* ---- pages ---- */
-
-typedef struct {
-    unsigned status;
-    const char *type;
-    char *body; /* NULL: there is none, for want of memory or because nothing was published yet */
-    size_t length;
-} page;
-
-static const char json_content[] = "application/json";
-static const char text_content[] = "text/plain; charset=utf-8";
-
-static page json_page(health_answer a)
-{
-    return (page){a.status, json_content, a.body, a.body != NULL ? strlen(a.body) : 0};
-}
-
-static page live_page(struct http *s)
-{
-    stall now;
-    health_stall(s->health, &now);
-    return json_page(health_live(&now));
-}
-
-static page ready_page(struct http *s)
-{
-    stall now;
-    health_stall(s->health, &now);
-    readiness *r = health_readiness(s->health);
-    page p = json_page(health_ready(r, &now, uv_hrtime() / 1000000u));
-    readiness_release(r);
-    return p;
-}
-
-static page metrics_page(struct http *s)
-{
-    page p = {200, "text/plain; version=0.0.4; charset=utf-8", NULL, 0};
-    readiness *r = health_readiness(s->health);
-    metrics *m = health_metrics(s->health);
-    if (m != NULL)
-        p.body = metrics_render(m, r, health_sentinel(s->health), &p.length);
-    metrics_release(m);
-    readiness_release(r);
-    return p;
-}
-
-/* What the loop said of itself was true when it said it. */
-static char *mark_stalled(char *status, const stall *now)
-{
-    json_t *all = json_loads(status, 0, NULL);
-    free(status);
-    json_object_set_new(all, "loop", report_stall(now));
-    status = json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(9));
-    json_decref(all);
-    return status;
-}
-
-static page status_page(struct http *s)
-{
-    page p = {200, json_content, health_status(s->health), 0};
-    stall now;
-    health_stall(s->health, &now);
-    if (p.body != NULL && now.stalled)
-        p.body = mark_stalled(p.body, &now);
-    p.length = p.body != NULL ? strlen(p.body) : 0;
-    return p;
-}
-
-static page plain_page(unsigned status, const char *text)
-{
-    char *copy = strdup(text);
-    return (page){status, text_content, copy, copy != NULL ? strlen(copy) : 0};
-}
-
-static const struct {
-    const char *path;
-    page (*make)(struct http *s);
-} pages[] = {
-    {"/livez", live_page},
-    {"/readyz", ready_page},
-    {"/metrics", metrics_page},
-    {"/status", status_page},
-};
-
-static page find_page(struct http *s, const char *method, const char *path)
-{
-    for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++) {
-        if (strcmp(path, pages[i].path) != 0)
-            continue;
-        if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
-            return plain_page(405, "only GET and HEAD\n");
-        return pages[i].make(s);
-    }
-    return plain_page(404, "there are /livez, /readyz, /metrics and /status\n");
-}
+/* ---- requests ---- */
 
 static enum MHD_Result on_request(void *closure, struct MHD_Connection *connection,
                                   const char *path, const char *method, const char *version,
@@ -215,23 +147,11 @@ static enum MHD_Result on_request(void *closure, struct MHD_Connection *connecti
     }
     if (*upload_size > 0) /* a GET with a body */
         return MHD_NO;
-    page p = find_page(s, method, path);
-    if (p.body == NULL)
-        p = plain_page(503, "nothing is known yet, or there is no memory to say it\n");
-    struct MHD_Response *response =
-        p.body != NULL ? MHD_create_response_from_buffer(p.length, p.body, MHD_RESPMEM_MUST_FREE)
-                       : NULL;
-    if (response == NULL) {
-        free(p.body);
+    page_answer answer;
+    if (!pages_answer(s->pages, method, path, &answer))
         return MHD_NO;
-    }
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, p.type);
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-    if (p.status == 405)
-        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
-    enum MHD_Result queued = MHD_queue_response(connection, p.status, response);
-    MHD_destroy_response(response);
-    return queued;
+    note_answer(s, client_of(connection), answer.length);
+    return MHD_queue_response(connection, answer.status, answer.response);
 }
 
 /* ---- making and ending ---- */
@@ -255,16 +175,16 @@ struct http *http_new(struct health *h, const char *where, struct logger *log, e
 {
     char text[LISTEN_TEXT_SIZE];
     struct http *s = calloc(1, sizeof *s);
-    if (s == NULL || (s->where = strdup(where)) == NULL) {
+    if (s == NULL || (s->where = strdup(where)) == NULL || (s->pages = pages_new(h)) == NULL) {
+        free(s != NULL ? s->where : NULL);
         free(s);
         error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the HTTP server");
         return NULL;
     }
-    s->health = h;
-    s->log = log;
     s->newest = &s->oldest;
     int fd = -1;
     if (listen_parse(s->where, &s->address, e) != 0 || (fd = listen_open(&s->address, e)) < 0) {
+        pages_free(s->pages);
         free(s->where);
         free(s);
         return NULL;
@@ -273,6 +193,7 @@ struct http *http_new(struct health *h, const char *where, struct logger *log, e
     if (start(s, fd, e) != 0) {
         if (s->address.path != NULL)
             unlink(s->address.path);
+        pages_free(s->pages);
         free(s->where);
         free(s);
         return NULL;
@@ -288,6 +209,7 @@ void http_free(struct http *s)
     MHD_stop_daemon(s->daemon); /* and its thread */
     if (s->address.path != NULL)
         unlink(s->address.path);
+    pages_free(s->pages);
     free(s->where);
     free(s);
 }

@@ -11,6 +11,9 @@
 #define HTTP_CLIENTS_MAX 64u      /* more connections: the oldest idle one is closed */
 #define HTTP_IDLE_S 5u            /* a connection that is silent for so long is closed */
 #define HTTP_REQUEST_BYTES 16384u /* of one connection's buffers: a larger request is refused */
+/* Of answers that clients have not read yet: beyond it, those that read for the longest are closed.
+ */
+#define HTTP_ANSWER_BYTES (32u << 20)
 
 struct health;
 struct http;

@@ -15,7 +15,7 @@ static bool copy_connection(struct metrics *m, const struct binding *b)
     if (c->name == NULL)
         return false;
     m->connection_count++;
-    c->required = b->options.required;
+    c->required = b->options.required && b->connection != NULL && connection_is_open(b->connection);
     if (b->connection == NULL) {
         c->state.state = WATCHDOG_STOPPED;
         c->state.unready_since = WATCHDOG_NEVER;

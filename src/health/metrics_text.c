@@ -120,6 +120,8 @@ typedef double (*connection_value)(const struct metrics_connection *c, uint64_t 
 static double outage_age(const struct metrics_connection *c, uint64_t now)
 {
     uint64_t since = c->state.unready_since;
+    if (c->state.state == WATCHDOG_STOPPED) /* by the script: that is no outage */
+        return 0;
     return since == WATCHDOG_NEVER || now < since ? 0 : (double)(now - since) / 1e3;
 }
 

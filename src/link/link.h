@@ -38,7 +38,6 @@ struct link_sub {
     atomic_bool failed; /* it could not be subscribed; set before its last word */
     /* The loop's half, on a cache line of its own. */
     _Alignas(64) _Atomic uint64_t taken_messages, taken_bytes;
-    uint64_t dropped_counted; /* of `dropped`: elsewhere, since another link has taken over */
     /* The worker's. */
     natsSubscription *nats;
     int64_t library_dropped;

@@ -55,6 +55,37 @@ void link_options_release(link_options *o)
     free(o);
 }
 
+/* Replaces the borrowed text. False: no memory, and it is NULL. */
+static bool own(char **text)
+{
+    if (*text == NULL)
+        return true;
+    *text = strdup(*text);
+    return *text != NULL;
+}
+
+link_options *link_options_only(const link_options *o, int server)
+{
+    link_options *one = malloc(sizeof *one);
+    if (one == NULL)
+        return NULL;
+    memcpy(one, o, sizeof *one);
+    atomic_init(&one->references, 1);
+    one->server_count = 1;
+    one->servers[0] = o->servers[server];
+    char **const texts[] = {&one->servers[0],     &one->user,         &one->password,
+                            &one->token,          &one->name,         &one->creds,
+                            &one->nkey_seed_file, &one->tls_ca,       &one->tls_cert,
+                            &one->tls_key,        &one->tls_hostname, &one->inbox_prefix};
+    bool complete = true;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+        complete &= own(texts[i]);
+    if (complete)
+        return one;
+    link_options_release(one);
+    return NULL;
+}
+
 static bool same(const char *a, const char *b)
 {
     return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;

@@ -13,6 +13,7 @@
 #define LINK_SERVERS_MAX 64
 #define LINK_INBOX_PREFIX_MAX 64
 
+/* A text that comes in here has to be known to link_options_equal(), _only() and _release(). */
 typedef struct {
     atomic_int references;
     char *name;
@@ -45,6 +46,10 @@ int link_options_add_server(link_options *o, const char *url, error *e);
 
 /* The URL without user info, for logs: writes at most `size` bytes, returns buffer. */
 const char *link_redact_url(const char *url, char *buffer, unsigned size);
+
+/* A copy with the one server of this number, to be changed and released by the caller. NULL when
+ * out of memory. */
+link_options *link_options_only(const link_options *o, int server);
 
 /* The port of a URL of the list. */
 uint16_t link_url_port(const char *url);

@@ -64,6 +64,8 @@ static void join_names(lua_State *L, const char **names, int count, char *out, s
     qsort(names, (size_t)count, sizeof names[0], compare_names);
     out[0] = '\0';
     for (int i = 0; i < count; i++) {
+        if (i > 0 && strcmp(names[i - 1], names[i]) == 0)
+            luaL_error(L, "option \"labels\" has the label \"%s\" twice", names[i]);
         int n = snprintf(out + length, size - length, "%s%s", i > 0 ? "," : "", names[i]);
         length += (size_t)n;
         if (length >= size)
@@ -76,7 +78,7 @@ static void join_names(lua_State *L, const char **names, int count, char *out, s
 static void read_labels(lua_State *L, int index, const struct metric_handle *h,
                         char out[USER_LABELS_BYTES])
 {
-    const char *names[LABELS_MAX];
+    const char *names[LABELS_MAX] = {NULL};
     char joined[sizeof h->names];
     int count = 0;
     out[0] = '\0';
@@ -185,7 +187,7 @@ static void read_buckets(lua_State *L, int index, histogram_shape *shape)
 
 static void read_names(lua_State *L, int index, struct metric_handle *h)
 {
-    const char *names[LABELS_MAX];
+    const char *names[LABELS_MAX] = {NULL};
     if (!options_table(L, index, "labels"))
         return;
     size_t count = lua_objlen(L, -1);

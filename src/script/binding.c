@@ -209,6 +209,11 @@ static bool on_token(void *closure, char **token)
     return call.token != NULL;
 }
 
+bool binding_ask_token(struct binding *b, char **token)
+{
+    return on_token(b, token);
+}
+
 /* Handlers of generations before may still be at work. */
 static bool on_busy(void *closure)
 {

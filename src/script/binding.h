@@ -52,6 +52,10 @@ void binding_detach(struct binding *b);
 /* The connection is about to be freed. */
 void binding_forget(struct binding *b, const struct connection *c);
 
+/* Calls its token function, under the budget of handlers: *token as connection_observer.token says.
+ * False: it failed, which was reported. */
+bool binding_ask_token(struct binding *b, char **token);
+
 /* Publishes from Lua. [-0, +1] true, or [-0, +2] nil, err */
 int binding_publish(lua_State *L, struct binding *b, const record_message *m);
 

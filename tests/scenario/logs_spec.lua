@@ -87,6 +87,73 @@ describe("a log", function()
   end))
 end)
 
+describe("the level of the log", function()
+  local TALKER = [[
+    local moondog = require "moondog"
+    local c = moondog.connect { servers = { $URL } }
+    c:subscribe("say", function(msg)
+      moondog.log.debug("debugged " .. msg.data)
+      moondog.log.info("informed " .. msg.data)
+      msg:respond("said")
+    end)
+    c:subscribe("level", function(msg) msg:respond(moondog.log.level(msg.data ~= "" and msg.data or nil)) end)
+  ]]
+
+  it("changes while it runs: by a command, and by the script", run.case(function()
+    local server = nats_server.start()
+    local dog = moondog.run(TALKER, { URL = server.url }, { args = { "--name", "talker" } })
+    dog:wait_log("^connected$")
+    local witness = server:connect()
+    local function say(what) witness:wait_answer("say", what, 5) end
+    local function level(name) return witness:wait_answer("level", name, 5).data end
+    local function command(name, says)
+      local set = moondog.start { "log", "--set-level", name, "talker" }
+      set:wait_exit(0)
+      assert.equals(says, set:text("stdout"))
+    end
+    say("one")
+    command("debug", "the log's level is debug now, after info")
+    say("two")
+    command("debug", "the log's level is debug")
+    assert.equals("debug", level(""))
+    assert.equals("error", level("error"))
+    say("three")
+    assert.equals("info", level("info"))
+    say("four")
+    dog:wait_log("^informed four$")
+    local seen = {}
+    for _, entry in ipairs(dog:find_logs("ed %a+$")) do
+      if entry.msg:find("^debugged") or entry.msg:find("^informed") then seen[#seen + 1] = entry.msg end
+    end
+    assert.same({ "informed one", "debugged two", "informed two", "informed four" }, seen)
+    assert.equals(1, #dog:find_logs("^log level changed$"))
+  end))
+
+  it("has names, and another one is refused", run.case(function()
+    moondog.start({ "log", "--set-level", "loud", "x" }):wait_exit(2)
+    local dog = moondog.start { "check", moondog.script('require("moondog").log.level("loud")') }
+    dog:wait_exit(1)
+    assert.matches('script%d+%.lua:1: unknown log level "loud"', dog:text("stderr"))
+  end))
+end)
+
+describe("a dial that fails", function()
+  it("is logged with its server, its error and what comes next", run.case(function()
+    local server = nats_server.start { user = "u", password = "p" }
+    local dog = moondog.run([[
+      local moondog = require "moondog"
+      moondog.connect { servers = { $URL }, user = "u", password = "wrong",
+        reconnect = function() return 0.125 end }
+    ]], { URL = server.url })
+    local failed = dog:wait_log("^dial failed$", 10)
+    assert.equals("auth", failed.class)
+    assert.matches("Authorization Violation", failed.error)
+    assert.equals(server.url, failed.server)
+    assert.equals(1, failed.attempt)
+    assert.equals(0.125, failed.next_dial_in)
+  end))
+end)
+
 describe("secrets", function()
   local SECRET = "hush-hush-4711"
   local LOGIN = [[

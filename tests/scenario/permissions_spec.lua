@@ -1,4 +1,5 @@
 -- F27: what the user may not do is reported; everything else goes on over the same link.
+local health = require "support.health"
 local http = require "support.http"
 local moondog = require "support.moondog"
 local nats_server = require "support.nats_server"
@@ -19,6 +20,15 @@ c:subscribe("allowed.go", function(msg)
 end)
 ]]
 
+local WATCHED = [[
+local moondog = require "moondog"
+local c = moondog.connect {
+  servers = { $URL }, user = "limited", password = "p",
+  watchdog = { interval = 0.5, probe = 0.3, probe_timeout = 1 },
+}
+c:subscribe("forbidden.sub", function(msg) msg:respond("heard") end)
+]]
+
 describe("a forbidden subject", function()
   it("is reported, and the rest goes on", run.case(function()
     local server = nats_server.start { users = {
@@ -35,6 +45,34 @@ describe("a forbidden subject", function()
     dog:wait_log("^hook error .*[Pp]ermissions.*forbidden%.pub", 5)
     assert.equals("y", witness:wait_answer("allowed.echo", "y", 5).data)
     assert.equals(0, #dog:find_logs("^closed$") + #dog:find_logs("^disconnected$"))
+  end))
+
+  it("is no ready connection, until the server takes the subscription", run.case(function()
+    local function users(subjects)
+      return { users = {
+        { user = "witness", password = "w" },
+        { user = "limited", password = "p", permissions = {
+          subscribe = subjects, publish = { "allowed.>", "_INBOX.>" } } },
+      } }
+    end
+    local server = nats_server.start(users { "allowed.>", "_INBOX.>" })
+    local dog = health.run(WATCHED, { URL = server.url })
+    local body = health.wait_status(dog, "/readyz", 503)
+    local reason = run.wait_until(function()
+      local found = health.reason_of(health.wait_status(dog, "/readyz", 503), "default")
+      return found and found.state == "up" and found
+    end, 10, "a connection that is up, and not ready")
+    assert.matches("the server refuses 1 of its subscriptions, such as forbidden%.sub$", reason.reason)
+    assert.matches("subscribed again", reason.plan)
+    assert.equals(false, body.ready)
+    assert.equals(1, health.metric(dog, "moondog_connection_subscriptions_refused", { connection = "default" }))
+    assert.equals(200, (health.get(dog, "/livez")))
+
+    server:reload(users { "allowed.>", "forbidden.sub", "_INBOX.>" })
+    health.wait_status(dog, "/readyz", 200, 10)
+    assert.equals("heard", server:connect():wait_answer("forbidden.sub", "", 5).data)
+    assert.equals(0, health.metric(dog, "moondog_connection_subscriptions_refused", { connection = "default" }))
+    assert.equals(1, server:subscriptions("^forbidden%.sub$"))
   end))
 
   -- The subscription is tried again at every audit, and a probe goes out at the same moment.

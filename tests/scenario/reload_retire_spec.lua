@@ -261,7 +261,7 @@ describe("--probation", function()
   end))
 
   it("does not take back what came after the generation that failed", run.case(function()
-    local dog, witness, server = start(GOOD, {}, { args = { "--probation", "60" } })
+    local dog, witness, server = start(GOOD, {}, { args = { "--probation", "60", "--load-budget", "30000" } })
     dog:reload(BAD, { URL = server.url, WHO = "two" })
     -- A repaired script is being loaded while the broken one fails its probation.
     dog:rewrite(GOOD .. " local stop = os.clock() + 0.4 while os.clock() < stop do end",

@@ -13,6 +13,18 @@ local function sh(command, ...)
   assert(os.execute(command:format(unpack(quoted)) .. " 2>/dev/null") == 0, command)
 end
 
+-- Signs the server's certificate of M.make() anew, for a time that is over since 2021.
+function M.expire(paths)
+  local base = paths.ca:gsub("%-ca%.pem$", "")
+  local name = base:match("[^/]+$")
+  run.file(name .. ".index", "")
+  local config = run.file(name .. ".cnf", ("[ca]\ndefault_ca=d\n[d]\ndatabase=%s.index\nnew_certs_dir=%s\n"
+    .. "rand_serial=yes\npolicy=p\n[p]\ncommonName=supplied\n"):format(base, run.folder()))
+  sh("openssl ca -batch -notext -md sha256 -config %s -in %s -cert %s -keyfile %s -extfile %s "
+    .. "-startdate 200101000000Z -enddate 210101000000Z -out %s",
+    config, base .. ".csr", paths.ca, base .. "-ca-key.pem", base .. ".ext", paths.cert)
+end
+
 -- Returns the paths { ca, cert, key }. name: a prefix, so that a test can have two authorities.
 function M.make(name)
   local base = run.folder() .. "/" .. (name or "tls")

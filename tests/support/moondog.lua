@@ -53,10 +53,14 @@ local function crash_report(self)
   end
 end
 
--- Ends it as an operator would: SIGTERM, and once more when it drains for long.
+-- Ends it as an operator would: SIGTERM, and once more when it drains for long. One that hangs for
+-- good, as a test wanted it to, is killed: options.rude.
 local function finish(self)
   local p = self.process
-  if not p.exit then
+  if not p.exit and self.rude then
+    uv.kill(p.pid, "sigkill")
+    run.wait_until(function() return p.exit end, 5, "the end of moondog after SIGKILL")
+  elseif not p.exit then
     uv.kill(p.pid, "sigcont")
     for _ = 1, 2 do
       if not p.exit then
@@ -73,10 +77,11 @@ local function finish(self)
   crash_report(self)
 end
 
--- Starts the program with these arguments. options: env, cwd, input.
+-- Starts the program with these arguments. options: env, cwd, input, rude (it will hang: it is
+-- killed at the test's end, and need not end by itself).
 function M.start(args, options)
   options = options or {}
-  local self = setmetatable({ logs = {} }, M)
+  local self = setmetatable({ logs = {}, rude = options.rude }, M)
   local env = { NATS_URL = false, NO_COLOR = false, XDG_RUNTIME_DIR = run.folder() }
   for key, value in pairs(options.env or {}) do
     env[key] = value

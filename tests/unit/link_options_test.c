@@ -401,6 +401,23 @@ static void number_and_order_of_servers_count(void **state)
         }
 }
 
+static void a_copy_with_one_server_is_its_own(void **state)
+{
+    (void)state;
+    link_options *a = full_options();
+    link_options *b = link_options_only(a, 1);
+    assert_non_null(b);
+    assert_int_equal(b->server_count, 1);
+    assert_string_equal(b->servers[0], a->servers[1]);
+    assert_ptr_not_equal(b->servers[0], a->servers[1]);
+    link_options *c = link_options_only(b, 0);
+    assert_true(link_options_equal(b, c));
+    link_options_release(a); /* a sanitizer sees what they share */
+    link_options_release(b);
+    assert_string_equal(c->password, "text");
+    link_options_release(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -422,6 +439,7 @@ int main(void)
         cmocka_unit_test(the_last_release_frees),
         cmocka_unit_test(options_are_equal_by_value),
         cmocka_unit_test(every_text_counts),
+        cmocka_unit_test(a_copy_with_one_server_is_its_own),
         cmocka_unit_test(every_flag_counts),
         cmocka_unit_test(timeouts_do_not_count),
         cmocka_unit_test(number_and_order_of_servers_count),
