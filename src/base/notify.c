@@ -2,6 +2,7 @@
 #include "base/notify.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,7 +22,7 @@ struct notify {
     pthread_mutex_t lock; /* of all below */
     int socket;
     struct sockaddr_un address;
-    socklen_t address_length;
+    socklen_t address_length; /* 0: the socket has its one peer */
     uint64_t watchdog_ns;
     notify_message queue[NOTIFY_QUEUE];
     unsigned first, count;
@@ -42,28 +43,50 @@ static uint64_t read_watchdog(void)
     return (uint64_t)value * 1000u / 2u;
 }
 
+/* One of our own to the supervisor's, or -1. */
+static int inherited_socket(void)
+{
+    const char *text = getenv(NOTIFY_FD_VARIABLE);
+    int type = 0, fd = text != NULL ? (int)strtol(text, NULL, 10) : -1;
+    socklen_t size = sizeof type;
+    if (fd <= STDERR_FILENO || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0 ||
+        type != SOCK_DGRAM)
+        return -1;
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+}
+
+static bool is_address(const char *path)
+{
+    size_t length = path != NULL ? strlen(path) : 0;
+    return length >= 2 && length < sizeof((struct sockaddr_un *)0)->sun_path &&
+           (path[0] == '/' || path[0] == '@');
+}
+
 notify *notify_open(void)
 {
     const char *path = getenv("NOTIFY_SOCKET");
-    size_t length = path != NULL ? strlen(path) : 0;
-    if (length < 2 || length >= sizeof((struct sockaddr_un *)0)->sun_path ||
-        (path[0] != '/' && path[0] != '@'))
+    int fd = inherited_socket();
+    if (fd < 0 && !is_address(path))
         return NULL;
     notify *n = calloc(1, sizeof *n);
     if (n == NULL)
         return NULL;
-    n->socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    n->watchdog_ns = read_watchdog();
+    pthread_mutex_init(&n->lock, NULL);
+    n->socket = fd >= 0 ? fd : socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (n->socket < 0) {
-        free(n);
+        notify_close(n);
         return NULL;
     }
+    if (fd >= 0)
+        return n;
+    size_t length = strlen(path);
     n->address.sun_family = AF_UNIX;
     memcpy(n->address.sun_path, path, length);
     if (path[0] == '@')
         n->address.sun_path[0] = '\0'; /* the abstract namespace */
     n->address_length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
-    n->watchdog_ns = read_watchdog();
-    pthread_mutex_init(&n->lock, NULL);
     return n;
 }
 
@@ -81,7 +104,8 @@ void notify_close(notify *n)
     notify_flush(n);
     for (; n->count > 0; n->count--, n->first++)
         close_fd(&n->queue[n->first % NOTIFY_QUEUE]);
-    close(n->socket);
+    if (n->socket >= 0)
+        close(n->socket);
     pthread_mutex_destroy(&n->lock);
     free(n);
 }
@@ -94,7 +118,7 @@ static bool send_one(notify *n, const notify_message *m)
         char space[CMSG_SPACE(sizeof(int))];
     } control = {0};
     struct iovec text = {.iov_base = (void *)m->text, .iov_len = strlen(m->text)};
-    struct msghdr message = {.msg_name = &n->address,
+    struct msghdr message = {.msg_name = n->address_length > 0 ? &n->address : NULL,
                              .msg_namelen = n->address_length,
                              .msg_iov = &text,
                              .msg_iovlen = 1};

@@ -147,9 +147,6 @@ static int run_script(lua_State *L, const char *file)
     md_options o;
     md_error e = {0};
     uv_loop_t loop;
-    bool is_supervised = supervised();
-    if (is_supervised)
-        supervised_begin();
     read_options(L, &o);
     o.notify = 1;
     uv_loop_init(&loop);
@@ -172,10 +169,12 @@ static int run(lua_State *L, char **argv)
         return EXIT_FAILED;
     if (args_flag(L, "supervise") && !supervised())
         return supervise(L, argv);
+    if (supervised())
+        supervised_begin();
     dev_server server = {0};
     error e = {0};
     const char *file = args_string(L, "file", "");
-    if (access(file, R_OK) != 0) {
+    if (supervised_script() < 0 && access(file, R_OK) != 0) {
         fprintf(stderr, "moondog: cannot read the script %s: %s\n", file, strerror(errno));
         return EXIT_FAILED;
     }

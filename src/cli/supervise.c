@@ -20,21 +20,20 @@
 #define START_GRACE_MS 30000u /* over the load budget: until the child is ready */
 #define STOP_GRACE_MS 5000u   /* over the drain's deadline: until the child has ended */
 #define LOG_FLUSH_MS 1000u
-#define LATE_MS                                                                                    \
-    500u /* a timer that fires so much later: we did not run, nor did the child, maybe */
+#define LATE_MS 500u /* of a timer: we did not run, nor did the child, maybe */
 #define REASON_SIZE 384
+#define FAILED_STARTS 3u /* then the file has its turn */
 
 /* Variables of the environment that the child gets from us alone. */
-static const char *const replaced[] = {"NOTIFY_SOCKET", "WATCHDOG_USEC",     "WATCHDOG_PID",
-                                       SUPERVISOR_PID,  SUPERVISOR_RESTARTS, SUPERVISOR_REASON,
-                                       SUPERVISOR_AT,   SUPERVISOR_SCRIPT};
+static const char *const replaced[] = {NOTIFY_FD_VARIABLE, "NOTIFY_SOCKET", "WATCHDOG_USEC",
+                                       "WATCHDOG_PID",     SUPERVISOR_PID,  SUPERVISOR_RESTARTS,
+                                       SUPERVISOR_REASON,  SUPERVISOR_AT,   SUPERVISOR_SCRIPT};
 #define REPLACED (sizeof replaced / sizeof replaced[0])
 
 struct supervisor {
     uv_loop_t loop;
     char **argv;
-    char address[CHILD_ADDRESS_SIZE];
-    int socket;
+    int socket; /* our end of the child's; -1: there is no child */
     uv_poll_t poll;
     uv_signal_t signals[3];
     uv_timer_t timer;   /* until the child is started, ready, heard of again, or ended */
@@ -45,7 +44,8 @@ struct supervisor {
     uint32_t wedged_ms, start_ms, stop_ms;
     uint64_t due; /* ms: when the timer shall fire */
     bool running, ready, was_ready, stopping;
-    bool reload; /* is wanted, and the child is not ready for it */
+    unsigned failed_starts; /* one after the other: the child ended before it was ready */
+    bool reload;            /* is wanted, and the child is not ready for it */
     versions versions;
     int chosen;                       /* version to start with; -1: the file */
     unsigned long restarts;           /* in all */
@@ -115,7 +115,7 @@ static char **make_environment(const struct supervisor *s, size_t *own)
     if (env == NULL)
         return NULL;
     count = 0;
-    set_variable(env, &count, "NOTIFY_SOCKET", "%s", s->address);
+    set_variable(env, &count, NOTIFY_FD_VARIABLE, "%d", SUPERVISOR_NOTIFY_FD);
     set_variable(env, &count, "WATCHDOG_USEC", "%u000", s->wedged_ms);
     set_variable(env, &count, SUPERVISOR_PID, "%d", (int)getpid());
     set_variable(env, &count, SUPERVISOR_RESTARTS, "%lu", s->restarts);
@@ -141,7 +141,24 @@ static void free_environment(char **env, size_t own)
 
 static void on_child_exit(uv_process_t *process, int64_t status, int signal_number);
 
-static int spawn(struct supervisor *s)
+static void on_readable(uv_poll_t *poll, int status, int events);
+
+static void listen_to_child(struct supervisor *s)
+{
+    uv_poll_init(&s->loop, &s->poll, s->socket);
+    s->poll.data = s;
+    uv_poll_start(&s->poll, UV_READABLE, on_readable);
+}
+
+static void stop_listening(struct supervisor *s)
+{
+    uv_close((uv_handle_t *)&s->poll, NULL);
+    close(s->socket);
+    s->socket = -1;
+}
+
+/* `childs`: its end of the sockets. */
+static int spawn(struct supervisor *s, int childs)
 {
     size_t own;
     char **env = make_environment(s, &own);
@@ -151,6 +168,7 @@ static int spawn(struct supervisor *s)
         {.flags = UV_INHERIT_FD, .data.fd = 0},
         {.flags = UV_INHERIT_FD, .data.fd = 1},
         {.flags = UV_INHERIT_FD, .data.fd = 2},
+        {.flags = UV_INHERIT_FD, .data.fd = childs},
     };
     if (s->chosen >= 0)
         descriptors[SUPERVISOR_SCRIPT_FD] = (uv_stdio_container_t){
@@ -168,6 +186,8 @@ static int spawn(struct supervisor *s)
     int failed = uv_spawn(&s->loop, &s->child, &options);
     s->child.data = s;
     free_environment(env, own);
+    if (failed != 0)
+        uv_close((uv_handle_t *)&s->child, NULL);
     return failed;
 }
 
@@ -175,18 +195,24 @@ static void plan_restart(struct supervisor *s);
 
 static void start(struct supervisor *s)
 {
-    int failed = spawn(s);
+    int childs, failed = UV_ENFILE;
+    s->ready = false;
+    if (child_socket_pair(&s->socket, &childs) == 0) {
+        listen_to_child(s);
+        failed = spawn(s, childs);
+        close(childs);
+        if (failed != 0)
+            stop_listening(s);
+    }
     if (failed != 0) {
         snprintf(s->reason, sizeof s->reason, "the process could not be started: %s",
                  uv_strerror(failed));
-        uv_close((uv_handle_t *)&s->child, NULL);
         plan_restart(s);
         return;
     }
     if (s->chosen >= 0)
         versions_begin(&s->versions, s->chosen, now_ms());
     s->running = true;
-    s->ready = false;
     s->stall[0] = s->killed_because[0] = '\0';
     log_emit(s->log, LOG_INFO, "child started", log_int("child", s->child.pid),
              log_int("restarts", (int64_t)s->restarts));
@@ -241,6 +267,7 @@ static void take_words(struct supervisor *s, const char *text, int fd)
         close(fd);
     if (child_socket_value(text, "READY", value, sizeof value) != NULL) {
         s->ready = s->was_ready = true;
+        s->failed_starts = 0;
         notify_send(s->manager, -1, "READY=1");
         heard(s);
         pass_on_reload(s);
@@ -258,7 +285,7 @@ static void hear(struct supervisor *s)
 {
     char text[CHILD_TEXT_SIZE];
     int fd;
-    while (s->running && child_socket_receive(s->socket, s->child.pid, text, &fd) > 0)
+    while (s->running && child_socket_receive(s->socket, text, &fd) > 0)
         take_words(s, text, fd);
 }
 
@@ -313,6 +340,8 @@ static void plan_restart(struct supervisor *s)
     if (now >= s->last_restart + VERSION_FORGET_MS)
         s->recent = 0;
     s->chosen = versions_choose(&s->versions, now);
+    if (!s->ready && ++s->failed_starts % FAILED_STARTS == 0)
+        s->chosen = -1; /* what was kept does not work any more: the file may be mended */
     uint32_t delay = restart_delay_ms(s->recent++);
     s->last_restart = now + delay;
     s->restarts++;
@@ -341,6 +370,7 @@ static void on_child_exit(uv_process_t *process, int64_t status, int signal_numb
 {
     struct supervisor *s = process->data;
     hear(s); /* its last words */
+    stop_listening(s);
     s->running = false;
     uv_timer_stop(&s->timer);
     uv_close((uv_handle_t *)process, NULL);
@@ -391,14 +421,11 @@ static void read_arguments(struct supervisor *s, lua_State *L)
 static int open_all(struct supervisor *s)
 {
     static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
-    s->socket = child_socket_open(s->address);
-    if (s->socket < 0 || s->log == NULL || uv_loop_init(&s->loop) != 0)
+    if (s->log == NULL || uv_loop_init(&s->loop) != 0)
         return -1;
-    uv_poll_init(&s->loop, &s->poll, s->socket);
     uv_timer_init(&s->loop, &s->timer);
     uv_timer_init(&s->loop, &s->feeding);
-    s->poll.data = s->timer.data = s->feeding.data = s;
-    uv_poll_start(&s->poll, UV_READABLE, on_readable);
+    s->timer.data = s->feeding.data = s;
     for (int i = 0; i < 3; i++) {
         uv_signal_init(&s->loop, &s->signals[i]);
         s->signals[i].data = s;
@@ -425,12 +452,11 @@ static void close_all(struct supervisor *s)
     versions_clear(&s->versions);
     log_free(s->log, LOG_FLUSH_MS);
     notify_close(s->manager);
-    close(s->socket);
 }
 
 int supervise(lua_State *L, char **argv)
 {
-    struct supervisor s = {.argv = argv, .chosen = -1};
+    struct supervisor s = {.argv = argv, .chosen = -1, .socket = -1};
     s.manager = notify_open();
     read_arguments(&s, L);
     if (open_all(&s) != 0) {

@@ -5,13 +5,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How the supervisor tells it: variables of the environment, and an open descriptor. */
+/* How the supervisor tells it: variables of the environment, and open descriptors. */
 #define SUPERVISOR_PID "MOONDOG_SUPERVISOR"
 #define SUPERVISOR_RESTARTS "MOONDOG_RESTARTS"
 #define SUPERVISOR_REASON "MOONDOG_RESTART_REASON"
 #define SUPERVISOR_AT "MOONDOG_RESTART_AT"         /* ms since 1970 */
 #define SUPERVISOR_SCRIPT "MOONDOG_RESTART_SCRIPT" /* "file", "same", "last_good" */
-#define SUPERVISOR_SCRIPT_FD 3                     /* open unless it is "file" */
+#define SUPERVISOR_NOTIFY_FD 3                     /* what $MOONDOG_NOTIFY_FD says */
+#define SUPERVISOR_SCRIPT_FD 4                     /* open unless it is "file" */
 
 /* Whether this process has a supervisor that is its parent. */
 bool supervised(void);

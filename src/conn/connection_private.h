@@ -157,6 +157,8 @@ void connection_inherit_outage(struct connection *heir, const struct connection 
 void connection_note_error(struct connection *c, const error *e);
 /* A probe was answered after so long. */
 void connection_note_probe(struct connection *c, uint64_t ns);
+/* The library did not subscribe it. */
+void connection_note_refused(struct connection *c, struct subscription *s);
 void connection_forget_refusal(struct connection *c, struct subscription *s);
 void connection_forget_refusals(struct connection *c);
 void connection_ask_refused_again(struct connection *c);

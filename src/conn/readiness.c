@@ -80,6 +80,12 @@ void connection_note_error(struct connection *c, const error *e)
     connection_note_ready(c);
 }
 
+void connection_note_refused(struct connection *c, struct subscription *s)
+{
+    set_refused(c, s, SUBSCRIPTION_REFUSED);
+    connection_note_ready(c);
+}
+
 void connection_forget_refusal(struct connection *c, struct subscription *s)
 {
     set_refused(c, s, SUBSCRIPTION_TAKEN);

@@ -285,7 +285,9 @@ void subscription_last_word(struct connection *c, struct link_sub *wire)
         subscription_end(s); /* frees it, when this was the last link */
     } else if (s->over && s->link_subs == 0) {
         subscription_free(s);
-    } else if (s->active && current && !s->draining && !atomic_load(&wire->failed)) {
+    } else if (s->active && current && !s->draining && atomic_load(&wire->failed)) {
+        connection_note_refused(c, s);
+    } else if (s->active && current && !s->draining) {
         /* Its `max` came to an end with messages that were dropped: it waits for the rest. */
         connection_send_subscription(c, s);
     }

@@ -13,14 +13,15 @@
 
 #include "base/notify.h"
 #include "cli/child_socket.h"
+#include "support/manager.h"
 
 static int manager;
 
 static int open_manager(void **state)
 {
-    char address[CHILD_ADDRESS_SIZE];
+    char address[MANAGER_ADDRESS_SIZE];
     (void)state;
-    manager = child_socket_open(address);
+    manager = manager_open(address);
     setenv("NOTIFY_SOCKET", address, 1);
     unsetenv("WATCHDOG_USEC");
     unsetenv("WATCHDOG_PID");
@@ -37,7 +38,7 @@ static int close_manager(void **state)
 static void expect_text(const char *wanted, int *fd)
 {
     char text[CHILD_TEXT_SIZE];
-    assert_int_equal(child_socket_receive(manager, getpid(), text, fd), 1);
+    assert_int_equal(child_socket_receive(manager, text, fd), 1);
     assert_string_equal(text, wanted);
 }
 
@@ -45,7 +46,7 @@ static void expect_nothing(void)
 {
     char text[CHILD_TEXT_SIZE];
     int fd;
-    assert_int_equal(child_socket_receive(manager, getpid(), text, &fd), 0);
+    assert_int_equal(child_socket_receive(manager, text, &fd), 0);
 }
 
 static void what_is_told_arrives_in_order(void **state)
@@ -93,7 +94,7 @@ static void a_manager_that_does_not_read_is_not_waited_for(void **state)
     assert_int_equal(notify_dropped(n), 1);
     for (;;) { /* all but the dropped one, in order */
         notify_flush(n);
-        if (child_socket_receive(manager, getpid(), text, &fd) == 0)
+        if (child_socket_receive(manager, text, &fd) == 0)
             break;
         assert_int_equal(sscanf(text, "%u", &number), 1);
         assert_int_equal(number, expected++);
@@ -157,16 +158,46 @@ static void the_watchdog_is_fed_at_half_of_its_time_by_whom_it_is_meant_for(void
     assert_int_equal(watchdog_with("", NULL), 0);
 }
 
-static void the_words_of_other_processes_are_not_heard(void **state)
+/* The child's end is open as a descriptor with a number; each that opens it has one of its own. */
+static void a_supervisor_is_told_through_a_descriptor(void **state)
 {
     (void)state;
-    char text[CHILD_TEXT_SIZE];
-    int fd;
+    char text[CHILD_TEXT_SIZE], number[24];
+    int ours, childs, fd;
+    assert_int_equal(child_socket_pair(&ours, &childs), 0);
+    snprintf(number, sizeof number, "%d", childs);
+    setenv(NOTIFY_FD_VARIABLE, number, 1);
+    for (int i = 0; i < 2; i++) {
+        notify *n = notify_open();
+        notify_send(n, -1, "READY=%d", i);
+        notify_close(n);
+        assert_int_equal(child_socket_receive(ours, text, &fd), 1);
+        assert_int_equal(text[strlen("READY=")], '0' + i);
+    }
+    expect_nothing(); /* at $NOTIFY_SOCKET */
+    close(ours);
     notify *n = notify_open();
-    notify_send(n, -1, "READY=1");
-    assert_int_equal(child_socket_receive(manager, getpid() + 1, text, &fd), 0);
-    expect_nothing();
+    for (unsigned i = 0; i < 2 * NOTIFY_QUEUE; i++)
+        notify_send(n, -1, "READY=1"); /* to nobody */
+    assert_int_equal(notify_dropped(n), 0);
     notify_close(n);
+    close(childs);
+    unsetenv(NOTIFY_FD_VARIABLE);
+}
+
+static void a_descriptor_that_is_none_of_these_is_not_written_to(void **state)
+{
+    static const char *const bad[] = {"", "1", "2", "-1", "9999", "x"};
+    (void)state;
+    int fd;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        setenv(NOTIFY_FD_VARIABLE, bad[i], 1);
+        notify *n = notify_open();
+        notify_send(n, -1, "READY=1");
+        expect_text("READY=1", &fd); /* at $NOTIFY_SOCKET */
+        notify_close(n);
+    }
+    unsetenv(NOTIFY_FD_VARIABLE);
 }
 
 static void lines_are_found_by_name(void **state)
@@ -196,8 +227,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             the_watchdog_is_fed_at_half_of_its_time_by_whom_it_is_meant_for, open_manager,
             close_manager),
-        cmocka_unit_test_setup_teardown(the_words_of_other_processes_are_not_heard, open_manager,
+        cmocka_unit_test_setup_teardown(a_supervisor_is_told_through_a_descriptor, open_manager,
                                         close_manager),
+        cmocka_unit_test_setup_teardown(a_descriptor_that_is_none_of_these_is_not_written_to,
+                                        open_manager, close_manager),
         cmocka_unit_test(lines_are_found_by_name),
     };
     return cmocka_run_group_tests_name("notify", tests, NULL, NULL);

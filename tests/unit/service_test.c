@@ -18,6 +18,7 @@
 #include <cmocka.h>
 
 #include "cli/child_socket.h"
+#include "support/manager.h"
 
 #define DEADLINE_MS 30000
 
@@ -37,12 +38,12 @@ static void write_script(const struct service *s, const char *text)
 
 static void start(struct service *s, const char *watchdog_usec, const char *text)
 {
-    char address[CHILD_ADDRESS_SIZE];
+    char address[MANAGER_ADDRESS_SIZE];
     snprintf(s->folder, sizeof s->folder, "/tmp/moondog-service-XXXXXX");
     assert_non_null(mkdtemp(s->folder));
     snprintf(s->script, sizeof s->script, "%s/service.lua", s->folder);
     write_script(s, text);
-    s->manager = child_socket_open(address);
+    s->manager = manager_open(address);
     assert_true(s->manager >= 0);
     s->pid = fork();
     if (s->pid == 0) {
@@ -74,7 +75,7 @@ static bool hear(struct service *s, int ms)
 {
     int fd;
     struct pollfd p = {.fd = s->manager, .events = POLLIN};
-    while (child_socket_receive(s->manager, s->pid, s->words, &fd) == 0)
+    while (child_socket_receive(s->manager, s->words, &fd) == 0)
         if (poll(&p, 1, ms) <= 0)
             return false;
     return true;
