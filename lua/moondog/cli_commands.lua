@@ -92,7 +92,7 @@ local run = {
     "Script code cannot take the process down: a handler that raises is reported and counted, one that runs "
       .. "for longer than its budget is stopped, and a script that needs more memory than its cap gets an "
       .. "error. Everything else goes on. The one thing that cannot be stopped is a single call into C that "
-      .. "does not come back, such as a pattern with many `*` on a long text.",
+      .. "does not come back, such as a pattern with many `-` on a long text.",
     "SIGHUP reloads the script, and so does `--watch` when it or a module of it has changed: the new text is "
       .. "loaded beside the running one and takes over between two messages; none is lost, none is handled "
       .. "twice. When anything is wrong with it, that is logged, and the running one goes on.",
@@ -118,7 +118,9 @@ local run = {
       text = "How long the loop may not turn until it counts as stalled, in seconds; a quarter of a second more "
         .. "than `--budget` at least." },
     { flag = "--supervise", text = "Run under a small parent process that starts it again when it has crashed or its "
-      .. "loop is stuck for good, with the last good version of the script when the new one was the cause." },
+      .. "loop is stuck for good, with the version of the script that has failed least in the last ten minutes: "
+      .. "after a reload that is the one before it, whatever ended the process. A version that has been at work "
+      .. "for five minutes may fail once. `moondog reload` takes FILE again." },
     { flag = "--wedged", value = "SECONDS", convert = seconds("--wedged", 3600, 0.5), default = 5,
       text = "With `--supervise`: how long the loop may be stuck until the process is restarted, in seconds; more "
         .. "than `--stall`." },
@@ -161,7 +163,8 @@ local run = {
   },
   exits = {
     { "0", "A signal ended it." },
-    { "1", "FILE could not be loaded, or `--dev` could not start a server." },
+    { "1", "FILE could not be loaded, `--http` could not be served, `--dev` could not start a server, or it was "
+      .. "ended without a drain because its loop was stuck." },
     { "2", "Usage: an unknown option, or a value that is refused." },
   },
   examples = {

@@ -121,7 +121,7 @@ const char *connection_name(const struct connection *c);
 struct hub *connection_hub(const struct connection *c);
 const connection_options *connection_get_options(const struct connection *c);
 
-/* For the whole life. An outage is the time from when the connection stopped to be ready until it
+/* For the whole life. An outage is the time from when the connection stopped being ready until it
  * was again; the time before the first link is one when a dial failed in it. */
 typedef struct {
     uint64_t links[WATCHDOG_REASON_COUNT]; /* made, by why they were needed */

@@ -158,7 +158,7 @@ static const struct {
      "1 when it is up, its last probe was answered and the server has its subscriptions.",
      is_ready},
     {"moondog_connection_required", "gauge", "1 when /readyz waits for it.", is_required},
-    {"moondog_connection_outages_total", "counter", "How often it stopped to be ready.", outages},
+    {"moondog_connection_outages_total", "counter", "How often it stopped being ready.", outages},
     {"moondog_connection_outage_age_seconds", "gauge",
      "How long it has not been ready; 0 while it is.", outage_age},
     {"moondog_connection_library_reconnects_total", "counter",
