@@ -321,9 +321,11 @@ static json_t *describe_loop(md_runtime *rt)
     return one;
 }
 
-static json_t *describe_supervision(const supervision *s)
+static json_t *describe_supervision(const md_runtime *rt)
 {
-    json_t *one = json_pack("{s:I}", "restarts", (json_int_t)s->restarts);
+    const supervision *s = &rt->supervision;
+    json_t *one = json_pack("{s:I, s:b}", "restarts", (json_int_t)supervision_restarts(s),
+                            "fallback", runtime_is_fallback(rt));
     if (s->reason[0] != '\0')
         json_object_set_new(one, "last",
                             json_pack("{s:o, s:o, s:s}", "at", wall_time(s->at), "reason",
@@ -377,6 +379,6 @@ json_t *report_status(md_runtime *rt)
     json_object_set_new(status, "reloads", describe_reloads(&rt->reloads));
     json_object_set_new(status, "loop", describe_loop(rt));
     if (rt->supervision.active)
-        json_object_set_new(status, "supervisor", describe_supervision(&rt->supervision));
+        json_object_set_new(status, "supervisor", describe_supervision(rt));
     return status;
 }

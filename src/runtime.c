@@ -213,6 +213,12 @@ static struct generation *load(md_runtime *rt, const char *path, sources *from, 
     return g;
 }
 
+bool runtime_is_fallback(const md_runtime *rt)
+{
+    return rt->supervision.active && rt->generation != NULL && rt->generation->number == 1 &&
+           strcmp(rt->supervision.script, "last_good") == 0;
+}
+
 void runtime_keep_version(md_runtime *rt, const struct generation *g)
 {
     char hash[SOURCE_HASH_SIZE];
@@ -297,8 +303,8 @@ int md_set_log_level(md_runtime *rt, const char *level)
     /* Said at whichever level it is that shows more. */
     if ((log_level)parsed < before)
         log_set_level(rt->log, (log_level)parsed);
-    log_emit(rt->log, LOG_INFO, "log level changed", log_str("level", level),
-             log_str("before", log_level_name(before)));
+    log_emit(rt->log, LOG_INFO, "log level changed", log_str("to", level),
+             log_str("from", log_level_name(before)));
     log_set_level(rt->log, (log_level)parsed);
     return 0;
 }
@@ -344,6 +350,8 @@ static void stop_now(md_runtime *rt)
     if (rt->generation != NULL && generation_is_busy(rt->generation))
         log_emit(rt->log, LOG_INFO, "tasks given up",
                  log_int("count", rt->generation->parked_count + rt->generation->spawned_count));
+    log_emit(rt->log, LOG_INFO, "stopped",
+             log_num("uptime", (double)(runtime_now_ms() - rt->created_at) / 1e3));
     uv_timer_stop(&rt->stop_timer);
     uv_stop(rt->loop);
 }
@@ -364,6 +372,8 @@ static void turn_done(void *closure)
         connection_free(c);
     }
     reload_turn(rt);
+    if (rt->failures.quiet)
+        failures_tell_quiet(&rt->failures, rt->log, uv_hrtime());
     health_turn(rt->health);
     if (!rt->ready_told && rt->generation != NULL) {
         rt->ready_told = true;

@@ -42,12 +42,18 @@ struct reloads {
 
 /* What a supervisor (src/cli/supervise.h) has told this process. */
 typedef struct {
-    bool active; /* there is one: it keeps the versions of the script */
-    unsigned long restarts;
-    int64_t at;       /* of the last one, ms since 1970 */
-    char reason[384]; /* why the process before ended; "": there was none */
-    char script[16];  /* what this one began with: "file", "same", "last_good" */
+    bool active;                          /* there is one: it keeps the versions of the script */
+    unsigned long crashed, wedged, ended; /* so often it was started again, by why */
+    int64_t at;                           /* of the last one, ms since 1970 */
+    char reason[384];                     /* why the process before ended; "": there was none */
+    uint32_t worked;                      /* the generation that was told to work last */
+    char script[16]; /* what this one began with: "file", "same", "last_good" */
 } supervision;
+
+static inline unsigned long supervision_restarts(const supervision *s)
+{
+    return s->crashed + s->wedged + s->ended;
+}
 
 struct md_runtime {
     uv_loop_t own_loop, *loop;
@@ -83,6 +89,8 @@ uint64_t runtime_now_ms(void);
  * case; NULL: all are read. */
 int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out);
 /* A generation was put to work: a supervisor gets its text. */
+/* Whether the script at work is not the newest one, but the last good one of the supervisor's. */
+bool runtime_is_fallback(const md_runtime *rt);
 void runtime_keep_version(md_runtime *rt, const struct generation *g);
 int64_t runtime_wall_ms(void); /* since 1970 */
 int runtime_error(md_error *out, const error *e, const char *traceback);

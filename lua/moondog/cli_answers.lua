@@ -101,6 +101,9 @@ function M.status(r)
     lines[#lines + 1] = ("restarted %s by its supervisor, at %s, with %s: %s"):format(
       count(r.supervisor.restarts, "time"), last.at, BEGAN_WITH[last.script] or last.script, last.reason)
   end
+  if last and r.supervisor.fallback then
+    lines[#lines + 1] = "an older script is at work, until moondog reload takes the file again"
+  end
   if r.loop.stalls > 0 then
     lines[#lines + 1] = ("the loop was stuck %s, for %.1f s in all"):format(count(r.loop.stalls, "time"),
       r.loop.stalled_seconds)

@@ -1,7 +1,7 @@
 /* What a service manager is told, in systemd's protocol: one datagram a message, to the socket that
  * $NOTIFY_SOCKET names, or, under a supervisor, through the socket that is open as descriptor
- * number $MOONDOG_NOTIFY_FD. Nothing here blocks: libsystemd's sd_notify() would wait for a manager that
- * does not read, and with it whoever called. What the manager cannot take now is kept, up to
+ * number $MOONDOG_NOTIFY_FD. Nothing here blocks: libsystemd's sd_notify() would wait for a manager
+ * that does not read, and with it whoever called. What the manager cannot take now is kept, up to
  * NOTIFY_QUEUE messages, and sent by notify_flush(); beyond that the newest is dropped and counted:
  * a manager that does not read for that long is told by the watchdog's silence. Any thread. */
 #ifndef MD_BASE_NOTIFY_H

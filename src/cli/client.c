@@ -33,17 +33,34 @@ static int connect_to(const char *path, error *e)
     int failed = errno;
     if (fd >= 0)
         close(fd);
+    if (failed == EAGAIN || failed == EINPROGRESS)
+        return error_set(e, "timeout", ERROR_CLASS_TIMEOUT,
+                         "the process at %s takes no clients: its loop is stuck; /livez of --http "
+                         "names what holds it, SIGTERM, twice, ends it",
+                         path);
     return error_set(e, "unreachable", ERROR_CLASS_NONE, "nothing answers at %s: %s", path,
                      strerror(failed));
+}
+
+/* A process that is stuck takes no clients: there is one all the same, and it is not waited for. */
+static bool answers_at(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path)
+        return false;
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool alive = fd >= 0 &&
+                 (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN);
+    if (fd >= 0)
+        close(fd);
+    return alive;
 }
 
 static bool is_alive(const char *name)
 {
     char path[CONTROL_PATH_SIZE];
-    int fd = control_path(name, path, sizeof path) == 0 ? connect_to(path, NULL) : -1;
-    if (fd >= 0)
-        close(fd);
-    return fd >= 0;
+    return control_path(name, path, sizeof path) == 0 && answers_at(path);
 }
 
 /* Where a system service listens (examples/service): in a folder of its own, because services have
@@ -51,10 +68,7 @@ static bool is_alive(const char *name)
 static bool find_service(const char *name, char *out, size_t size)
 {
     int length = snprintf(out, size, "/run/moondog/%s/control.sock", name);
-    int fd = length > 0 && (size_t)length < size ? connect_to(out, NULL) : -1;
-    if (fd >= 0)
-        close(fd);
-    return fd >= 0;
+    return length > 0 && (size_t)length < size && answers_at(out);
 }
 
 char *client_names(void)

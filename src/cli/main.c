@@ -31,6 +31,7 @@
 #include "script/source_image.h"
 
 #define LIBRARY_CLOSE_MS 1000
+#define END_MS 4000u /* over the drain's deadline: for the process to end */
 
 /* ---- arguments ---- */
 
@@ -178,7 +179,8 @@ static int run(lua_State *L, char **argv)
         fprintf(stderr, "moondog: cannot read the script %s: %s\n", file, strerror(errno));
         return EXIT_FAILED;
     }
-    if (signals_start() != 0) {
+    uint32_t drain_ms = (uint32_t)(args_number(L, "drain", 10) * 1000);
+    if (signals_start(drain_ms + END_MS) != 0) {
         fprintf(stderr, "moondog: cannot start a thread: look at the limit of tasks (ulimit -u)\n");
         return EXIT_FAILED;
     }

@@ -1,19 +1,22 @@
 /* Signals of the program. See signals.h. */
 #include "cli/signals.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#define AT_ONCE_NS 500000000 /* that the loop may take to end the process at the second signal */
+#define AT_ONCE_MS 500u /* that the loop may take to end the process at the second signal */
 
 static struct {
     uv_mutex_t lock; /* of all below */
     uv_async_t wake;
     md_runtime *runtime; /* NULL: none yet, or none any more */
     unsigned stops, reloads;
+    uint32_t limit_ms; /* not under it: set before the thread is made */
 } the;
 
 static sigset_t wanted(void)
@@ -33,34 +36,57 @@ void signals_unblock(void)
 }
 
 /* The loop is inside something that nothing can stop; exit handlers could wait for it. */
-static void end_process(void)
+static void end_process(const char *text)
 {
-    static const char text[] =
-        "moondog: ended by a second signal, without a drain: the loop was busy\n";
-    struct timespec grace = {.tv_nsec = AT_ONCE_NS};
-    while (nanosleep(&grace, &grace) != 0) {
-    }
-    ssize_t ignored = write(STDERR_FILENO, text, sizeof text - 1);
+    ssize_t ignored = write(STDERR_FILENO, text, strlen(text));
     (void)ignored;
     _exit(1);
+}
+
+/* As sigwait(); 0: the deadline has passed. */
+static int wait_for_one(const sigset_t *set, uint64_t deadline_ms)
+{
+    for (;;) {
+        uint64_t now = uv_hrtime() / 1000000u;
+        uint64_t left = deadline_ms > now ? deadline_ms - now : 0;
+        struct timespec limit = {.tv_sec = (time_t)(left / 1000),
+                                 .tv_nsec = (long)(left % 1000) * 1000000};
+        int number = sigtimedwait(set, NULL, deadline_ms != 0 ? &limit : NULL);
+        if (number > 0)
+            return number;
+        if (errno == EAGAIN)
+            return 0;
+    }
+}
+
+static void note_signal(int number)
+{
+    uv_mutex_lock(&the.lock);
+    if (number == SIGHUP)
+        the.reloads++;
+    else
+        the.stops++;
+    if (the.runtime != NULL)
+        uv_async_send(&the.wake);
+    uv_mutex_unlock(&the.lock);
 }
 
 static void wait_for_signals(void *closure)
 {
     (void)closure;
     sigset_t set = wanted();
-    for (int number = 0; sigwait(&set, &number) == 0;) {
-        uv_mutex_lock(&the.lock);
-        if (number == SIGHUP)
-            the.reloads++;
-        else
-            the.stops++;
-        if (the.runtime != NULL)
-            uv_async_send(&the.wake);
-        bool at_once = number != SIGHUP && the.stops > 1;
-        uv_mutex_unlock(&the.lock);
-        if (at_once)
-            end_process();
+    uint64_t deadline = 0; /* ms; 0: nobody has told us to end */
+    for (;;) {
+        int number = wait_for_one(&set, deadline);
+        if (number == 0)
+            end_process(
+                the.stops > 1
+                    ? "moondog: ended by a second signal, without a drain: the loop was busy\n"
+                    : "moondog: ended without a drain: the loop was busy all the time that "
+                      "a drain may take\n");
+        note_signal(number);
+        if (number != SIGHUP)
+            deadline = uv_hrtime() / 1000000u + (the.stops > 1 ? AT_ONCE_MS : the.limit_ms);
     }
 }
 
@@ -78,9 +104,10 @@ static void on_wake(uv_async_t *handle)
         md_stop(the.runtime);
 }
 
-int signals_start(void)
+int signals_start(uint32_t limit_ms)
 {
     uv_thread_t thread;
+    the.limit_ms = limit_ms;
     sigset_t set = wanted();
     int failed = uv_mutex_init(&the.lock);
     if (failed != 0)

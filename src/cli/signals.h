@@ -1,5 +1,5 @@
-/* Signals of the program: a thread of its own waits for them, so that a second one ends the process
- * even when the loop does not turn any more. One in a process. */
+/* Signals of the program: a thread of its own waits for them, so that the process ends even when
+ * the loop does not turn any more. One in a process. */
 #ifndef MD_CLI_SIGNALS_H
 #define MD_CLI_SIGNALS_H
 
@@ -9,8 +9,8 @@
 
 /* Before any other thread is made. SIGTERM and SIGINT stop the runtime, SIGHUP reloads its script,
  * as soon as there is one. A second SIGTERM or SIGINT ends the process with code 1 when it has not
- * ended by itself at once. 0, or a libuv error. */
-int signals_start(void);
+ * ended by itself at once; so does the first one after limit_ms. 0, or a libuv error. */
+int signals_start(uint32_t limit_ms);
 /* In a child, between fork and exec: it must not inherit what we do not want to be disturbed by. */
 void signals_unblock(void);
 

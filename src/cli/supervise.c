@@ -22,6 +22,7 @@
 #define LOG_FLUSH_MS 1000u
 #define LATE_MS 500u /* of a timer: we did not run, nor did the child, maybe */
 #define REASON_SIZE 384
+#define HASH_SHOWN 12
 #define FAILED_STARTS 3u /* then the file has its turn */
 
 /* Variables of the environment that the child gets from us alone. */
@@ -29,6 +30,8 @@ static const char *const replaced[] = {NOTIFY_FD_VARIABLE, "NOTIFY_SOCKET", "WAT
                                        "WATCHDOG_PID",     SUPERVISOR_PID,  SUPERVISOR_RESTARTS,
                                        SUPERVISOR_REASON,  SUPERVISOR_AT,   SUPERVISOR_SCRIPT};
 #define REPLACED (sizeof replaced / sizeof replaced[0])
+
+typedef enum { RESTART_CRASHED, RESTART_WEDGED, RESTART_ENDED, RESTART_KINDS } restart_kind;
 
 struct supervisor {
     uv_loop_t loop;
@@ -47,8 +50,10 @@ struct supervisor {
     unsigned failed_starts; /* one after the other: the child ended before it was ready */
     bool reload;            /* is wanted, and the child is not ready for it */
     versions versions;
-    int chosen;                       /* version to start with; -1: the file */
-    unsigned long restarts;           /* in all */
+    int chosen; /* version to start with; -1: the file */
+    unsigned long restarts[RESTART_KINDS];
+    restart_kind kind;                /* of the next one */
+    bool its_fault;                   /* of the script's version, as far as can be told */
     unsigned recent;                  /* within VERSION_FORGET_MS */
     uint64_t last_restart;            /* ms */
     char stall[256];                  /* what holds the child's loop, as it said; "": nothing */
@@ -70,6 +75,14 @@ static void wait_ms(struct supervisor *s, uint32_t ms)
     uv_update_time(&s->loop);
     s->due = now_ms() + ms;
     uv_timer_start(&s->timer, on_timer, ms, 0);
+}
+
+static int64_t restarts_of(const struct supervisor *s)
+{
+    unsigned long all = 0;
+    for (int i = 0; i < RESTART_KINDS; i++)
+        all += s->restarts[i];
+    return (int64_t)all;
 }
 
 static void finish(struct supervisor *s, int code)
@@ -104,6 +117,11 @@ static bool is_replaced(const char *variable)
     return false;
 }
 
+static const char *script_name(const struct supervisor *s)
+{
+    return s->chosen < 0 ? "file" : s->chosen == 0 ? "same" : "last_good";
+}
+
 /* Ours, with what the child is told: to be freed with free_environment(). NULL: no memory. */
 static char **make_environment(const struct supervisor *s, size_t *own)
 {
@@ -118,13 +136,11 @@ static char **make_environment(const struct supervisor *s, size_t *own)
     set_variable(env, &count, NOTIFY_FD_VARIABLE, "%d", SUPERVISOR_NOTIFY_FD);
     set_variable(env, &count, "WATCHDOG_USEC", "%u000", s->wedged_ms);
     set_variable(env, &count, SUPERVISOR_PID, "%d", (int)getpid());
-    set_variable(env, &count, SUPERVISOR_RESTARTS, "%lu", s->restarts);
+    set_variable(env, &count, SUPERVISOR_RESTARTS, "%lu,%lu,%lu", s->restarts[RESTART_CRASHED],
+                 s->restarts[RESTART_WEDGED], s->restarts[RESTART_ENDED]);
     set_variable(env, &count, SUPERVISOR_REASON, "%s", s->reason);
     set_variable(env, &count, SUPERVISOR_AT, "%lld", (long long)s->reason_at);
-    set_variable(env, &count, SUPERVISOR_SCRIPT, "%s",
-                 s->chosen < 0    ? "file"
-                 : s->chosen == 0 ? "same"
-                                  : "last_good");
+    set_variable(env, &count, SUPERVISOR_SCRIPT, "%s", script_name(s));
     *own = count;
     for (char **at = environ; *at != NULL; at++)
         if (!is_replaced(*at))
@@ -215,7 +231,7 @@ static void start(struct supervisor *s)
     s->running = true;
     s->stall[0] = s->killed_because[0] = '\0';
     log_emit(s->log, LOG_INFO, "child started", log_int("child", s->child.pid),
-             log_int("restarts", (int64_t)s->restarts));
+             log_int("restarts", restarts_of(s)));
     wait_ms(s, s->start_ms);
 }
 
@@ -276,6 +292,8 @@ static void take_words(struct supervisor *s, const char *text, int fd)
         notify_send(s->manager, -1, "%.400s", text);
     if (child_socket_value(text, "STOPPING", value, sizeof value) != NULL)
         note_stop(s); /* it was told so by somebody else */
+    if (child_socket_value(text, "X_MOONDOG_WORKS", value, sizeof value) != NULL)
+        versions_worked(&s->versions);
     if (child_socket_value(text, "WATCHDOG", value, sizeof value) != NULL)
         heard(s);
     take_status(s, text);
@@ -339,31 +357,45 @@ static void plan_restart(struct supervisor *s)
     s->reason_at = (int64_t)wall.tv_sec * 1000 + wall.tv_nsec / 1000000;
     if (now >= s->last_restart + VERSION_FORGET_MS)
         s->recent = 0;
-    s->chosen = versions_choose(&s->versions, now);
+    s->chosen = versions_choose(&s->versions, s->its_fault, now);
     if (!s->ready && ++s->failed_starts % FAILED_STARTS == 0)
         s->chosen = -1; /* what was kept does not work any more: the file may be mended */
     uint32_t delay = restart_delay_ms(s->recent++);
     s->last_restart = now + delay;
-    s->restarts++;
+    s->restarts[s->kind]++;
     log_emit(s->log, LOG_ERROR, "child ended", log_str("reason", s->reason),
-             log_num("restart_in", delay / 1000.0),
-             log_str("script", s->chosen < 0    ? "file"
-                               : s->chosen == 0 ? "same"
-                                                : "last_good"),
-             log_int("restarts", (int64_t)s->restarts));
+             log_num("restart_in", delay / 1000.0), log_str("script", script_name(s)),
+             log_bytes("hash", s->chosen < 0 ? "" : s->versions.list[s->chosen].name,
+                       s->chosen < 0 ? 0 : HASH_SHOWN),
+             log_str("plan", s->chosen > 0 ? "an older script, until moondog reload takes the file"
+                                           : "it is started again"),
+             log_int("restarts", restarts_of(s)));
     notify_send(s->manager, -1, "STATUS=restarting in %.1f s: %.300s", delay / 1000.0, s->reason);
     wait_ms(s, delay);
 }
 
 static void explain_exit(struct supervisor *s, int64_t status, int signal_number)
 {
-    if (s->killed_because[0] != '\0')
+    bool by_us = s->killed_because[0] != '\0';
+    s->kind = by_us ? RESTART_WEDGED : signal_number != 0 ? RESTART_CRASHED : RESTART_ENDED;
+    s->its_fault = by_us || (signal_number != SIGKILL && signal_number != SIGTERM);
+    if (by_us)
         memcpy(s->reason, s->killed_because, sizeof s->reason);
+    else if (signal_number == SIGKILL)
+        snprintf(s->reason, sizeof s->reason,
+                 "killed: signal 9, by a person, or by the system for want of memory");
     else if (signal_number != 0)
         snprintf(s->reason, sizeof s->reason, "crashed: signal %d (%s)", signal_number,
                  strsignal(signal_number));
     else
         snprintf(s->reason, sizeof s->reason, "ended with exit code %d", (int)status);
+}
+
+static void give_up_stop(struct supervisor *s)
+{
+    log_emit(s->log, LOG_ERROR, "child killed at the deadline of the stop",
+             log_str("reason", s->killed_because), log_str("held_by", s->stall));
+    finish(s, EXIT_FAILED);
 }
 
 static void on_child_exit(uv_process_t *process, int64_t status, int signal_number)
@@ -378,6 +410,8 @@ static void on_child_exit(uv_process_t *process, int64_t status, int signal_numb
     /* A first start that fails in good order has said why: it would fail again. */
     if (s->stopping && !s->ready && signal_number == SIGTERM)
         finish(s, EXIT_DONE); /* ours, before it knew what to do about it */
+    else if (s->stopping && s->killed_because[0] != '\0')
+        give_up_stop(s);
     else if (s->stopping || (signal_number == 0 && (status == 0 || !s->was_ready)))
         finish(s, signal_number == 0 ? (int)status : EXIT_FAILED);
     else

@@ -37,10 +37,12 @@ void supervised_begin(void)
     static const char *const names[] = {SUPERVISOR_PID, SUPERVISOR_RESTARTS, SUPERVISOR_REASON,
                                         SUPERVISOR_AT, SUPERVISOR_SCRIPT};
     prctl(PR_SET_PDEATHSIG, SIGTERM);
+    prctl(PR_SET_NAME, "moondog"); /* it was started as /proc/self/exe */
     if (!supervised())
         raise(SIGTERM); /* it has ended meanwhile */
     the.told.active = true;
-    the.told.restarts = strtoul(variable(SUPERVISOR_RESTARTS), NULL, 10);
+    sscanf(variable(SUPERVISOR_RESTARTS), "%lu,%lu,%lu", &the.told.crashed, &the.told.wedged,
+           &the.told.ended);
     the.told.at = strtoll(variable(SUPERVISOR_AT), NULL, 10);
     snprintf(the.told.reason, sizeof the.told.reason, "%s", variable(SUPERVISOR_REASON));
     snprintf(the.told.script, sizeof the.told.script, "%s", variable(SUPERVISOR_SCRIPT));
@@ -56,9 +58,10 @@ void supervised_describe(md_runtime *rt)
 {
     rt->supervision = the.told;
     if (the.told.reason[0] != '\0')
-        log_emit(
-            rt->log, LOG_WARN, "restarted by the supervisor", log_str("reason", the.told.reason),
-            log_int("restarts", (int64_t)the.told.restarts), log_str("script", the.told.script));
+        log_emit(rt->log, LOG_WARN, "restarted by the supervisor",
+                 log_str("reason", the.told.reason),
+                 log_int("restarts", (int64_t)supervision_restarts(&the.told)),
+                 log_str("script", the.told.script));
 }
 
 int supervised_script(void)

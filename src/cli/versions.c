@@ -68,17 +68,32 @@ void versions_begin(versions *v, int index, uint64_t now)
     put_first(v, &one);
 }
 
-int versions_choose(versions *v, uint64_t now)
+void versions_worked(versions *v)
+{
+    if (v->count > 0)
+        v->list[0].worked = true;
+}
+
+static bool is_better(const version *a, const version *b, uint64_t now)
+{
+    if (a->worked != b->worked)
+        return a->worked;
+    return failures_of(a, now) < failures_of(b, now);
+}
+
+int versions_choose(versions *v, bool its_fault, uint64_t now)
 {
     if (v->count == 0)
         return -1;
     version *current = &v->list[0];
+    if (!its_fault)
+        return 0;
     note_failure(current, now);
     if (now - current->since >= VERSION_PROVEN_MS && current->failures == 1)
         return 0;
     unsigned best = 0;
     for (unsigned i = 1; i < v->count; i++)
-        if (failures_of(&v->list[i], now) < failures_of(&v->list[best], now))
+        if (is_better(&v->list[i], &v->list[best], now))
             best = i;
     return (int)best;
 }

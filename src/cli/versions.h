@@ -14,6 +14,7 @@
 typedef struct {
     char name[VERSION_NAME_SIZE]; /* a hash of its text */
     int fd;                       /* its text; owned */
+    bool worked;                  /* all that it requires was ready: it is one to come back to */
     unsigned failures;
     uint64_t failed_at; /* ms */
     uint64_t since;     /* ms: at work */
@@ -32,10 +33,14 @@ void versions_note(versions *v, const char *name, int fd, uint64_t now);
 /* A process was started with the one at `index`, and may end before it has put it to work. */
 void versions_begin(versions *v, int index, uint64_t now);
 
-/* The process ended badly with the first one at work. Returns the index of the one to start with;
+/* All that the first one requires is ready. */
+void versions_worked(versions *v);
+
+/* The process ended badly with the first one at work; `its_fault`: by what it did, and not because
+ * somebody killed it. Returns the index of the one to start with;
  * -1: none is known, so the file it is. 0 is the same again: it has proven itself, or there is none
  * better. */
-int versions_choose(versions *v, uint64_t now);
+int versions_choose(versions *v, bool its_fault, uint64_t now);
 
 void versions_clear(versions *v);
 

@@ -317,6 +317,23 @@ const connection_options *connection_get_options(const struct connection *c)
     return &c->options;
 }
 
+/* The deadline of what its state is about. */
+static uint64_t next_at(const watchdog *w)
+{
+    switch (w->state) {
+    case WATCHDOG_UP:
+        return w->probe_deadline != WATCHDOG_NEVER ? w->probe_deadline : w->probe_at;
+    case WATCHDOG_RECONNECTING:
+        return w->reconnecting_deadline;
+    case WATCHDOG_DIALING:
+        return w->dial_deadline;
+    case WATCHDOG_CLOSED:
+        return w->dial_at;
+    default:
+        return WATCHDOG_NEVER;
+    }
+}
+
 void connection_get_state(const struct connection *c, connection_state *out)
 {
     *out = (connection_state){
@@ -326,7 +343,8 @@ void connection_get_state(const struct connection *c, connection_state *out)
         .deaf = c->up && c->deaf,
         .draining = c->draining,
         .unready_since = c->unready_since,
-        .next_at = watchdog_deadline(&c->dog),
+        .next_at = next_at(&c->dog),
+        .probing = c->up && c->dog.probe_deadline != WATCHDOG_NEVER,
         .refused = c->refused_count,
         .refused_subject = connection_refused_subject(c),
         .counters = &c->counters,

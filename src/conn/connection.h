@@ -134,13 +134,14 @@ typedef struct {
 
 typedef struct {
     watchdog_state state;
-    bool ready; /* up, the server has its subscriptions, its last probe was answered */
-    bool deaf;  /* up, and the last probe was not answered */
+    bool ready;   /* up, the server has its subscriptions, its last probe was answered */
+    bool deaf;    /* up, and the last probe was not answered */
+    bool probing; /* up, and the answer to a probe is awaited */
     bool draining;
     uint32_t attempt;
     double outage;          /* seconds; negative: none. A link that is up has none, deaf or not */
     uint64_t unready_since; /* ms of uv_hrtime(); WATCHDOG_NEVER while it is ready */
-    uint64_t next_at;       /* ms: when the watchdog does the next thing about it; or NEVER */
+    uint64_t next_at;       /* ms: until when what is done about it goes on; or NEVER */
     watchdog_reason reason;
     uint64_t links, dials, dials_failed, reconnects, abandoned;
     uint64_t in_messages, in_bytes, out_messages, out_bytes;

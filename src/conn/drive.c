@@ -112,6 +112,15 @@ static void do_closed(struct connection *c, watchdog_reason reason)
     connection_tell_closed(c, reason);
 }
 
+/* An outage begins when the link is deaf, and not only when that is certain. */
+static void note_deaf(struct connection *c)
+{
+    if (c->deaf && c->down_since == WATCHDOG_NEVER)
+        c->down_since = connection_now(c);
+    else if (!c->deaf && c->up)
+        c->down_since = WATCHDOG_NEVER;
+}
+
 static void carry_out(struct connection *c, const watchdog_action *a)
 {
     switch (a->type) {
@@ -125,6 +134,7 @@ static void carry_out(struct connection *c, const watchdog_action *a)
         connection_do_abandon(c, a->link);
         break;
     case WATCHDOG_ACTION_PROBE:
+        c->hub->health_changed |= c->deaf;
         if (c->link != NULL)
             link_ask(c->link, LINK_ASK_PROBE);
         break;
@@ -154,6 +164,7 @@ static void carry_out(struct connection *c, const watchdog_action *a)
     case WATCHDOG_ACTION_DEAF:
     case WATCHDOG_ACTION_HEARING:
         c->deaf = a->type == WATCHDOG_ACTION_DEAF;
+        note_deaf(c);
         c->counters.probes_missed += c->deaf;
         connection_tell_probe(c, c->deaf);
         break;

@@ -25,8 +25,10 @@ static void remember_loss(struct connection *c, bool closed, watchdog_reason rea
                          .closed = closed,
                          .reason = reason,
                          .error = &c->error};
-    history_lost(&c->hub->history, &loss, (int64_t)wall.tv_sec * 1000 + wall.tv_nsec / 1000000,
-                 connection_now(c));
+    int64_t wall_ms = (int64_t)wall.tv_sec * 1000 + wall.tv_nsec / 1000000;
+    uint64_t now = connection_now(c);
+    uint64_t since = c->down_since < now ? c->down_since : now; /* deaf before it was lost */
+    history_lost(&c->hub->history, &loss, wall_ms - (int64_t)(now - since), since);
 }
 
 void connection_tell(struct connection *c, connection_info *info)

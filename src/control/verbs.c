@@ -90,6 +90,8 @@ static void do_stop(struct request *r, json_t *args)
 {
     md_runtime *rt = r->session->rt;
     (void)args;
+    log_emit(rt->log, LOG_INFO, "stop asked for", log_int("client", (int64_t)r->session->peer),
+             log_int("uid", (int64_t)r->session->uid));
     request_answer(r, json_pack("{s:i}", "pid", (int)getpid()));
     md_stop(rt);
 }

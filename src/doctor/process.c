@@ -166,7 +166,12 @@ static void judge_restarts(findings *f, const json_t *status)
     finding(f, FINDING_WARNING, "restarts",
             "its supervisor has started it again; restarts so far: %lld, the last one at %s: %s",
             (long long)number_of(all, "restarts"), text_of(last, "at"), text_of(last, "reason"));
-    finding_remedy(f, "what ended the process is in its log, before that time");
+    if (json_is_true(json_object_get(all, "fallback")))
+        finding_remedy(
+            f, "an older script is at work, because the newer one was the cause: mend that, "
+               "and take it with moondog reload");
+    else
+        finding_remedy(f, "what ended the process is in its log, before that time");
 }
 
 static void judge_process(findings *f, const json_t *status)

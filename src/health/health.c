@@ -32,6 +32,16 @@ struct health {
 
 /* ---- the loop ---- */
 
+/* For a supervisor: this is a version that it may come back to. */
+static void tell_that_it_works(md_runtime *rt, const readiness *r)
+{
+    if (!rt->supervision.active || !r->loaded || r->stopping || r->ready < r->required ||
+        rt->supervision.worked == r->generation)
+        return;
+    rt->supervision.worked = r->generation;
+    notify_send(rt->manager, -1, "X_MOONDOG_WORKS=1");
+}
+
 static void publish_readiness(struct health *h)
 {
     char summary[NOTIFY_TEXT_MAX - 16];
@@ -48,6 +58,7 @@ static void publish_readiness(struct health *h)
     readiness_release(old);
     readiness_summary(fresh, summary, sizeof summary);
     sentinel_set_status(&h->rt->sentinel, summary);
+    tell_that_it_works(h->rt, fresh);
 }
 
 static void publish_metrics(struct health *h)

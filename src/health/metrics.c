@@ -95,11 +95,15 @@ metrics *metrics_of(md_runtime *rt)
     m->lag = rt->hub.pulse.lag;
     m->log_dropped = log_dropped(rt->log);
     m->hanging = rt->hub.hanging;
-    m->restarts = rt->supervision.restarts;
+    m->crashed = rt->supervision.crashed;
+    m->wedged = rt->supervision.wedged;
+    m->ended = rt->supervision.ended;
+    m->fallback = runtime_is_fallback(rt);
+    m->name = strdup(rt->name);
     copy_failures(m, &rt->failures);
     m->user = user_metrics_copy(rt->user_metrics);
     user_metrics_count(rt->user_metrics, &m->user_series, &m->user_refused);
-    bool good = m->user != NULL;
+    bool good = m->user != NULL && m->name != NULL;
     if (g != NULL) {
         m->generation = g->number;
         m->generation_age = (double)(runtime_wall_ms() - g->loaded_at) / 1e3;
@@ -132,6 +136,7 @@ void metrics_release(metrics *m)
         free(m->subscriptions[i].subject);
         free(m->subscriptions[i].queue);
     }
+    free(m->name);
     free(m->connections);
     free(m->subscriptions);
     user_metrics_copy_free(m->user);

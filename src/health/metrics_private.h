@@ -36,7 +36,9 @@ struct metrics {
     histogram lag;
     uint64_t log_dropped;
     unsigned hanging;
-    unsigned long restarts;
+    unsigned long crashed, wedged, ended; /* restarts */
+    bool fallback;
+    char *name; /* of the runtime */
     failure_counter failures[FAILURE_COUNTERS_MAX];
     unsigned failure_count;
     unsigned connection_count, subscription_count;

@@ -19,9 +19,11 @@
 
 static void write_runtime(exposition *x, const metrics *m, const readiness *r)
 {
-    char labels[128] = "";
+    char labels[512] = "";
     exposition_label(labels, sizeof labels, "version", md_version());
-    exposition_family(x, "moondog_build_info", "gauge", "Always 1; the version is a label.");
+    exposition_label(labels, sizeof labels, "name", m->name);
+    exposition_family(x, "moondog_build_info", "gauge",
+                      "Always 1; the version and the name of the process are labels.");
     exposition_sample(x, labels, 1);
     exposition_single(x, "moondog_uptime_seconds", "gauge", "Since the runtime was made.",
                       m->uptime);
@@ -35,20 +37,30 @@ static void write_runtime(exposition *x, const metrics *m, const readiness *r)
                       r != NULL ? r->ready : 0);
     exposition_single(x, "moondog_hanging_links", "gauge",
                       "Links that were given up and hang inside the NATS library.", m->hanging);
-    exposition_single(x, "moondog_supervisor_restarts_total", "counter",
-                      "How often the supervisor has restarted the process.", (double)m->restarts);
+    exposition_family(x, "moondog_supervisor_restarts_total", "counter",
+                      "How often the supervisor has started the process again, by why.");
+    exposition_count(x, "reason=\"crashed\"", m->crashed);
+    exposition_count(x, "reason=\"ended\"", m->ended);
+    exposition_count(x, "reason=\"wedged\"", m->wedged);
+    exposition_single(
+        x, "moondog_script_fallback", "gauge",
+        "1 while an older script is at work, because the newer one was the cause of a "
+        "restart; moondog reload takes the file again.",
+        m->fallback);
     exposition_single(x, "moondog_log_dropped_total", "counter",
                       "Lines of the log that were dropped because its output did not take them.",
                       (double)m->log_dropped);
 }
 
-static void write_loop(exposition *x, const metrics *m, sentinel *s)
+static void write_loop(exposition *x, const metrics *m, const readiness *r, sentinel *s)
 {
     stall now;
     uint64_t stalls;
     double seconds;
     sentinel_stall(s, &now);
     sentinel_count_stalls(s, &stalls, &seconds);
+    exposition_single(x, "moondog_ready", "gauge", "1 while /readyz says 200.",
+                      readiness_is_good(r, &now));
     exposition_single(x, "moondog_loop_stalled", "gauge",
                       "1 while the loop does not turn: the process is not live.", now.stalled);
     exposition_single(x, "moondog_loop_stalls_total", "counter",
@@ -380,7 +392,7 @@ char *metrics_render(const metrics *m, const readiness *r, sentinel *s, size_t *
         return NULL;
     exposition x = {.out = out};
     write_runtime(&x, m, r);
-    write_loop(&x, m, s);
+    write_loop(&x, m, r, s);
     write_generation(&x, m);
     write_connections(&x, m);
     write_subscriptions(&x, m);

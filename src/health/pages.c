@@ -43,16 +43,26 @@ typedef struct {
 static const char json_content[] = "application/json";
 static const char text_content[] = "text/plain; charset=utf-8";
 
-static page json_page(health_answer a)
+/* Takes the JSON; one line, for those who look at it in a terminal. */
+static page json_page(unsigned status, char *json)
 {
-    return (page){a.status, json_content, a.body, a.body != NULL ? strlen(a.body) : 0};
+    size_t length = json != NULL ? strlen(json) : 0;
+    char *line = json != NULL ? realloc(json, length + 2) : NULL;
+    if (line == NULL) {
+        free(json);
+        return (page){status, json_content, NULL, 0};
+    }
+    line[length] = '\n';
+    line[length + 1] = '\0';
+    return (page){status, json_content, line, length + 1};
 }
 
 static page live_page(struct pages *s)
 {
     stall now;
     health_stall(s->health, &now);
-    return json_page(health_live(&now));
+    health_answer a = health_live(&now);
+    return json_page(a.status, a.body);
 }
 
 static page ready_page(struct pages *s)
@@ -60,9 +70,9 @@ static page ready_page(struct pages *s)
     stall now;
     health_stall(s->health, &now);
     readiness *r = health_readiness(s->health);
-    page p = json_page(health_ready(r, &now, uv_hrtime() / 1000000u));
+    health_answer a = health_ready(r, &now, uv_hrtime() / 1000000u);
     readiness_release(r);
-    return p;
+    return json_page(a.status, a.body);
 }
 
 static page metrics_page(struct pages *s)
@@ -90,13 +100,12 @@ static char *mark_stalled(char *status, const stall *now)
 
 static page status_page(struct pages *s)
 {
-    page p = {200, json_content, health_status(s->health), 0};
+    char *status = health_status(s->health);
     stall now;
     health_stall(s->health, &now);
-    if (p.body != NULL && now.stalled)
-        p.body = mark_stalled(p.body, &now);
-    p.length = p.body != NULL ? strlen(p.body) : 0;
-    return p;
+    if (status != NULL && now.stalled)
+        status = mark_stalled(status, &now);
+    return json_page(200, status);
 }
 
 static page plain_page(unsigned status, const char *text)

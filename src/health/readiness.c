@@ -27,6 +27,7 @@ static bool fill(unready_connection *u, const struct binding *b, const connectio
                               .state = s->state,
                               .reason = s->reason,
                               .deaf = s->deaf,
+                              .probing = s->probing,
                               .refused = s->refused,
                               .attempt = s->attempt,
                               .unready_since = s->unready_since,
@@ -131,9 +132,14 @@ static json_t *plan_text(const unready_connection *u, uint64_t now)
     case WATCHDOG_UP:
         if (u->refused > 0 && !u->deaf)
             return words("it is subscribed again at every audit");
-        return words("probed again, in %.1f s; a second miss replaces the link", next);
+        if (u->probing)
+            return words("the answer to another probe is awaited for %.1f s; then the link is "
+                         "replaced",
+                         next);
+        return words("probed again in %.1f s; a second miss replaces the link", next);
     case WATCHDOG_RECONNECTING:
-        return words("the library reconnects; looked at again in %.1f s", next);
+        return words("the library reconnects; when it has not in %.1f s, a fresh link is made",
+                     next);
     case WATCHDOG_DIALING:
         return words("a fresh link is dialled, attempt %u, given up in %.1f s", u->attempt, next);
     case WATCHDOG_CLOSED:
@@ -152,7 +158,8 @@ static json_t *describe(const unready_connection *u, uint64_t now)
         watchdog_state_name(u->state), "reason", reason_text(u), "plan", plan_text(u, now),
         "outage", seconds_since(u->unready_since, now), "attempt", (json_int_t)u->attempt, "server",
         report_text(u->server), "last_end", watchdog_reason_name(u->reason));
-    if (u->error.code[0] != '\0')
+    /* A link that is up has nothing to do with the error of one before. */
+    if (u->error.code[0] != '\0' && (u->state != WATCHDOG_UP || u->refused > 0))
         json_object_set_new(one, "error",
                             json_pack("{s:s, s:s, s:o}", "code", u->error.code, "class",
                                       error_class_name(u->error.cls), "message",
@@ -179,6 +186,11 @@ health_answer health_live(const stall *s)
 static void add_reason(json_t *list, const char *text)
 {
     json_array_append_new(list, json_pack("{s:o}", "reason", report_text(text)));
+}
+
+bool readiness_is_good(const readiness *r, const stall *s)
+{
+    return !s->stalled && r != NULL && r->loaded && !r->stopping && r->ready == r->required;
 }
 
 health_answer health_ready(const readiness *r, const stall *s, uint64_t now)

@@ -16,7 +16,7 @@ typedef struct {
     char *name, *server, *refused_subject;
     watchdog_state state;
     watchdog_reason reason;
-    bool deaf;
+    bool deaf, probing;
     unsigned refused;
     uint32_t attempt;
     uint64_t unready_since, next_at; /* ms of uv_hrtime(); WATCHDOG_NEVER: none */
@@ -52,6 +52,8 @@ typedef struct {
 health_answer health_live(const stall *s);
 /* /readyz: also whether what the script wants is there. `now`: ms of uv_hrtime(). */
 health_answer health_ready(const readiness *r, const stall *s, uint64_t now);
+/* Whether /readyz says 200. */
+bool readiness_is_good(const readiness *r, const stall *s);
 /* One line for a service manager. */
 void readiness_summary(const readiness *r, char *out, size_t size);
 

@@ -108,7 +108,6 @@ static void make_probe_subject(struct link *l)
 
 static void subscribe_probe(struct link *l)
 {
-    make_probe_subject(l);
     natsStatus status =
         natsConnection_Subscribe(&l->probe_sub, l->nats, l->probe_subject, link_on_probe, l);
     if (status != NATS_OK) {
@@ -128,7 +127,8 @@ static void dial(struct link *l)
         mailbox_post(&l->mailbox, &event);
         return;
     }
-    link_retain(l); /* for the library's callbacks: on_closed() gives it back */
+    make_probe_subject(l); /* the error callback compares with it, from now on */
+    link_retain(l);        /* for the library's callbacks: on_closed() gives it back */
     natsStatus status = natsConnection_Connect(&l->nats, l->nats_options);
     if (status != NATS_OK) {
         l->nats = NULL;

@@ -8,6 +8,7 @@
 
 #define LOUD_ERRORS 5u /* of a callback are logged one by one, later ones once a second */
 #define ERROR_QUIET_NS 1000000000u
+#define SUMMARY_NS 5000000000u /* between two summaries of the others */
 
 static void clear_record(failure_record *one)
 {
@@ -37,13 +38,14 @@ static failure_counter *counter_of(struct failures *all, const struct callback *
     return c;
 }
 
-static void remember(struct generation *g, const struct callback *cb, const failure *r)
+static failure_counter *remember(struct generation *g, const struct callback *cb, const failure *r)
 {
     struct failures *all = g->limits.failures;
     struct timespec now;
     if (all == NULL)
-        return;
-    counter_of(all, cb)->count++;
+        return NULL;
+    failure_counter *counter = counter_of(all, cb);
+    counter->count++;
     failure_record *one = &all->records[all->total++ % FAILURES_MAX];
     clear_record(one);
     clock_gettime(CLOCK_REALTIME, &now);
@@ -53,6 +55,34 @@ static void remember(struct generation *g, const struct callback *cb, const fail
     snprintf(one->name, sizeof one->name, "%s", cb->name);
     one->text = strdup(r->text);
     one->traceback = strdup(r->traceback);
+    return counter;
+}
+
+/* Beyond the first ones of a function, one a second is logged by itself. */
+static void note_quiet(struct failures *all, failure_counter *counter, uint64_t now)
+{
+    if (counter == NULL)
+        return;
+    if (counter->quiet++ == 0)
+        counter->quiet_since = now;
+    all->quiet = true;
+}
+
+void failures_tell_quiet(struct failures *all, struct logger *log, uint64_t now)
+{
+    bool quiet = false;
+    for (unsigned i = 0; all->quiet && i < all->counter_count; i++) {
+        failure_counter *c = &all->counters[i];
+        if (c->quiet > 0 && now - c->quiet_since >= SUMMARY_NS) {
+            log_emit(log, LOG_WARN, "failures not logged one by one", log_str("kind", c->kind),
+                     log_str("name", c->name), log_int("count", (int64_t)c->quiet),
+                     log_int("errors", (int64_t)c->count),
+                     log_num("seconds", (double)(now - c->quiet_since) / 1e9));
+            c->quiet = 0;
+        }
+        quiet |= c->quiet > 0;
+    }
+    all->quiet = quiet;
 }
 
 static void copy_text(char *to, size_t size, lua_State *L, int index)
@@ -103,9 +133,11 @@ static void collect(lua_State *L, void *closure)
 static void tell(struct generation *g, struct callback *cb, const failure *r, bool overran)
 {
     uint64_t now = uv_hrtime();
-    remember(g, cb, r);
-    if (cb->errors > LOUD_ERRORS && now - cb->logged_at < ERROR_QUIET_NS)
+    failure_counter *counter = remember(g, cb, r);
+    if (cb->errors > LOUD_ERRORS && now - cb->logged_at < ERROR_QUIET_NS) {
+        note_quiet(g->limits.failures, counter, now);
         return;
+    }
     cb->logged_at = now;
     char message[40];
     snprintf(message, sizeof message, "%s failed", cb->kind);

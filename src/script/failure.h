@@ -28,6 +28,7 @@ typedef struct {
 typedef struct {
     char kind[16], name[80];
     uint64_t count;
+    uint64_t quiet, quiet_since; /* that were not logged one by one, and since when (ns) */
 } failure_counter;
 
 /* Functions that are counted one by one; those that fail first beyond that are the last counter,
@@ -35,6 +36,7 @@ typedef struct {
 #define FAILURE_COUNTERS_MAX 129u
 
 struct failures {
+    bool quiet; /* some were not logged */
     failure_counter counters[FAILURE_COUNTERS_MAX];
     unsigned counter_count;
     failure_record records[FAILURES_MAX]; /* the next one goes to total % FAILURES_MAX */
@@ -42,6 +44,8 @@ struct failures {
 };
 
 void failures_clear(struct failures *all);
+/* Now and then: says how many there were of those that were not logged one by one. */
+void failures_tell_quiet(struct failures *all, struct logger *log, uint64_t now);
 
 /* [-0, +0] The error value at `index`, as text, into r->text. */
 void failure_describe_value(lua_State *L, int index, failure *r);

@@ -344,6 +344,8 @@ int generation_load(struct generation *g, const char *path, sources *from, error
     traceback[0] = '\0';
     g->sources = from != NULL ? from : sources_new();
     g->path = strdup(path);
+    callback_init(&g->top_level, "top level", path);
+    snprintf(g->top_level.place, sizeof g->top_level.place, "%s", path);
     if (g->sources == NULL || g->path == NULL)
         return error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the script %s", path);
     const source_file *file = sources_read(g->sources, path, e);
@@ -355,7 +357,7 @@ int generation_load(struct generation *g, const char *path, sources *from, error
         return error_set(e, "bytecode", ERROR_CLASS_NONE,
                          "%s: this is bytecode, which is not loaded: give the Lua source", path);
     g->loading = true;
-    budget_enter(&g->budget, g->limits.load_budget_ms, NULL);
+    budget_enter(&g->budget, g->limits.load_budget_ms, &g->top_level);
     int status = lua_cpcall(g->L, run_script, &load);
     bool overran = budget_leave(&g->budget);
     g->loading = false;

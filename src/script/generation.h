@@ -80,6 +80,7 @@ struct generation {
     uint64_t retire_deadline;  /* ms */
     struct generation *next;   /* in the runtime's list of those that retire */
     struct takeover *takeover; /* while it takes over from another */
+    struct callback top_level; /* for reports while it is loaded */
     char *path;
     sources *sources; /* what it was loaded from */
 

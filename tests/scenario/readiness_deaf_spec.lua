@@ -91,7 +91,7 @@ describe("readiness, when packets vanish,", function()
     local reason = health.reason_of(refusals[1].body, "gateway")
     assert.equals("up", reason.state)
     assert.matches("last probe was not answered", reason.reason)
-    assert.matches("^probed again, in %d", reason.plan)
+    assert.matches("^probed again in %d", reason.plan)
   end))
 
   for _, direction in ipairs { "both", "up", "down" } do
@@ -150,7 +150,7 @@ describe("readiness, when what answers the dial", function()
 end)
 
 describe("readiness, when the library reconnects and reconnects,", function()
-  it("is withdrawn all the time, and the plan says when that is looked at", run.case(function()
+  it("is withdrawn all the time, and the plan says when that ends", run.case(function()
     local silent = scripted_server.start { info_only = true }
     local seen = watch("{ probe = 0.4, probe_timeout = 0.4, timeout = 1, reconnecting = 2 }")
     local begun_at = run.now()
@@ -161,7 +161,7 @@ describe("readiness, when the library reconnects and reconnects,", function()
     divert(seen, seen.server)
     local reasons = reasons_of(check(seen, begun_at, 1))
     assert.is_true(some(reasons, function(r)
-      return r.state == "reconnecting" and r.plan:find("looked at again in %d") ~= nil
+      return r.state == "reconnecting" and r.plan:find("when it has not in %d") ~= nil
     end), "the library is at work")
     assert.is_true(some(reasons, function(r) return r.last_end == "reconnecting" end),
       "the watchdog has ended that")

@@ -21,7 +21,7 @@ static void note(versions *v, const char *name, uint64_t now)
 
 static void expect(versions *v, uint64_t now, const char *name)
 {
-    int chosen = versions_choose(v, now);
+    int chosen = versions_choose(v, true, now);
     assert_in_range(chosen, 0, VERSIONS_MAX - 1);
     assert_string_equal(v->list[chosen].name, name);
 }
@@ -37,7 +37,7 @@ static void without_any_the_file_is_taken(void **state)
 {
     (void)state;
     versions v = {0};
-    assert_int_equal(versions_choose(&v, 5), -1);
+    assert_int_equal(versions_choose(&v, true, 5), -1);
 }
 
 static void the_only_one_is_taken_again(void **state)
@@ -100,7 +100,7 @@ static void one_that_ends_before_it_is_at_work_is_not_tried_for_ever(void **stat
     note(&v, "new", 0);
     for (unsigned i = 1; i < 10; i++) {
         static const char *const wanted[] = {"new", "old", "old", "new"};
-        int chosen = versions_choose(&v, i * SECOND);
+        int chosen = versions_choose(&v, true, i * SECOND);
         assert_string_equal(v.list[chosen].name, wanted[i % 4]);
         versions_begin(&v, chosen, i * SECOND);
     }
@@ -151,6 +151,36 @@ static void the_oldest_is_forgotten_and_its_descriptor_closed(void **state)
     assert_int_equal(v.count, 0);
 }
 
+static void one_that_has_worked_does_not_give_way_to_one_that_never_did(void **state)
+{
+    (void)state;
+    versions v = {0};
+    note(&v, "wrong password", 0);
+    note(&v, "corrected", SECOND);
+    versions_worked(&v);
+    expect(&v, 2 * SECOND, "corrected");
+    begin(&v, "corrected", 2 * SECOND);
+    note(&v, "new", 3 * SECOND);
+    expect(&v, 4 * SECOND, "corrected"); /* and not the first one, which has failed less often */
+    versions_clear(&v);
+}
+
+static void one_that_was_killed_is_not_to_blame(void **state)
+{
+    (void)state;
+    versions v = {0};
+    note(&v, "old", 0);
+    versions_worked(&v);
+    note(&v, "new", SECOND);
+    versions_worked(&v);
+    for (unsigned i = 2; i < 6; i++) {
+        assert_int_equal(versions_choose(&v, false, i * SECOND), 0);
+        begin(&v, "new", i * SECOND);
+    }
+    expect(&v, 7 * SECOND, "old");
+    versions_clear(&v);
+}
+
 static void restarts_slow_down_and_never_end(void **state)
 {
     (void)state;
@@ -176,6 +206,8 @@ int main(void)
         cmocka_unit_test(one_that_was_taken_back_is_not_the_last_good_one),
         cmocka_unit_test(failures_are_forgotten),
         cmocka_unit_test(the_oldest_is_forgotten_and_its_descriptor_closed),
+        cmocka_unit_test(one_that_has_worked_does_not_give_way_to_one_that_never_did),
+        cmocka_unit_test(one_that_was_killed_is_not_to_blame),
         cmocka_unit_test(restarts_slow_down_and_never_end),
     };
     return cmocka_run_group_tests_name("versions", tests, NULL, NULL);
