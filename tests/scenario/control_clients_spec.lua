@@ -182,3 +182,33 @@ describe("another user", function()
     assert.equals("an answer", answered_as(0, path))
   end))
 end)
+
+describe("a process that is stuck, and takes no clients any more,", function()
+  it("is known to the commands, and does not slow them down for others", run.case(function()
+    local _, server = start()
+    local stuck = moondog.run([[
+      local moondog = require "moondog"
+      local c = moondog.connect { servers = { $URL } }
+      c:subscribe("hang", function() (("a"):rep(100000) .. "b"):find(".-.-.-.-.-.-c") end)
+    ]], { URL = server.url }, { args = { "--name", "stuck", "--stall", "0.4" }, rude = true })
+    stuck:wait_log("^connected$")
+    server:connect():publish("hang", "")
+    stuck:wait_log("^loop stalled$", 10)
+    -- More than wait to be accepted at any time.
+    local sockets, refused = {}, false
+    for i = 1, 40 do
+      sockets[i] = uv.new_pipe()
+      sockets[i]:connect(control.path "stuck", run.callback(function(err) refused = refused or err end))
+    end
+    run.wait_until(function() return refused end, 5, "a backlog that is full")
+    assert.matches("EAGAIN", refused)
+    local begun_at = run.now()
+    local names = moondog.start { "status", "--names" }
+    names:wait_exit(0)
+    assert.equals("gateway\nstuck", names:text("stdout"))
+    moondog.start({ "status", "gateway" }):wait_exit(0)
+    run.figure("two commands beside a stuck process", run.now() - begun_at, "s")
+    assert.is_true(run.now() - begun_at < 8) -- nobody waits for the stuck one, which would be 10 s
+    for _, socket in ipairs(sockets) do socket:close() end
+  end))
+end)

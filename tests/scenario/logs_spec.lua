@@ -137,6 +137,27 @@ describe("the level of the log", function()
   end))
 end)
 
+describe("a burst of failures", function()
+  it("is logged by its first ones and a summary of the others", run.case(function()
+    local server = nats_server.start()
+    local dog = moondog.run([[
+      local moondog = require "moondog"
+      local c = moondog.connect { servers = { $URL } }
+      c:subscribe("fail", function() error("broken") end)
+    ]], { URL = server.url })
+    dog:wait_log("^connected$")
+    local witness = server:connect()
+    for _ = 1, 300 do witness:publish("fail", "") end
+    local summary = dog:wait_log("^failures not logged one by one$", 15)
+    assert.equals("handler", summary.kind)
+    assert.equals("fail", summary.name)
+    local loud = #dog:find_logs("^handler failed$")
+    assert.is_true(loud >= 5 and loud < 20)
+    assert.equals(300, summary.errors)
+    assert.equals(300, summary.count + loud)
+  end))
+end)
+
 describe("a dial that fails", function()
   it("is logged with its server, its error and what comes next", run.case(function()
     local server = nats_server.start { user = "u", password = "p" }

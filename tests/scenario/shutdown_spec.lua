@@ -145,3 +145,20 @@ describe("the second signal", function()
     assert.is_true(code <= 1 and signal == 0, ("exit code %d, signal %d"):format(code, signal))
   end))
 end)
+
+describe("one signal", function()
+  it("ends a process whose loop is stuck, when the time for a drain is over", run.case(function()
+    local server = nats_server.start()
+    local dog = moondog.run([[
+      local moondog = require "moondog"
+      local c = moondog.connect { servers = { $URL } }
+      c:subscribe("hang", function() (("a"):rep(100000) .. "b"):find(".-.-.-.-.-.-c") end)
+    ]], { URL = server.url }, { args = { "--drain", "0.1", "--stall", "0.4" } })
+    dog:wait_log("^connected$")
+    server:connect():publish("hang", "")
+    dog:wait_log("^loop stalled$", 10)
+    dog:signal("sigterm")
+    dog:wait_exit(1, 15)
+    assert.matches("ended without a drain", dog:text("stderr"))
+  end))
+end)

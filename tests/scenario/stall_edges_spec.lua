@@ -43,7 +43,7 @@ describe("a loop that does not turn", function()
 
   it("because the top level does not end, is noticed", run.case(function()
     local dog, port = start(AGES, { "--load-budget", "100" })
-    dog:wait_log("^loop stalled$", 10)
+    assert.equals("top level", dog:wait_log("^loop stalled$", 10).kind)
     assert.equals(503, (livez(port)))
     kill(dog)
   end))
