@@ -71,17 +71,18 @@ void sources_release(sources *s)
     free(s);
 }
 
-static int make_room(sources *s)
+/* Where the next file goes; NULL: no memory. */
+static source_file *make_room(sources *s)
 {
     if (s->count < s->capacity)
-        return 0;
+        return s->files + s->count;
     size_t capacity = s->capacity == 0 ? 4 : s->capacity * 2;
     source_file *files = realloc(s->files, capacity * sizeof *files);
     if (files == NULL)
-        return -1;
+        return NULL;
     s->files = files;
     s->capacity = capacity;
-    return 0;
+    return files + s->count;
 }
 
 const source_file *sources_find(const sources *s, const char *path)
@@ -95,7 +96,8 @@ const source_file *sources_find(const sources *s, const char *path)
 int sources_add(sources *s, char *path, char *text, size_t length, error *e)
 {
     int failed = 0;
-    if (path == NULL || text == NULL || make_room(s) != 0)
+    source_file *room = make_room(s);
+    if (path == NULL || text == NULL || room == NULL)
         failed = error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the text of %s",
                            path != NULL ? path : "a script");
     else if (length > SOURCES_BYTES_MAX - s->bytes)
@@ -108,7 +110,8 @@ int sources_add(sources *s, char *path, char *text, size_t length, error *e)
         return -1;
     }
     s->bytes += length;
-    s->files[s->count++] = (source_file){path, text, length};
+    *room = (source_file){path, text, length};
+    s->count++;
     return 0;
 }
 
