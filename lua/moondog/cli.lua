@@ -112,7 +112,9 @@ local function load_argparse()
 end
 
 --- Only what the table of commands names, with defaults.
----@return table
+---@return table result
+---@return string? problem of values that do not go together
+---@return moondog.cli.Command? command that it is a problem of
 local function result_of(parsed)
   local result = { command = parsed.command }
   for _, command in ipairs(commands.commands) do
@@ -125,7 +127,8 @@ local function result_of(parsed)
         if value == nil and not option.value then value = false end
         result[key] = value
       end
-      if command.finish then command.finish(result) end
+      local problem = command.finish and command.finish(result)
+      if problem then return result, problem, command end
     end
   end
   return result
@@ -152,7 +155,11 @@ function M.parse(argv, env)
   local parser = build(argparse, env or {})
   local done, parsed = pcall(parser.parse, parser, argv)
   if done and printed[parsed.command] then return nil, OK, printed[parsed.command](parsed, env) end
-  if done then return result_of(parsed) end
+  if done then
+    local result, problem, command = result_of(parsed)
+    if problem then return nil, USAGE, usage_error(command, problem) end
+    return result
+  end
   if type(parsed) ~= "table" then error(parsed, 0) end -- a mistake in here, not on the command line
   return nil, parsed.code, parsed.message
 end

@@ -34,7 +34,7 @@
 ---@field files moondog.cli.Item[]
 ---@field exits moondog.cli.Item[]
 ---@field examples moondog.cli.Item[] a command, and what it is for
----@field finish? fun(result: table) fills what depends on the other values
+---@field finish? fun(result: table): string? fills what depends on the other values; returns a problem of them
 
 local values = require "moondog.cli_values"
 
@@ -175,6 +175,9 @@ local run = {
   },
   finish = function(result)
     result.name = result.name or values.name_of_file(result.file)
+    if result.supervise and result.wedged < result.stall then
+      return ("option '--wedged' must be at least --stall, which is %g s, not '%g'"):format(result.stall, result.wedged)
+    end
   end,
 }
 

@@ -42,6 +42,13 @@ describe("moondog run", function()
       "--stall", "2.5", "--supervise", "--wedged", "9")))
   end)
 
+  it("does not restart a process before it counts as stalled", function()
+    assert.matches("%-%-wedged' must be at least %-%-stall, which is 3 s, not '2'",
+      usage_error("run", "x.lua", "--supervise", "--stall", "3", "--wedged", "2"))
+    assert.are.equal(2, parse("run", "x.lua", "--supervise", "--stall", "2", "--wedged", "2").wedged)
+    assert.are.equal(2, parse("run", "x.lua", "--stall", "3", "--wedged", "2").wedged) -- nobody restarts it
+  end)
+
   it("takes the last of repeated options", function()
     assert.are.equal("short", parse("run", "--log", "json", "--log", "short", "x.lua").log)
   end)

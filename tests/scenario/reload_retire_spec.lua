@@ -83,9 +83,9 @@ describe("a generation that was replaced", function()
   end))
 
   it("cannot change what belongs to the next one", run.case(function()
-    local dog, _, server = start(BASE .. [[
-      moondog.spawn(function()
-        moondog.sleep(0.3)
+    local dog, witness, server = start(BASE .. [[
+      c:subscribe("begin", function()
+        c:request("replaced", "", { timeout = 30 })
         for what, f in pairs {
           close = function() c:close() end, drain = function() c:drain() end,
           reconnect = function() c:reconnect() end,
@@ -101,7 +101,11 @@ describe("a generation that was replaced", function()
         moondog.spawn(function() print("spawned") end)
       end)
     ]])
+    local waiting = witness:subscribe("replaced")
+    witness:publish("begin", "")
+    run.wait_until(function() return waiting.messages[1] end, 5, "a task that waits")
     dog:reload(BASE, { URL = server.url, WHO = "two" })
+    witness:publish(waiting.messages[1].reply, "")
     dog:wait_log("^published\ttrue$", 5)
     dog:wait_log("^spawned$", 5)
     local refused = dog:find_logs("^refused")
@@ -109,7 +113,7 @@ describe("a generation that was replaced", function()
     for _, entry in ipairs(refused) do
       assert.matches("\tfalse\t.*was replaced by another", entry.msg)
     end
-    assert.equals("two", server:connect():wait_answer("who", "", 5).data)
+    assert.equals("two", witness:wait_answer("who", "", 5).data)
   end))
 
   it("with a thousand parked requests lets all of them be answered", run.case(function()
@@ -151,7 +155,7 @@ describe("a generation that was replaced", function()
         end
         print("full", collectgarbage("count") > 10000)
       end)
-    ]])
+    ]], {}, { args = { "--budget", "5000" } })
     dog:wait_log("^full\ttrue$", 20)
     local rss = dog:rss()
     dog:reload(BASE .. [[
