@@ -298,6 +298,74 @@ function connection:drain(timeout) end
 ---@return true
 function connection:close() end
 
+---@class moondog.jetstream_options
+---@field domain? string
+---@field timeout? number of a request; default 5
+
+---JetStream over this connection. Waits. When the server or the account has none now: nil, err with the code
+---"no_jetstream"; the connection itself works all the same, and later JetStream may be there.
+---@param options? moondog.jetstream_options
+---@return moondog.jetstream? js
+---@return moondog.error? err
+function connection:jetstream(options) end
+
+---All of these wait. Errors of the server have the codes "stream_not_found", "stream_exists", "message_not_found",
+---"wrong_last_sequence", "wrong_last_msg_id", "wrong_stream", "no_storage", "bad_request", or "jetstream_" and its
+---number.
+---@class moondog.jetstream
+local jetstream = {}
+---@return table? info memory, storage, streams, consumers, limits, as the server has them
+---@return moondog.error? err
+function jetstream:account() end
+---@param config table as the server has it (name, subjects, storage, retention, num_replicas, ...); max_age and
+---duplicate_window in seconds
+---@return table? info config, state, cluster
+---@return moondog.error? err
+function jetstream:add_stream(config) end
+---@param config table
+---@return table? info
+---@return moondog.error? err
+function jetstream:update_stream(config) end
+---@param name string
+---@return table? info
+---@return moondog.error? err
+function jetstream:stream_info(name) end
+---@param options? { subject: string } only streams that take it
+---@return table[]? infos
+---@return moondog.error? err
+function jetstream:streams(options) end
+---@param name string
+---@return true? ok
+---@return moondog.error? err
+function jetstream:delete_stream(name) end
+---@param name string
+---@param options? { subject: string, keep: integer, seq: integer } only of this subject; but the last ones; below seq
+---@return integer? purged
+---@return moondog.error? err
+function jetstream:purge_stream(name, options) end
+---@param stream string
+---@param which integer|{ seq: integer }|{ last: string } a sequence, or the last one on a subject
+---@return { subject: string, seq: integer, time: string, data: string, headers: table }? message
+---@return moondog.error? err
+function jetstream:get_message(stream, which) end
+
+---@class moondog.js_publish_options
+---@field headers? table<string, string|string[]>
+---@field timeout? number
+---@field msg_id? string the stream drops another one with it, within its duplicate_window
+---@field expect_stream? string
+---@field expect_seq? integer the last sequence of the stream
+---@field expect_msg_id? string the last message's
+---@field expect_subject_seq? integer the last sequence of this subject
+
+---Returns when a stream has stored the message.
+---@param subject string
+---@param data? string|number
+---@param options? moondog.js_publish_options
+---@return { stream: string, seq: integer, duplicate: boolean, domain: string? }? ack
+---@return moondog.error? err
+function jetstream:publish(subject, data, options) end
+
 ---@class moondog.subscription
 local subscription = {}
 ---No message is handled after this.

@@ -23,6 +23,8 @@ void api_register_subscription(lua_State *L);
 void api_register_timer(lua_State *L);
 void api_register_backoff(lua_State *L);
 
+/* [-0, +1] The function behind connection:jetstream(). It waits, so it is Lua: api_jetstream.c. */
+void api_open_jetstream(lua_State *L);
 /* [-0, +1] moondog.metrics */
 void api_open_metrics(lua_State *L);
 /* [-0, +1] moondog.connect{...} */

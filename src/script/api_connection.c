@@ -356,5 +356,8 @@ void api_register_connection(lua_State *L)
     api_register_type(L, CONNECTION_TYPE, connection_methods, connection_gc);
     lua_pushcfunction(L, connection_tostring);
     lua_setfield(L, -2, "__tostring");
-    lua_pop(L, 1);
+    lua_getfield(L, -1, "__index");
+    api_open_jetstream(L);
+    lua_setfield(L, -2, "jetstream");
+    lua_pop(L, 2);
 }

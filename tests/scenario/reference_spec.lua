@@ -84,6 +84,14 @@ describe("The reference", function()
     end
   end)
 
+  it("has the functions of jetstream, and no other", function()
+    local there, described = {}, {}
+    for name in read("lua/moondog/jetstream.lua"):gmatch("\nfunction JetStream:([%w_]+)%(") do there[name] = true end
+    for name in META:gmatch("\nfunction jetstream:([%w_]+)%(") do described[name] = true end
+    assert.same(sorted(there), sorted(described))
+    assert.is_true(#sorted(there) > 5)
+  end)
+
   it("has no function that a script does not find", run.case(function()
     local lines = {
       'local moondog = require "moondog"',
@@ -93,7 +101,8 @@ describe("The reference", function()
       'local metrics, metric = moondog.metrics, moondog.metrics.gauge("level")',
     }
     for _, name in ipairs(annotated_functions()) do
-      if not name:find("^message") then -- there is none before one has arrived: other scenarios use them
+      -- There is no message before one has arrived, and no JetStream without a server: other scenarios.
+      if not name:find("^message") and not name:find("^jetstream") then
         lines[#lines + 1] = ("assert(%s, %q)"):format(name:gsub(":", "."), name .. " is missing")
       end
     end
