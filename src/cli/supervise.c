@@ -223,6 +223,8 @@ static void start(struct supervisor *s)
     if (failed != 0) {
         snprintf(s->reason, sizeof s->reason, "the process could not be started: %s",
                  uv_strerror(failed));
+        s->kind = RESTART_ENDED;
+        s->its_fault = false;
         plan_restart(s);
         return;
     }
@@ -348,7 +350,7 @@ static void on_timer(uv_timer_t *timer)
                                        : "nothing was heard of it, and it did not say why");
 }
 
-/* Since `why` is in s->reason, in the log and at the service manager. */
+/* Why is in s->reason: the log, the service manager and the next child are told. */
 static void plan_restart(struct supervisor *s)
 {
     uint64_t now = now_ms();
