@@ -86,12 +86,12 @@ static int open_module(lua_State *L)
 /* Most scripts never ask for it. A function of C could not wait, so this one is Lua. */
 void api_open_jetstream(lua_State *L)
 {
-    static const char stub[] = "local open, jetstream = ...\n"
+    static const char lazy[] = "local open, jetstream = ...\n"
                                "return function(...)\n"
                                "  jetstream = jetstream or open()\n"
                                "  return jetstream(...)\n"
                                "end";
-    if (luaL_loadbuffer(L, stub, sizeof stub - 1, "=moondog.jetstream") != 0)
+    if (luaL_loadbuffer(L, lazy, sizeof lazy - 1, "=moondog.jetstream") != 0)
         lua_error(L);
     lua_pushcfunction(L, open_module);
     lua_call(L, 1, 1);

@@ -5,8 +5,8 @@
 #include <jansson.h>
 #include <lua.h>
 
-/* Pushes the value: null becomes nil, so that it is not in its table; whole numbers beyond 2^53 lose
- * their last digits. Raises an error when there is no memory. [-0, +1] */
+/* Pushes the value: null becomes nil, so that it is not in its table; whole numbers beyond 2^53
+ * lose their last digits. Raises an error when there is no memory. [-0, +1] */
 void from_json(lua_State *L, const json_t *value);
 
 #endif
