@@ -72,7 +72,7 @@ static void fail(md_runtime *rt, struct reload_request *requests, const error *e
     runtime_error(&out, e, traceback);
     rt->reloads.failed++;
     rt->reloads.last_error = out;
-    rt->reloads.last_error_at = runtime_wall_ms();
+    rt->reloads.last_error_at = clock_wall_ms();
     log_emit(rt->log, LOG_ERROR, "reload failed", log_str("error", out.message),
              log_str("code", out.code), log_int("generation", rt->generation->number),
              log_str("traceback", out.traceback));
@@ -426,13 +426,13 @@ static void end_job(md_runtime *rt)
 {
     struct reloads *r = &rt->reloads;
     struct load_job *job = r->job;
-    uint64_t deadline = runtime_now_ms() + END_JOB_MS;
+    uint64_t deadline = clock_ms() + END_JOB_MS;
     if (job == NULL)
         return;
     refuse_all(job->requests);
     r->job = NULL;
     retire_start_tick(rt);
-    while (!atomic_load(&job->finished) && runtime_now_ms() < deadline)
+    while (!atomic_load(&job->finished) && clock_ms() < deadline)
         uv_run(rt->loop, UV_RUN_ONCE);
     job->next = r->hanging;
     r->hanging = job;

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/utf8.h"
 #include "script/binding.h"
 
@@ -367,7 +368,7 @@ json_t *report_status(md_runtime *rt)
     json_t *status = json_pack("{s:o, s:s, s:i, s:s, s:f}", "name", report_text(rt->name),
                                "version", md_version(), "pid", (int)getpid(), "state",
                                rt->stopping ? "stopping" : "running", "uptime",
-                               (double)(runtime_now_ms() - rt->created_at) / 1000.0);
+                               (double)(clock_ms() - rt->created_at) / 1000.0);
     if (rt->generation != NULL) {
         json_object_set_new(status, "generation", describe_generation(rt->generation));
         json_t *connections = json_array();

@@ -88,7 +88,7 @@ static void give_memory_back(md_runtime *rt, size_t bytes)
 void retire_turn(md_runtime *rt)
 {
     struct reloads *r = &rt->reloads;
-    uint64_t now = runtime_now_ms();
+    uint64_t now = clock_ms();
     bool again = false;
     unsigned index = 0;
     for (struct generation **at = &r->retiring; *at != NULL; index++) {

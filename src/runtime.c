@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <uv.h>
 
 #include "conn/connection.h"
@@ -55,18 +54,6 @@ static int fail(md_error *out, const char *code, const char *message)
     snprintf(out->code, sizeof out->code, "%s", code);
     snprintf(out->message, sizeof out->message, "%s", message);
     return -1;
-}
-
-uint64_t runtime_now_ms(void)
-{
-    return uv_hrtime() / 1000000u;
-}
-
-int64_t runtime_wall_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 /* ---- making ---- */
@@ -150,7 +137,7 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
     if (o.notify != 0)
         rt->manager = notify_open();
     rt->name = strdup(o.name != NULL ? o.name : "moondog");
-    rt->created_at = runtime_now_ms();
+    rt->created_at = clock_ms();
     if (rt->name == NULL || rt->user_metrics == NULL ||
         (o.watch != 0 && (rt->watch = file_watch_new(rt)) == NULL)) {
         fail(error_out, "no_memory", "no memory for a runtime");
@@ -249,7 +236,7 @@ static int load_first(md_runtime *rt, const char *path, sources *from, md_error 
     error e = {0};
     rt->generations++;
     rt->generation = g;
-    g->loaded_at = runtime_wall_ms();
+    g->loaded_at = clock_wall_ms();
     log_emit(rt->log, LOG_INFO, "script loaded", log_str("path", path),
              log_int("generation", g->number), log_int("memory", (int64_t)g->memory));
     if (takeover(g, NULL, NULL, &e) != 0) {
@@ -351,7 +338,7 @@ static void stop_now(md_runtime *rt)
         log_emit(rt->log, LOG_INFO, "tasks given up",
                  log_int("count", rt->generation->parked_count + rt->generation->spawned_count));
     log_emit(rt->log, LOG_INFO, "stopped",
-             log_num("uptime", (double)(runtime_now_ms() - rt->created_at) / 1e3));
+             log_num("uptime", (double)(clock_ms() - rt->created_at) / 1e3));
     uv_timer_stop(&rt->stop_timer);
     uv_stop(rt->loop);
 }
@@ -387,7 +374,7 @@ static void turn_done(void *closure)
 static void on_stop_tick(uv_timer_t *timer)
 {
     md_runtime *rt = timer->data;
-    if (runtime_now_ms() < rt->stop_deadline)
+    if (clock_ms() < rt->stop_deadline)
         return;
     log_emit(rt->log, LOG_WARN, "stopped at the deadline",
              log_int("hanging_links", rt->hub.hanging));
@@ -410,7 +397,7 @@ void md_stop(md_runtime *rt)
     }
     rt->stopping = rt->hub.health_changed = true;
     notify_send(rt->manager, -1, "STOPPING=1");
-    rt->stop_deadline = runtime_now_ms() + rt->drain_ms + END_GRACE_MS;
+    rt->stop_deadline = clock_ms() + rt->drain_ms + END_GRACE_MS;
     log_emit(rt->log, LOG_INFO, "stopping", log_int("drain_ms", rt->drain_ms));
     if (rt->generation != NULL) {
         generation_unload(rt->generation);
@@ -430,12 +417,12 @@ static void on_closed(uv_handle_t *handle)
 
 static void end_connections(md_runtime *rt)
 {
-    uint64_t deadline = runtime_now_ms() + END_GRACE_MS;
+    uint64_t deadline = clock_ms() + END_GRACE_MS;
     for (struct connection *c = rt->hub.connections; c != NULL; c = connection_after(c))
         connection_close(c);
     uv_timer_start(&rt->stop_timer, on_stop_tick, STOP_TICK_MS,
                    STOP_TICK_MS); /* so that it turns */
-    while (!all_over(rt) && !rt->forced && runtime_now_ms() < deadline)
+    while (!all_over(rt) && !rt->forced && clock_ms() < deadline)
         uv_run(rt->loop, UV_RUN_ONCE);
     while (rt->hub.connections != NULL) {
         forget_connection(rt, rt->hub.connections);

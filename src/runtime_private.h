@@ -4,6 +4,7 @@
 #ifndef MD_RUNTIME_PRIVATE_H
 #define MD_RUNTIME_PRIVATE_H
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "conn/hub.h"
 #include "moondog.h"
@@ -84,7 +85,6 @@ struct md_runtime {
     uint64_t stop_deadline; /* ms, of the whole stop */
 };
 
-uint64_t runtime_now_ms(void);
 /* As md_load(); files that are in `from` are taken from there. It belongs to the runtime, in any
  * case; NULL: all are read. */
 int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out);
@@ -92,7 +92,6 @@ int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out)
 /* Whether the script at work is not the newest one, but the last good one of the supervisor's. */
 bool runtime_is_fallback(const md_runtime *rt);
 void runtime_keep_version(md_runtime *rt, const struct generation *g);
-int64_t runtime_wall_ms(void); /* since 1970 */
 int runtime_error(md_error *out, const error *e, const char *traceback);
 
 /* reload.c */

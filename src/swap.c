@@ -21,7 +21,7 @@ static int carry_state(struct generation *fresh, struct generation *old, error *
 static void note_probation(md_runtime *rt, bool previous)
 {
     rt->reloads.probation_until =
-        rt->probation_ms > 0 && !previous ? runtime_now_ms() + rt->probation_ms : 0;
+        rt->probation_ms > 0 && !previous ? clock_ms() + rt->probation_ms : 0;
     if (rt->reloads.probation_until != 0)
         retire_start_tick(rt);
 }
@@ -37,7 +37,7 @@ int swap_in(md_runtime *rt, struct generation *fresh, bool previous, md_reload_r
     rt->generations++;
     rt->generation = fresh;
     rt->hub.health_changed = true;
-    fresh->loaded_at = runtime_wall_ms();
+    fresh->loaded_at = clock_wall_ms();
     retire_add(rt, old);
     if (!old->failed_probation) { /* that one is nothing to go back to */
         sources_release(rt->reloads.previous);
@@ -72,7 +72,7 @@ void swap_check_probation(md_runtime *rt)
     struct generation *g = rt->generation;
     if (r->probation_until == 0)
         return;
-    if (runtime_now_ms() >= r->probation_until) {
+    if (clock_ms() >= r->probation_until) {
         r->probation_until = 0;
         log_emit(rt->log, LOG_INFO, "probation passed", log_int("generation", g->number),
                  log_int("handled", (int64_t)g->handled),

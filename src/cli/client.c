@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "base/clock.h"
 #include "control/path.h"
 
 #define PATIENCE_S 10 /* with a process that takes neither clients nor what they ask */
@@ -140,7 +141,7 @@ int client_find(const char *path, const char *name, char *out, size_t size, erro
 
 static int milliseconds_left(uint64_t deadline)
 {
-    uint64_t now = uv_hrtime() / 1000000u;
+    uint64_t now = clock_ms();
     return now < deadline ? (int)(deadline - now) : 0;
 }
 
@@ -211,7 +212,7 @@ int client_peer(const client *c)
 
 json_t *client_receive(client *c, int timeout_ms, error *e)
 {
-    uint64_t deadline = uv_hrtime() / 1000000u + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
+    uint64_t deadline = clock_ms() + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0);
     char bytes[65536];
     for (;;) {
         bool bad = false;

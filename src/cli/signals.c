@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+
 #define AT_ONCE_MS 500u /* that the loop may take to end the process at the second signal */
 
 static struct {
@@ -47,7 +49,7 @@ static void end_process(const char *text)
 static int wait_for_one(const sigset_t *set, uint64_t deadline_ms)
 {
     for (;;) {
-        uint64_t now = uv_hrtime() / 1000000u;
+        uint64_t now = clock_ms();
         uint64_t left = deadline_ms > now ? deadline_ms - now : 0;
         struct timespec limit = {.tv_sec = (time_t)(left / 1000),
                                  .tv_nsec = (long)(left % 1000) * 1000000};
@@ -86,7 +88,7 @@ static void wait_for_signals(void *closure)
                       "a drain may take\n");
         note_signal(number);
         if (number != SIGHUP)
-            deadline = uv_hrtime() / 1000000u + (the.stops > 1 ? AT_ONCE_MS : the.limit_ms);
+            deadline = clock_ms() + (the.stops > 1 ? AT_ONCE_MS : the.limit_ms);
     }
 }
 

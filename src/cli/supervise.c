@@ -6,10 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <uv.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/notify.h"
 #include "cli/args.h"
@@ -63,17 +63,12 @@ struct supervisor {
     int exit_code;
 };
 
-static uint64_t now_ms(void)
-{
-    return uv_hrtime() / 1000000u;
-}
-
 static void on_timer(uv_timer_t *timer);
 
 static void wait_ms(struct supervisor *s, uint32_t ms)
 {
     uv_update_time(&s->loop);
-    s->due = now_ms() + ms;
+    s->due = clock_ms() + ms;
     uv_timer_start(&s->timer, on_timer, ms, 0);
 }
 
@@ -229,7 +224,7 @@ static void start(struct supervisor *s)
         return;
     }
     if (s->chosen >= 0)
-        versions_begin(&s->versions, s->chosen, now_ms());
+        versions_begin(&s->versions, s->chosen, clock_ms());
     s->running = true;
     s->stall[0] = s->killed_because[0] = '\0';
     log_emit(s->log, LOG_INFO, "child started", log_int("child", s->child.pid),
@@ -280,7 +275,7 @@ static void take_words(struct supervisor *s, const char *text, int fd)
 {
     char value[CHILD_TEXT_SIZE];
     if (child_socket_value(text, "FDNAME", value, sizeof value) != NULL && fd >= 0)
-        versions_note(&s->versions, value, fd, now_ms());
+        versions_note(&s->versions, value, fd, clock_ms());
     else if (fd >= 0)
         close(fd);
     if (child_socket_value(text, "READY", value, sizeof value) != NULL) {
@@ -338,7 +333,7 @@ static void on_timer(uv_timer_t *timer)
         return;
     if (!s->running)
         start(s);
-    else if (now_ms() >= s->due + LATE_MS)
+    else if (clock_ms() >= s->due + LATE_MS)
         wait_ms(s, s->stopping ? s->stop_ms : s->ready ? s->wedged_ms : s->start_ms);
     else if (s->stopping)
         kill_child(s, "it did not end within %u s after it was told to", s->stop_ms / 1000);
@@ -353,10 +348,8 @@ static void on_timer(uv_timer_t *timer)
 /* Why is in s->reason: the log, the service manager and the next child are told. */
 static void plan_restart(struct supervisor *s)
 {
-    uint64_t now = now_ms();
-    struct timespec wall;
-    clock_gettime(CLOCK_REALTIME, &wall);
-    s->reason_at = (int64_t)wall.tv_sec * 1000 + wall.tv_nsec / 1000000;
+    uint64_t now = clock_ms();
+    s->reason_at = clock_wall_ms();
     if (now >= s->last_restart + VERSION_FORGET_MS)
         s->recent = 0;
     s->chosen = versions_choose(&s->versions, s->its_fault, now);

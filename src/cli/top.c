@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "cli/args.h"
 #include "cli/client.h"
@@ -183,16 +184,16 @@ static bool take_key(struct view *v, int key)
 /* Reads keys until it is time for the next answer. False: it is to end. */
 static bool wait_on_screen(struct view *v, bool coloured)
 {
-    uint64_t until = uv_hrtime() / 1000000u + v->interval_ms;
+    uint64_t until = clock_ms() + v->interval_ms;
     for (;;) {
-        uint64_t now = uv_hrtime() / 1000000u;
+        uint64_t now = clock_ms();
         if (now >= until)
             return true;
         timeout((int)(until - now));
         int key = getch();
         if (key == ERR) {
             /* The time is over, or the terminal is gone. */
-            if (uv_hrtime() / 1000000u + 5 < until && errno != EINTR)
+            if (clock_ms() + 5 < until && errno != EINTR)
                 return false;
             continue;
         }

@@ -4,12 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "conn/connection_private.h"
 
 uint64_t connection_now(const struct connection *c)
 {
     (void)c;
-    return uv_hrtime() / 1000000u;
+    return clock_ms();
 }
 
 void connection_set_error(struct connection *c, const error *e)

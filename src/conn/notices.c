@@ -1,8 +1,8 @@
 /* What a connection tells: one log line an event, then the observer. A closure is logged before
  * anything is done about it. Loop thread. */
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "conn/connection_private.h"
 
 #define LOUD_DIALS 5u          /* the first failures of an outage are logged one by one, */
@@ -17,18 +17,15 @@ static double seconds_down(const struct connection *c)
 
 static void remember_loss(struct connection *c, bool closed, watchdog_reason reason)
 {
-    struct timespec wall;
-    clock_gettime(CLOCK_REALTIME, &wall);
     history_loss loss = {.owner = c,
                          .connection = c->name,
                          .server = c->server,
                          .closed = closed,
                          .reason = reason,
                          .error = &c->error};
-    int64_t wall_ms = (int64_t)wall.tv_sec * 1000 + wall.tv_nsec / 1000000;
     uint64_t now = connection_now(c);
     uint64_t since = c->down_since < now ? c->down_since : now; /* deaf before it was lost */
-    history_lost(&c->hub->history, &loss, wall_ms - (int64_t)(now - since), since);
+    history_lost(&c->hub->history, &loss, clock_wall_ms() - (int64_t)(now - since), since);
 }
 
 void connection_tell(struct connection *c, connection_info *info)

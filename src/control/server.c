@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/unix_socket.h"
 #include "control/path.h"
 #include "control/session.h"
@@ -48,7 +49,7 @@ void control_session_ended(struct control *c)
 static void on_check(uv_timer_t *timer)
 {
     struct control *c = timer->data;
-    uint64_t now = runtime_now_ms();
+    uint64_t now = clock_ms();
     for (struct session *s = c->sessions; s != NULL; s = s->next)
         session_check(s, now);
 }

@@ -266,7 +266,7 @@ void request_event(struct request *r, const char *name, json_t *data)
 static void end_with(struct session *s, const char *code, const char *message)
 {
     s->last_words = true;
-    s->partial_since = runtime_now_ms(); /* they have to be read in time, too */
+    s->partial_since = clock_ms(); /* they have to be read in time, too */
     uv_read_stop((uv_stream_t *)&s->pipe);
     json_t *id = json_null();
     if (!send_json(s, refusal(id, code, message, "")))
@@ -401,7 +401,7 @@ static void on_read(uv_stream_t *stream, ssize_t length, const uv_buf_t *buffer)
     if (!frame_is_partial(&s->reader))
         s->partial_since = 0;
     else if (s->partial_since == 0)
-        s->partial_since = runtime_now_ms();
+        s->partial_since = clock_ms();
     session_release(s);
 }
 

@@ -11,6 +11,8 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "base/clock.h"
+
 #define ADDRESSES_MAX 8u   /* of one name that are tried */
 #define DISCOVERED_MAX 16u /* servers that it told of */
 #define INFO_MAX 65536u
@@ -55,15 +57,10 @@ static bool is_number(const char *host)
 
 /* ---- sockets ---- */
 
-uint64_t server_now(void)
-{
-    return uv_hrtime() / 1000000u;
-}
-
 int server_poll(int fd, short events, uint64_t deadline)
 {
     for (;;) {
-        uint64_t now = server_now();
+        uint64_t now = clock_ms();
         struct pollfd p = {.fd = fd, .events = events};
         int ready = poll(&p, 1, now < deadline ? (int)(deadline - now) : 0);
         if (ready >= 0 || errno != EINTR)
@@ -278,7 +275,7 @@ bool server_reach(server *s, findings *f, const link_options *o, const char *url
     struct addrinfo *list = look_up(&s->address, f, timeout_ms);
     if (list == NULL)
         return false;
-    uint64_t begun = server_now();
+    uint64_t begun = clock_ms();
     s->deadline = begun + timeout_ms;
     s->fd = connect_any(list, s->deadline, trouble, sizeof trouble);
     int failed = errno;
@@ -294,9 +291,9 @@ bool server_reach(server *s, findings *f, const link_options *o, const char *url
         finding_remedy(f, "each dial loses time with these: take them out of the name");
     } else {
         finding(f, FINDING_OK, "tcp", "it takes a connection, after %llu ms",
-                (unsigned long long)(server_now() - begun));
+                (unsigned long long)(clock_ms() - begun));
     }
-    s->deadline = server_now() + timeout_ms;
+    s->deadline = clock_ms() + timeout_ms;
     return read_info(s, f, timeout_ms) && compare(s, f, o);
 }
 
@@ -325,7 +322,7 @@ static bool is_listed(const link_options *o, const server_address *a)
 static bool knock(const server_address *a, uint64_t deadline, char *trouble, size_t size)
 {
     error e = {0};
-    uint64_t now = server_now();
+    uint64_t now = clock_ms();
     struct addrinfo *list = resolve(a, deadline > now ? (uint32_t)(deadline - now) : 1, &e);
     if (list == NULL) {
         snprintf(trouble, size, "%s: %s", a->host, e.message);
@@ -342,7 +339,7 @@ void server_check_discovered(const server *s, findings *f, const link_options *o
                              uint32_t timeout_ms)
 {
     const json_t *urls = json_object_get(s->info, "connect_urls");
-    uint64_t deadline = server_now() + timeout_ms;
+    uint64_t deadline = clock_ms() + timeout_ms;
     unsigned reached = 0;
     char trouble[TROUBLE_SIZE];
     if (o->ignore_discovered)

@@ -29,7 +29,7 @@ typedef struct {
     int fd;            /* connected, INFO was read; not blocking; -1: none */
     json_t *info;      /* what INFO said, or NULL */
     bool wants_tls;    /* it is the server's wish, or the connection's */
-    uint64_t deadline; /* ms of server_now() */
+    uint64_t deadline; /* ms of clock_ms() */
 } server;
 
 /* Looks at it, and leaves it connected when it speaks NATS. False: there is no use in going on. */
@@ -40,8 +40,6 @@ void server_check_discovered(const server *s, findings *f, const link_options *o
                              uint32_t timeout_ms);
 void server_leave(server *s);
 
-/* ms of a clock that only goes on. */
-uint64_t server_now(void);
 /* Waits for POLLIN or POLLOUT. 1: ready; 0: the deadline has passed; -1: errno. */
 int server_poll(int fd, short events, uint64_t deadline);
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "doctor/credentials.h"
 #include "doctor/moment.h"
 
@@ -251,7 +252,7 @@ void tls_check_server(findings *f, const server *s, const link_options *o, uint3
     if (ssl != NULL && SSL_set_fd(ssl, s->fd) == 1) {
         if (nats_GetVersionNumber() >= NATS_WITH_SNI)
             (void)SSL_set_tlsext_host_name(ssl, s->address.host);
-        int done = shake_hands(ssl, s->fd, server_now() + timeout_ms);
+        int done = shake_hands(ssl, s->fd, clock_ms() + timeout_ms);
         if (done == 1) {
             judge_peer(f, ssl, s, o);
         } else {

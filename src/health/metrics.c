@@ -88,7 +88,7 @@ metrics *metrics_of(md_runtime *rt)
         return NULL;
     atomic_init(&m->references, 1);
     m->made_at = uv_hrtime();
-    m->uptime = (double)(runtime_now_ms() - rt->created_at) / 1e3;
+    m->uptime = (double)(clock_ms() - rt->created_at) / 1e3;
     m->retiring = rt->reloads.retiring_count;
     m->reloads_done = rt->reloads.done;
     m->reloads_failed = rt->reloads.failed;
@@ -106,7 +106,7 @@ metrics *metrics_of(md_runtime *rt)
     bool good = m->user != NULL && m->name != NULL;
     if (g != NULL) {
         m->generation = g->number;
-        m->generation_age = (double)(runtime_wall_ms() - g->loaded_at) / 1e3;
+        m->generation_age = (double)(clock_wall_ms() - g->loaded_at) / 1e3;
         m->memory = g->memory;
         m->memory_peak = g->memory_peak;
         m->memory_cap = g->limits.memory_cap;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "base/clock.h"
 #include "health/exposition.h"
 #include "health/metrics_private.h"
 #include "health/process_metrics.h"
@@ -251,7 +252,7 @@ static void write_links(exposition *x, const metrics *m)
 static void write_connections(exposition *x, const metrics *m)
 {
     char labels[LABELS_SIZE];
-    uint64_t now = uv_hrtime() / 1000000u;
+    uint64_t now = clock_ms();
     write_states(x, m);
     for (size_t f = 0; f < sizeof connection_families / sizeof connection_families[0]; f++) {
         exposition_family(x, connection_families[f].name, connection_families[f].type,

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "base/clock.h"
 #include "health/health.h"
 #include "report.h"
 
@@ -70,7 +71,7 @@ static page ready_page(struct pages *s)
     stall now;
     health_stall(s->health, &now);
     readiness *r = health_readiness(s->health);
-    health_answer a = health_ready(r, &now, uv_hrtime() / 1000000u);
+    health_answer a = health_ready(r, &now, clock_ms());
     readiness_release(r);
     return json_page(a.status, a.body);
 }

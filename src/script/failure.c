@@ -4,7 +4,8 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "base/clock.h"
 
 #define LOUD_ERRORS 5u /* of a callback are logged one by one, later ones once a second */
 #define ERROR_QUIET_NS 1000000000u
@@ -41,15 +42,13 @@ static failure_counter *counter_of(struct failures *all, const struct callback *
 static failure_counter *remember(struct generation *g, const struct callback *cb, const failure *r)
 {
     struct failures *all = g->limits.failures;
-    struct timespec now;
     if (all == NULL)
         return NULL;
     failure_counter *counter = counter_of(all, cb);
     counter->count++;
     failure_record *one = &all->records[all->total++ % FAILURES_MAX];
     clear_record(one);
-    clock_gettime(CLOCK_REALTIME, &now);
-    one->at = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    one->at = clock_wall_ms();
     one->generation = g->number;
     snprintf(one->kind, sizeof one->kind, "%s", cb->kind);
     snprintf(one->name, sizeof one->name, "%s", cb->name);

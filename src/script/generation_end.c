@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "script/api.h"
 #include "script/task.h"
 
@@ -13,7 +14,7 @@
 void generation_retire(struct generation *g)
 {
     g->retiring = true;
-    g->retire_deadline = uv_hrtime() / 1000000u + g->limits.retire_ms;
+    g->retire_deadline = clock_ms() + g->limits.retire_ms;
     for (struct binding *b = g->bindings; b != NULL; b = b->next)
         binding_silence(b);
     generation_unload(g);
