@@ -5,22 +5,39 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-bool unix_socket_is_left_over(const char *path)
+int unix_socket_connect(const char *path, unsigned patience_s)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct stat status;
-    if (strlen(path) >= sizeof address.sun_path || lstat(path, &status) != 0 ||
-        !S_ISSOCK(status.st_mode))
-        return false;
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return false;
+    struct timeval patience = {.tv_sec = (time_t)patience_s};
+    if (strlen(path) >= sizeof address.sun_path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
     memcpy(address.sun_path, path, strlen(path) + 1);
-    bool refused =
-        connect(fd, (struct sockaddr *)&address, sizeof address) != 0 && errno == ECONNREFUSED;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (patience_s == 0 ? SOCK_NONBLOCK : 0), 0);
+    if (fd < 0)
+        return -1;
+    if (patience_s > 0)
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
+        return fd;
+    int failed = errno;
     close(fd);
-    return refused;
+    errno = failed;
+    return -1;
+}
+
+bool unix_socket_is_left_over(const char *path)
+{
+    struct stat status;
+    if (lstat(path, &status) != 0 || !S_ISSOCK(status.st_mode))
+        return false;
+    int fd = unix_socket_connect(path, 0);
+    if (fd >= 0)
+        close(fd);
+    return fd < 0 && errno == ECONNREFUSED;
 }

@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include "base/clock.h"
+#include "base/unix_socket.h"
 #include "control/path.h"
 
 #define PATIENCE_S 10 /* with a process that takes neither clients nor what they ask */
@@ -20,42 +20,32 @@
 
 static int connect_to(const char *path, error *e)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof address.sun_path)
+    int fd = unix_socket_connect(path, PATIENCE_S);
+    if (fd >= 0)
+        return fd;
+    switch (errno) {
+    case ENAMETOOLONG:
         return error_set(e, "too_long", ERROR_CLASS_NONE, "the path %s is too long for a socket",
                          path);
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    struct timeval patience = {.tv_sec = PATIENCE_S};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0)
-        (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0)
-        return fd;
-    int failed = errno;
-    if (fd >= 0)
-        close(fd);
-    if (failed == EAGAIN || failed == EINPROGRESS)
+    case EAGAIN:
+    case EINPROGRESS:
         return error_set(e, "timeout", ERROR_CLASS_TIMEOUT,
                          "the process at %s takes no clients: its loop is stuck; /livez of --http "
                          "names what holds it, SIGTERM, twice, ends it",
                          path);
-    return error_set(e, "unreachable", ERROR_CLASS_NONE, "nothing answers at %s: %s", path,
-                     strerror(failed));
+    default:
+        return error_set(e, "unreachable", ERROR_CLASS_NONE, "nothing answers at %s: %s", path,
+                         strerror(errno));
+    }
 }
 
 /* A process that is stuck takes no clients: there is one all the same, and it is not waited for. */
 static bool answers_at(const char *path)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof address.sun_path)
-        return false;
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool alive = fd >= 0 &&
-                 (connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN);
+    int fd = unix_socket_connect(path, 0);
     if (fd >= 0)
         close(fd);
-    return alive;
+    return fd >= 0 || errno == EAGAIN;
 }
 
 static bool is_alive(const char *name)
