@@ -2,6 +2,7 @@
 
 local cjson = require "cjson"
 local columns = require "moondog.cli_columns"
+local words = require "moondog.cli_words"
 
 local M = {}
 
@@ -11,26 +12,7 @@ local BEGAN_WITH = { file = "the script's file", same = "the script that it had"
 
 local REST_OF_ROW = 58 -- columns behind the subject
 
-local function value(x)
-  if x == nil or x == cjson.null then return nil end
-  return x
-end
-
-local function count(n, one, many)
-  return ("%d %s"):format(n, n == 1 and one or many or one .. "s")
-end
-
-local function bytes(n)
-  if n < 1024 then return n .. " B" end
-  if n < 1024 ^ 2 then return ("%.1f KiB"):format(n / 1024) end
-  return ("%.1f MiB"):format(n / 1024 ^ 2)
-end
-
-local function duration(seconds)
-  if seconds < 60 then return ("%.1f s"):format(seconds) end
-  if seconds < 3600 then return ("%d min %d s"):format(seconds / 60, seconds % 60) end
-  return ("%d h %d min"):format(seconds / 3600, seconds % 3600 / 60)
-end
+local value, count, bytes, duration = words.value, words.count, words.bytes, words.duration
 
 local function append(lines, more)
   for _, line in ipairs(more) do lines[#lines + 1] = line end

@@ -4,6 +4,7 @@
 local cjson = require "cjson"
 local answers = require "moondog.cli_answers"
 local console_input = require "moondog.console_input"
+local words = require "moondog.cli_words"
 
 local M = {}
 M.__index = M
@@ -30,9 +31,7 @@ local OWN_RECORD = "console command"
 ---@field name string what the prompt calls the process
 ---@field level string of the log records that are shown
 
-local function value(x)
-  if x ~= cjson.null then return x end
-end
+local value = words.value
 
 ---@param host moondog.cli.ConsoleHost
 ---@param options moondog.cli.ConsoleOptions

@@ -3,6 +3,7 @@
 
 local cjson = require "cjson"
 local columns = require "moondog.cli_columns"
+local words = require "moondog.cli_words"
 
 local M = {}
 
@@ -10,19 +11,7 @@ local WIDTH = 100
 local OUTAGES_SHOWN = 8
 local MACHINE = "this machine"
 
-local function value(x)
-  if x ~= nil and x ~= cjson.null then return x end
-end
-
-local function count(n, one)
-  return ("%d %s"):format(n, n == 1 and one or one .. "s")
-end
-
-local function duration(seconds)
-  if seconds < 60 then return ("%.1f s"):format(seconds) end
-  if seconds < 3600 then return ("%d min %d s"):format(seconds / 60, seconds % 60) end
-  return ("%d h %d min"):format(seconds / 3600, seconds % 3600 / 60)
-end
+local value, count, duration = words.value, words.count, words.duration
 
 --- The text as lines of at most WIDTH columns; all but the first one indented like what stands before it.
 local function wrap(lines, before, text)
@@ -190,20 +179,20 @@ end
 ---@return string heading
 ---@return string[][] sentences { label, text }
 function M.explain(c)
-  local e, words = value(c.error) or {}, explanation(c)
+  local e, said = value(c.error) or {}, explanation(c)
   local outage = value(c.outage)
   local heading = ("%s, %s at %s: %s"):format(time(c.at), c.connection, c.server ~= "" and c.server or "no server",
     outage and "down for " .. duration(outage) or "down until now")
-  local happened = words[1]
+  local happened = said[1]
   if (e.message or "") ~= "" and c.reason ~= "requested" then
     happened = ("%s It was told: %s"):format(happened, e.message)
   end
-  local list = { { "happened", happened }, { "why", words[2] }, { "moondog", what_moondog_did(c) } }
+  local list = { { "happened", happened }, { "why", said[2] }, { "moondog", what_moondog_did(c) } }
   local last = value(c.last_error)
   if last and last.message ~= e.message then
     list[#list + 1] = { "since then", "The last of these dials failed: " .. last.message }
   end
-  list[#list + 1] = { "to do", words[3] }
+  list[#list + 1] = { "to do", said[3] }
   return heading, list
 end
 
@@ -224,11 +213,11 @@ end
 -- ---- findings ----
 
 local function subject(f)
-  local words = {}
+  local names = {}
   for _, key in ipairs { "process", "connection", "server" } do
-    if value(f[key]) then words[#words + 1] = key .. " " .. f[key] end
+    if value(f[key]) then names[#names + 1] = key .. " " .. f[key] end
   end
-  return #words > 0 and table.concat(words, ", ") or MACHINE
+  return #names > 0 and table.concat(names, ", ") or MACHINE
 end
 
 local function add_finding(lines, f)

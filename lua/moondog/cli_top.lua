@@ -3,6 +3,7 @@
 
 local cjson = require "cjson"
 local columns = require "moondog.cli_columns"
+local words = require "moondog.cli_words"
 
 local M = {}
 M.__index = M
@@ -10,9 +11,7 @@ M.__index = M
 local HELP = "q quits  s sorts  arrows scroll"
 local ROWS_MAX = 1000
 
-local function value(x)
-  if x ~= cjson.null then return x end
-end
+local value = words.value
 
 -- ---- rates ----
 

@@ -60,10 +60,10 @@ end
 
 -- ---- arguments ----
 
-local function check_name(name, what, level)
+local function check_name(name, what)
   if type(name) ~= "string" or name == "" or #name > 255 or name:find("[%s.*>/\\%c]") then
     error(("bad name of a %s \"%s\": it has no spaces, dots, slashes, * and >"):format(what, tostring(name)),
-      level or 3)
+      3)
   end
 end
 
@@ -89,9 +89,13 @@ local function from_wire(info)
   return info
 end
 
-local function check_config(config)
-  if type(config) ~= "table" then error("a stream is described by a table", 3) end
-  check_name(config.name, "stream", 4)
+--- Makes or changes a stream. Tail-called, so the script is two levels above what is called in here.
+local function put_stream(js, verb, config)
+  if type(config) ~= "table" then error("a stream is described by a table", 2) end
+  check_name(config.name, "stream")
+  local info, err = call(js, ("STREAM.%s.%s"):format(verb, config.name), to_wire(config))
+  if not info then return nil, err end
+  return from_wire(info)
 end
 
 -- ---- streams ----
@@ -102,17 +106,11 @@ function JetStream:account()
 end
 
 function JetStream:add_stream(config)
-  check_config(config)
-  local info, err = call(self, "STREAM.CREATE." .. config.name, to_wire(config))
-  if not info then return nil, err end
-  return from_wire(info)
+  return put_stream(self, "CREATE", config)
 end
 
 function JetStream:update_stream(config)
-  check_config(config)
-  local info, err = call(self, "STREAM.UPDATE." .. config.name, to_wire(config))
-  if not info then return nil, err end
-  return from_wire(info)
+  return put_stream(self, "UPDATE", config)
 end
 
 function JetStream:stream_info(name)

@@ -10,6 +10,7 @@
 #include "cli/args.h"
 #include "cli/client.h"
 #include "cli/log_view.h"
+#include "cli/render.h"
 #include "control/path.h"
 
 #define ASK_MS 10000
@@ -52,20 +53,9 @@ static int print_answer(lua_State *L, const char *verb, const json_t *result)
     char *json = json_dumps(result, JSON_COMPACT);
     if (json == NULL)
         return EXIT_FAILED;
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "moondog.cli_answers");
-    int failed = lua_pcall(L, 1, 1, 0);
-    if (failed == 0) {
-        lua_getfield(L, -1, "render");
-        lua_pushstring(L, verb);
-        lua_pushstring(L, json);
-        failed = lua_pcall(L, 2, 1, 0);
-    }
-    size_t length = 0;
-    const char *text = lua_tolstring(L, -1, &length); /* with any bytes */
-    fwrite(text, 1, length, failed == 0 ? stdout : stderr);
+    int code = render_print(L, "moondog.cli_answers", verb, json);
     free(json);
-    return failed == 0 ? EXIT_DONE : EXIT_FAILED;
+    return code;
 }
 
 /* ---- one question, one answer ---- */

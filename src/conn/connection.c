@@ -342,7 +342,6 @@ void connection_get_state(const struct connection *c, connection_state *out)
             c->closing ? WATCHDOG_STOPPED : c->dog.state, /* also before the turn that stops it */
         .ready = connection_is_usable(c),
         .deaf = c->up && c->deaf,
-        .draining = c->draining,
         .unready_since = c->unready_since,
         .next_at = next_at(&c->dog),
         .probing = c->up && c->dog.probe_deadline != WATCHDOG_NEVER,

@@ -137,7 +137,6 @@ typedef struct {
     bool ready;   /* up, the server has its subscriptions, its last probe was answered */
     bool deaf;    /* up, and the last probe was not answered */
     bool probing; /* up, and the answer to a probe is awaited */
-    bool draining;
     uint32_t attempt;
     double outage;          /* seconds; negative: none. A link that is up has none, deaf or not */
     uint64_t unready_since; /* ms of uv_hrtime(); WATCHDOG_NEVER while it is ready */

@@ -128,8 +128,8 @@ void connection_note_probe(struct connection *c, uint64_t ns)
 
 const char *connection_refused_subject(const struct connection *c)
 {
-    for (const struct subscription *s = c->subscriptions; s != NULL; s = s->next)
-        if (s->refused != SUBSCRIPTION_TAKEN)
-            return s->subject;
-    return "";
+    const struct subscription *s = c->refused_count > 0 ? c->subscriptions : NULL;
+    while (s != NULL && s->refused == SUBSCRIPTION_TAKEN)
+        s = s->next;
+    return s != NULL ? s->subject : "";
 }

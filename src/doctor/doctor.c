@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cli/args.h"
+#include "cli/render.h"
 #include "doctor/account.h"
 #include "doctor/credentials.h"
 #include "doctor/findings.h"
@@ -140,22 +141,6 @@ static void visit_policy(struct visit *v, const char *file)
 
 /* ---- telling ---- */
 
-static int print_text(lua_State *L, const char *json)
-{
-    size_t length = 0;
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "moondog.cli_doctor");
-    int failed = lua_pcall(L, 1, 1, 0);
-    if (failed == 0) {
-        lua_getfield(L, -1, "render");
-        lua_pushstring(L, json);
-        failed = lua_pcall(L, 1, 1, 0);
-    }
-    const char *text = lua_tolstring(L, -1, &length);
-    fwrite(text != NULL ? text : "", 1, length, failed == 0 ? stdout : stderr);
-    return failed == 0 ? EXIT_DONE : EXIT_FAILED;
-}
-
 /* Takes the closures; NULL: they are not known. */
 static int tell(lua_State *L, const findings *f, json_t *closures)
 {
@@ -170,7 +155,7 @@ static int tell(lua_State *L, const findings *f, json_t *closures)
     else if (args_flag(L, "json"))
         code = printf("%s\n", json) >= 0 ? EXIT_DONE : EXIT_FAILED;
     else
-        code = print_text(L, json);
+        code = render_print(L, "moondog.cli_doctor", NULL, json);
     free(json);
     json_decref(report);
     json_decref(closures);

@@ -45,25 +45,24 @@ static const char json_content[] = "application/json";
 static const char text_content[] = "text/plain; charset=utf-8";
 
 /* Takes the JSON; one line, for those who look at it in a terminal. */
-static page json_page(unsigned status, char *json)
+static page json_page(health_answer a)
 {
-    size_t length = json != NULL ? strlen(json) : 0;
-    char *line = json != NULL ? realloc(json, length + 2) : NULL;
+    size_t length = a.body != NULL ? strlen(a.body) : 0;
+    char *line = a.body != NULL ? realloc(a.body, length + 2) : NULL;
     if (line == NULL) {
-        free(json);
-        return (page){status, json_content, NULL, 0};
+        free(a.body);
+        return (page){a.status, json_content, NULL, 0};
     }
     line[length] = '\n';
     line[length + 1] = '\0';
-    return (page){status, json_content, line, length + 1};
+    return (page){a.status, json_content, line, length + 1};
 }
 
 static page live_page(struct pages *s)
 {
     stall now;
     health_stall(s->health, &now);
-    health_answer a = health_live(&now);
-    return json_page(a.status, a.body);
+    return json_page(health_live(&now));
 }
 
 static page ready_page(struct pages *s)
@@ -71,9 +70,9 @@ static page ready_page(struct pages *s)
     stall now;
     health_stall(s->health, &now);
     readiness *r = health_readiness(s->health);
-    health_answer a = health_ready(r, &now, clock_ms());
+    page p = json_page(health_ready(r, &now, clock_ms()));
     readiness_release(r);
-    return json_page(a.status, a.body);
+    return p;
 }
 
 static page metrics_page(struct pages *s)
@@ -106,7 +105,7 @@ static page status_page(struct pages *s)
     health_stall(s->health, &now);
     if (status != NULL && now.stalled)
         status = mark_stalled(status, &now);
-    return json_page(200, status);
+    return json_page((health_answer){200, status});
 }
 
 static page plain_page(unsigned status, const char *text)
