@@ -30,11 +30,9 @@ local function watch(timings)
   local server = nats_server.start()
   local way = proxy.start(server)
   local dog = health.run((SCRIPT:gsub("%$TIMINGS", timings)), { URL = way.url })
-  health.wait_status(dog, "/readyz", 200)
-  local canary = health.canary(function() return server:connect() end)
-  canary:wait_pass(run.now())
-  return { dog = dog, canary = canary, server = server, way = way, sampler = health.sample(dog),
-    live = health.sample(dog, "/livez") }
+  local seen = health.watch(dog, function() return server:connect() end)
+  seen.server, seen.way = server, way
+  return seen
 end
 
 local function wait_503(seen)
@@ -44,23 +42,8 @@ local function wait_503(seen)
   end, 12, "a 503")
 end
 
--- The fault is over: waits until all is well, and checks what was said meanwhile. Returns the
--- 503's.
 local function check(seen, from, detected)
-  seen.canary:wait_pass(run.now(), 15)
-  health.wait_status(seen.dog, "/readyz", 200, 3)
-  run.pause(0.3) -- samples after it
-  seen.sampler:stop()
-  seen.live:stop()
-  local refusals, found, back = health.assert_truth { sampler = seen.sampler, canary = seen.canary,
-    from = from, detected = detected }
-  health.assert_told(refusals, "gateway")
-  run.figure("from deafness to 503", found, "s")
-  run.figure("from the canary's return to 200", back * 1000, "ms")
-  for _, sample in ipairs(seen.live.samples) do
-    assert.equals(200, sample.status)
-  end
-  return refusals
+  return health.check_outage(seen, { from = from, detected = detected })
 end
 
 local function reasons_of(refusals)

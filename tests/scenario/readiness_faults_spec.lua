@@ -37,31 +37,13 @@ end
 local function watch(url, options)
   local values = options.values or {}
   values.URL = url
-  local dog = health.run(script(options), values)
-  health.wait_status(dog, "/readyz", 200)
-  local canary = health.canary(options.connect)
-  canary:wait_pass(run.now())
-  return { dog = dog, canary = canary, sampler = health.sample(dog),
-    live = health.sample(dog, "/livez") }
+  return health.watch(health.run(script(options), values), options.connect)
 end
 
--- The fault is over: waits until all is well, and checks what was said meanwhile. blips: as for
--- assert_truth().
+-- blips: as for health.assert_truth().
 local function check(seen, from, class, blips)
-  seen.canary:wait_pass(run.now(), 15)
-  health.wait_status(seen.dog, "/readyz", 200, 3)
-  run.pause(0.3) -- samples after it
-  seen.sampler:stop()
-  seen.live:stop()
-  local refusals, found, back = health.assert_truth { sampler = seen.sampler, canary = seen.canary,
-    from = from, detected = AT_ONCE_SECONDS, blips = blips }
-  health.assert_told(refusals, "gateway", class)
-  run.figure("from deafness to 503", found * 1000, "ms")
-  run.figure("from the canary's return to 200", back * 1000, "ms")
-  for _, sample in ipairs(seen.live.samples) do
-    assert.equals(200, sample.status)
-  end
-  return refusals
+  return health.check_outage(seen,
+    { from = from, detected = AT_ONCE_SECONDS, class = class, blips = blips })
 end
 
 local function users(password)

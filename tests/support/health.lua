@@ -375,6 +375,35 @@ function M.assert_told(refusals, connection, class)
   end
 end
 
+-- Waits until it is ready and the canary passes, and looks at it from then on. connect: makes a
+-- witness for the canary.
+function M.watch(dog, connect)
+  M.wait_status(dog, "/readyz", 200)
+  local canary = M.canary(connect)
+  canary:wait_pass(run.now())
+  return { dog = dog, canary = canary, sampler = M.sample(dog), live = M.sample(dog, "/livez") }
+end
+
+-- The fault is over: waits until all is well again with what M.watch() gave, and checks what was
+-- said meanwhile. options: from, detected, blips, as for M.assert_truth(); class, as for
+-- M.assert_told(). Returns the 503's.
+function M.check_outage(seen, options)
+  seen.canary:wait_pass(run.now(), 15)
+  M.wait_status(seen.dog, "/readyz", 200, 3)
+  run.pause(0.3) -- samples after it
+  seen.sampler:stop()
+  seen.live:stop()
+  local refusals, found, back = M.assert_truth { sampler = seen.sampler, canary = seen.canary,
+    from = options.from, detected = options.detected, blips = options.blips }
+  M.assert_told(refusals, "gateway", options.class)
+  run.figure("from deafness to 503", found, "s")
+  run.figure("from the canary's return to 200", back * 1000, "ms")
+  for _, sample in ipairs(seen.live.samples) do
+    assert(sample.status == 200, ("/livez said %s"):format(tostring(sample.status)))
+  end
+  return refusals
+end
+
 -- ---- stuck in C ----
 
 -- For scripts: stuck() is one call into C that lasts longer than any test; stuck(seconds) one that
