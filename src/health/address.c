@@ -13,7 +13,9 @@
 
 #include "base/unix_socket.h"
 
-#define BACKLOG 128
+/* As many as the kernel keeps (net.core.somaxconn): whoever finds the queue full asks again after a
+ * second, and that is the whole time that a probe waits. */
+#define BACKLOG SOMAXCONN
 
 static int bad(error *e, const char *text, const char *why)
 {

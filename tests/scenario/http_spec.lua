@@ -222,6 +222,31 @@ describe("many connections", function()
       "the descriptors of before")
   end))
 
+  it("that come while the process gets no time do not keep a probe out", run.case(function()
+    local dog = start()
+    local clients = {}
+    dog:signal("sigstop")
+    for i = 1, 600 do
+      clients[i] = http.begin(dog.http)
+    end
+    run.wait_until(function()
+      for _, client in ipairs(clients) do
+        if not client.connected then
+          return false
+        end
+      end
+      return true
+    end, 10, "600 connections that the kernel keeps")
+    local late = assert(http.open(dog.http))
+    late:ask("/livez")
+    dog:signal("sigcont")
+    assert.equals(200, late:answer(PROBE_SECONDS).status)
+    late:close()
+    for _, client in ipairs(clients) do
+      client:close()
+    end
+  end))
+
   it("of clients that do not read a large answer do not keep a probe out", run.case(function()
     -- An answer that does not fit into the buffers of the kernel, which are some megabytes.
     local dog = start(1000, 400)
