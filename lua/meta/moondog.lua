@@ -366,6 +366,104 @@ function jetstream:get_message(stream, which) end
 ---@return moondog.error? err
 function jetstream:publish(subject, data, options) end
 
+---@class moondog.bucket_options
+---@field bucket string letters, digits, - and _
+---@field description? string
+---@field history? integer revisions kept of each key, 1 to 64; default 1
+---@field ttl? number seconds that a value is kept; default: for ever
+---@field max_value_size? integer bytes
+---@field max_bytes? integer of the whole bucket: at it, writing fails with the code "bucket_full"
+---@field storage? "file"|"memory" default "file"
+---@field replicas? integer default 1
+---@field placement? table cluster, tags
+---@field limit_marker_ttl? number seconds that the marker of a value that has expired is kept: a bucket with it takes
+---the option ttl of put, create and update. Needs nats-server 2.11; otherwise nil, err with the code "unsupported"
+
+---Makes a bucket: the stream KV_<bucket>, as all clients of NATS know it. One that is there with the same configuration
+---is bound; with another: nil, err with the code "bucket_exists".
+---@param options moondog.bucket_options
+---@return moondog.key_value? kv
+---@return moondog.error? err
+function jetstream:create_key_value(options) end
+---Binds a bucket that is there; a mirror of one, too: it is read from, and what it mirrors is written to.
+---@param bucket string
+---@return moondog.key_value? kv
+---@return moondog.error? err code "bucket_not_found"
+function jetstream:key_value(bucket) end
+---@return table[]? statuses of all buckets, as key_value:status() has them
+---@return moondog.error? err
+function jetstream:key_values() end
+---@param bucket string
+---@return true? ok
+---@return moondog.error? err code "bucket_not_found"
+function jetstream:delete_key_value(bucket) end
+
+---A bucket. A key has letters, digits and - / _ = . with no dot at either end and no two in a row.
+---
+---All of these wait. Errors have the codes "key_not_found", "key_exists", "wrong_revision", "value_too_large",
+---"bucket_full", "bucket_not_found", "bucket_read_only", "unsupported", or those of requests and of jetstream. After
+---"timeout" or "disconnected" a writer does not know whether it has written: get() tells, and update() with the same
+---revision is safe to try again.
+---@class moondog.key_value
+local key_value = {}
+
+---@class moondog.kv_entry
+---@field bucket string
+---@field key string
+---@field value string
+---@field revision integer grows with each change of the bucket
+---@field time number seconds since 1970
+---@field operation "PUT"|"DEL"|"PURGE"
+---@field delta integer how many newer ones there were behind it
+
+---The value that the key has; nil, err with the code "key_not_found" when there is none, or it is deleted.
+---
+---Any server that has a copy of the bucket answers. With replicas or a mirror that can be a moment older than what this
+---script has just written; `direct = false` asks the one that takes the writes.
+---@param key string
+---@param options? { revision: integer, direct: boolean } revision: the value that the key had then, while it is kept
+---@return moondog.kv_entry? entry
+---@return moondog.error? err
+function key_value:get(key, options) end
+---@param key string
+---@param value string|number
+---@param options? { ttl: number } seconds, for this value; see limit_marker_ttl
+---@return integer? revision
+---@return moondog.error? err
+function key_value:put(key, value, options) end
+---Only when the key has no value: never had one, or it was deleted or purged. Otherwise nil, err: "key_exists".
+---@param key string
+---@param value string|number
+---@param options? { ttl: number }
+---@return integer? revision
+---@return moondog.error? err
+function key_value:create(key, value, options) end
+---Only when that revision is the key's last one (0: it has none). Otherwise nil, err: "wrong_revision".
+---@param key string
+---@param value string|number
+---@param revision integer
+---@param options? { ttl: number }
+---@return integer? revision
+---@return moondog.error? err
+function key_value:update(key, value, revision, options) end
+---Puts a marker after the values, which the history keeps.
+---@param key string
+---@param options? { revision: integer } only when that is the last one
+---@return integer? revision of the marker
+---@return moondog.error? err
+function key_value:delete(key, options) end
+---Replaces the values by a marker.
+---@param key string
+---@param options? { revision: integer } only when that is the last one
+---@return integer? revision of the marker
+---@return moondog.error? err
+function key_value:purge(key, options) end
+---bucket, stream, description, values (revisions, markers among them), bytes, revision (the last one), history, ttl,
+---max_value_size, max_bytes, storage, replicas, direct, mirror, key_ttl, cluster.
+---@return table? status
+---@return moondog.error? err
+function key_value:status() end
+
 ---@class moondog.subscription
 local subscription = {}
 ---No message is handled after this.

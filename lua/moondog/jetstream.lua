@@ -1,6 +1,7 @@
 --- JetStream over the connection's own requests: connection:jetstream(). Called with what C gives it:
---- encode and decode (JSON), error (an error object), and the classes of errors. Returns the function behind
---- connection:jetstream(). Everything in here that asks the server waits as request() does.
+--- encode and decode (JSON), base64 (decodes), part (what another of the embedded files is), error (an error
+--- object), and the classes of errors. Returns the function behind connection:jetstream(). Everything in here that
+--- asks the server waits as request() does.
 local host = ...
 
 local require, type, tostring, tonumber, pairs, ipairs = require, type, tostring, tonumber, pairs, ipairs
@@ -68,7 +69,7 @@ local function check_name(name, what)
 end
 
 --- Fields that are seconds here, and nanoseconds on the wire.
-local TIMES = { "max_age", "duplicate_window" }
+local TIMES = { "max_age", "duplicate_window", "subject_delete_marker_ttl" }
 
 local function to_wire(config)
   local out = {}
@@ -149,29 +150,6 @@ end
 
 -- ---- one message ----
 
-local DIGITS = {}
-do
-  local alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-  for i = 1, #alphabet do DIGITS[alphabet:byte(i)] = i - 1 end
-end
-
-local function from_base64(text)
-  local out, bits, count = {}, 0, 0
-  for i = 1, #text do
-    local digit = DIGITS[text:byte(i)]
-    if digit then
-      bits, count = bits * 64 + digit, count + 6
-      if count >= 8 then
-        count = count - 8
-        local byte = floor(bits / 2 ^ count)
-        out[#out + 1] = string.char(byte)
-        bits = bits - byte * 2 ^ count
-      end
-    end
-  end
-  return table.concat(out)
-end
-
 --- "NATS/1.0\r\nName: value\r\n\r\n" as message.headers has it: one value as a string, several as a list.
 local function read_headers(text)
   local headers = {}
@@ -198,8 +176,11 @@ function JetStream:get_message(stream, which)
     { seq = which.seq, last_by_subj = which.last })
   if not answer then return nil, err end
   local m = answer.message or {}
-  return { subject = m.subject, seq = m.seq, time = m.time, data = from_base64(m.data or ""),
-    headers = read_headers(from_base64(m.hdrs or "")) }
+  local data, headers = host.base64(m.data or ""), host.base64(m.hdrs or "")
+  if not data or not headers then
+    return fail("bad_answer", host.PROTOCOL, "the message in JetStream's answer is not base64")
+  end
+  return { subject = m.subject, seq = m.seq, time = m.time, data = data, headers = read_headers(headers) }
 end
 
 -- ---- publishing ----
@@ -254,6 +235,10 @@ function JetStream:publish(subject, data, options)
   end
   return { stream = ack.stream, seq = ack.seq, duplicate = ack.duplicate or false, domain = ack.domain }
 end
+
+-- ---- buckets ----
+
+host.part("moondog.kv")(host, JetStream, host.part("moondog.kv_watch"))
 
 -- ---- the context ----
 
