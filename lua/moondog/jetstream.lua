@@ -1,7 +1,7 @@
 --- JetStream over the connection's own requests: connection:jetstream(). Called with what C gives it:
---- encode and decode (JSON), base64 (decodes), part (what another of the embedded files is), error (an error
---- object), and the classes of errors. Returns the function behind connection:jetstream(). Everything in here that
---- asks the server waits as request() does.
+--- encode and decode (JSON), base64 (decodes), load (what another embedded file returns), error (an error object),
+--- and the classes of errors. Returns the function behind connection:jetstream(). Everything in here that asks the
+--- server waits as request() does.
 local host = ...
 
 local require, type, tostring, tonumber, pairs, ipairs = require, type, tostring, tonumber, pairs, ipairs
@@ -238,7 +238,7 @@ end
 
 -- ---- buckets ----
 
-host.part("moondog.kv")(host, JetStream, host.part("moondog.kv_watch"))
+host.load("moondog.kv", host)(JetStream)
 
 -- ---- the context ----
 

@@ -1,8 +1,8 @@
 --- Key-value buckets over JetStream, as the stock clients have them: js:key_value(bucket). A bucket is the stream
 --- KV_<bucket>, a key the subject $KV.<bucket>.<key>, a value's revision its sequence. Called with what C gives
---- moondog.jetstream, its class of contexts, which gets the functions for buckets, and what a bucket needs of the
---- watches. Everything in here that asks the server waits as request() does.
-local host, JetStream, add_watching = ...
+--- moondog.jetstream; returns what adds the functions for buckets to its class. Everything in here that asks the server
+--- waits as request() does.
+local host = ...
 
 local type, tostring, tonumber, pairs, ipairs = type, tostring, tonumber, pairs, ipairs
 local setmetatable, error = setmetatable, error
@@ -10,7 +10,6 @@ local floor, min = math.floor, math.min
 
 local HISTORY_MAX = 64          -- of the convention
 local DUPLICATE_WINDOW = 120    -- seconds; the server wants it no longer than the time to live
-local MARKERS_KEPT = 1800       -- seconds, by purge_deletes
 local CREATE_ATTEMPTS = 3       -- while others delete and create the same key
 local LEVEL_OF_TTL = 1          -- the API's level at which a message may have a time to live
 
@@ -308,6 +307,9 @@ function KeyValue:status()
   return status_of(self.bucket, info)
 end
 
+--- What contexts of JetStream get.
+local Buckets = {}
+
 local CREATE_OPTIONS = { "bucket", "description", "history", "ttl", "max_value_size", "max_bytes", "storage",
   "replicas", "placement", "limit_marker_ttl" }
 
@@ -331,7 +333,7 @@ local function config_of(o)
   }
 end
 
-function JetStream:create_key_value(options)
+function Buckets:create_key_value(options)
   if type(options) ~= "table" then error("create_key_value takes a table of options, with bucket", 2) end
   check_options(options, CREATE_OPTIONS, "create_key_value")
   check_bucket(options.bucket)
@@ -354,7 +356,7 @@ function JetStream:create_key_value(options)
   return bucket_of(self, options.bucket, info.config)
 end
 
-function JetStream:key_value(bucket)
+function Buckets:key_value(bucket)
   check_bucket(bucket)
   local info, err = self:stream_info("KV_" .. bucket)
   if not info then return refused(err, bucket) end
@@ -365,7 +367,7 @@ function JetStream:key_value(bucket)
   return bucket_of(self, bucket, info.config)
 end
 
-function JetStream:key_values()
+function Buckets:key_values()
   local streams, err = self:streams()
   if not streams then return nil, err end
   local list = {}
@@ -376,12 +378,17 @@ function JetStream:key_values()
   return list
 end
 
-function JetStream:delete_key_value(bucket)
+function Buckets:delete_key_value(bucket)
   check_bucket(bucket)
   local done, err = self:delete_stream("KV_" .. bucket)
   if not done then return refused(err, bucket) end
   return true
 end
 
-add_watching(KeyValue, { check_key = check_key, check_options = check_options, fail = fail, refused = refused,
-  markers_kept = MARKERS_KEPT, key_rule = KEY_RULE })
+host.load("moondog.kv_watch", host)(KeyValue, { check_key = check_key, check_options = check_options,
+  refused = refused, key_rule = KEY_RULE, operation_of = operation_of })
+
+---@param JetStream table the class of contexts
+return function(JetStream)
+  for name, f in pairs(Buckets) do JetStream[name] = f end
+end
