@@ -300,7 +300,10 @@ function connection:close() end
 
 ---@class moondog.jetstream_options
 ---@field domain? string
----@field timeout? number of a request; default 5
+---@field timeout? number of a request, with the wait for a link; default 5
+---@field max_pending? integer acknowledgements on their way, of publish_async(); default 4096
+---@field wait? boolean waits until there is JetStream, however long that takes: for on_start, with a server that may
+---come later
 
 ---JetStream over this connection. Waits. When the server or the account has none now: nil, err with the code
 ---"no_jetstream"; the connection itself works all the same, and later JetStream may be there.
@@ -344,7 +347,8 @@ function jetstream:delete_stream(name) end
 ---@return moondog.error? err
 function jetstream:purge_stream(name, options) end
 ---@param stream string
----@param which integer|{ seq: integer }|{ last: string } a sequence, or the last one on a subject
+---@param which integer|{ seq: integer, next: string? }|{ last: string } a sequence; the next one on a subject that is
+---not before it; or the last one on a subject
 ---@return { subject: string, seq: integer, time: string, data: string, headers: table }? message
 ---@return moondog.error? err
 function jetstream:get_message(stream, which) end
@@ -366,6 +370,131 @@ function jetstream:get_message(stream, which) end
 ---@return moondog.error? err
 function jetstream:publish(subject, data, options) end
 
+---The same without the wait for the acknowledgement: it waits only while `max_pending` of them are on their way, and
+---for a link. nil, err when it could not be sent.
+---@param subject string
+---@param data? string|number
+---@param options? moondog.js_publish_options
+---@return moondog.publication? publication
+---@return moondog.error? err
+function jetstream:publish_async(subject, data, options) end
+---Waits until all that publish_async() sent is acknowledged. nil, err: the first of those that failed since the last
+---call, err.failed is how many; or "timeout".
+---@param timeout? number
+---@return true? ok
+---@return moondog.error? err
+function jetstream:publish_async_complete(timeout) end
+
+---@class moondog.publication
+local publication = {}
+---Whether it is acknowledged, or failed.
+---@return boolean done
+function publication:done() end
+---@param timeout? number default: the rest of the message's own
+---@return { stream: string, seq: integer, duplicate: boolean, domain: string? }? ack
+---@return moondog.error? err
+function publication:wait(timeout) end
+
+---@class moondog.consumer_options
+---@field durable? string its name; it stays on the server. Alone, it means the one that there is
+---@field name? string of one that the server forgets when nobody reads it; default: a name that is stable for this
+---process
+---@field filter? string subject
+---@field deliver? "all"|"last"|"new"|"last_per_subject" where it begins; default "all"
+---@field start_seq? integer where it begins
+---@field start_time? string "2026-01-31T12:00:00Z"
+---@field ack? "explicit"|"none"|"all" default "explicit"
+---@field ack_wait? number seconds, until a message that is not acknowledged comes again
+---@field max_deliver? integer
+---@field backoff? number[] seconds, before it comes again
+---@field max_ack_pending? integer
+---@field max_waiting? integer
+---@field inactive_threshold? number seconds, after which the server forgets one that is not durable
+---@field headers_only? boolean
+---@field replicas? integer
+---@field memory? boolean
+---@field replay? "instant"|"original"
+---@field description? string
+---@field batch? integer messages that are asked for ahead; default 256
+---@field max_bytes? integer of one batch
+---@field heartbeat? number seconds; after two that are missed the server is asked; default 5
+---@field expires? number seconds, of one request for messages; default 30
+
+---Makes a consumer, or changes the one with its name.
+---@param stream string
+---@param options moondog.consumer_options durable or name is there; how it is pulled does not count
+---@return table? info
+---@return moondog.error? err
+function jetstream:add_consumer(stream, options) end
+---@param stream string
+---@param name string
+---@return table? info as the server has it; times in seconds
+---@return moondog.error? err
+function jetstream:consumer_info(stream, name) end
+---@param stream string
+---@return table[]? infos
+---@return moondog.error? err
+function jetstream:consumers(stream) end
+---@param stream string
+---@param name string
+---@return true? ok
+---@return moondog.error? err
+function jetstream:delete_consumer(stream, name) end
+
+---A consumer to read from; made if it is not there. From then on it is kept alive: after a fresh link, a restart of the
+---server, a silence of two heartbeats or its deletion it is asked for, or made again, behind what was acknowledged. After
+---a reload the next generation reads on where this one was. A message that was acknowledged in this process, and is
+---delivered again because the server has forgotten that, is acknowledged again and not handled again.
+---@param stream string
+---@param options moondog.consumer_options
+---@return moondog.consumer? consumer
+---@return moondog.error? err
+function jetstream:consumer(stream, options) end
+---A reader that keeps its place by itself: no acknowledgements, each message once and in order. Whenever one is missing
+---it is made again behind the last one that was delivered.
+---@param stream string
+---@param options? moondog.consumer_options name, filter, deliver, start_seq, start_time, headers_only,
+---inactive_threshold, replay, description, and how it is pulled
+---@return moondog.consumer? consumer
+---@return moondog.error? err
+function jetstream:ordered(stream, options) end
+
+---Read in one of three ways: messages(), consume(), or fetch() and next().
+---@class moondog.consumer
+local consumer = {}
+---`for msg in consumer:messages() do msg:ack() end`: ends with stop(), with its connection, or with this generation.
+---Several tasks may share one consumer.
+---@return fun(): moondog.message?
+function consumer:messages() end
+---@param handler fun(msg: moondog.message)
+---@return true? ok
+---@return moondog.error? err
+function consumer:consume(handler) end
+---At most `count` messages; fewer, or none, when there are no more in time.
+---@param count integer
+---@param options? { timeout: number } default 5
+---@return moondog.message[]? messages
+---@return moondog.error? err
+function consumer:fetch(count, options) end
+---@param timeout? number default 5
+---@return moondog.message? message
+---@return moondog.error? err with the code "timeout", when there is none
+function consumer:next(timeout) end
+---@return table? info as the server has it; times in seconds
+---@return moondog.error? err
+function consumer:info() end
+---name, stream, state ("idle", "reading", "recovering", "disconnected", "stopped"), delivered, skipped (acknowledged
+---before), queued, unacknowledged, pending (behind the last one), seq (of an ordered one), recreated, silences, error.
+---@return table status
+function consumer:status() end
+---Reads no more. One that is not durable and has no name of its own goes from the server.
+---@return true
+function consumer:stop() end
+---Stops it, and ends it on the server.
+---@return true? ok
+---@return moondog.error? err
+function consumer:delete() end
+
 ---@class moondog.bucket_options
 ---@field bucket string letters, digits, - and _
 ---@field description? string
@@ -379,8 +508,8 @@ function jetstream:publish(subject, data, options) end
 ---@field limit_marker_ttl? number seconds that the marker of a value that has expired is kept: a bucket with it takes
 ---the option ttl of put, create and update. Needs nats-server 2.11; otherwise nil, err with the code "unsupported"
 
----Makes a bucket: the stream KV_<bucket>, as all clients of NATS know it. One that is there with the same configuration
----is bound; with another: nil, err with the code "bucket_exists".
+---Makes a bucket: the stream KV_<bucket>, as all clients of NATS know it. One that is there with the same
+---configuration is bound; with another: nil, err with the code "bucket_exists".
 ---@param options moondog.bucket_options
 ---@return moondog.key_value? kv
 ---@return moondog.error? err
@@ -418,8 +547,8 @@ local key_value = {}
 
 ---The value that the key has; nil, err with the code "key_not_found" when there is none, or it is deleted.
 ---
----Any server that has a copy of the bucket answers. With replicas or a mirror that can be a moment older than what this
----script has just written; `direct = false` asks the one that takes the writes.
+---Any server that has a copy of the bucket answers. With replicas or a mirror that can be a moment older than what
+---this script has just written; `direct = false` asks the one that takes the writes.
 ---@param key string
 ---@param options? { revision: integer, direct: boolean } revision: the value that the key had then, while it is kept
 ---@return moondog.kv_entry? entry
@@ -458,11 +587,66 @@ function key_value:delete(key, options) end
 ---@return integer? revision of the marker
 ---@return moondog.error? err
 function key_value:purge(key, options) end
+---Keys that have a value, in no order. For very many, and to follow them, there is watch().
+---@param filter? string "orders.*", "orders.>"; default: all
+---@return string[]? keys
+---@return moondog.error? err code "too_many_keys" beyond 500,000; "replaced" after a reload
+function key_value:keys(filter) end
+---What is kept of a key, oldest first, markers too.
+---@param key string
+---@return moondog.kv_entry[]? entries
+---@return moondog.error? err code "key_not_found" when nothing is kept
+function key_value:history(key) end
+---Removes what deleted keys have left in the bucket: the values in their history, and the markers that are older than
+---so many seconds (default 1800; younger ones stay for watches that were away). What is written meanwhile stays.
+---@param options? { older_than: number }
+---@return integer? removed revisions
+---@return moondog.error? err
+function key_value:purge_deletes(options) end
 ---bucket, stream, description, values (revisions, markers among them), bytes, revision (the last one), history, ttl,
 ---max_value_size, max_bytes, storage, replicas, direct, mirror, key_ttl, cluster.
 ---@return table? status
 ---@return moondog.error? err
 function key_value:status() end
+
+---@class moondog.watch_options
+---@field include_history? boolean begins with everything that is kept, not with each key's last entry
+---@field updates_only? boolean begins with what is written from now on
+---@field resume_from? integer begins with this revision
+---@field ignore_deletes? boolean leaves out markers
+---@field headers_only? boolean values are not sent: they are ""
+---@field fresh? boolean begins anew in each generation, also after a reload
+
+---Follows keys: begins with the last entry of each, and goes on with every change, oldest first. Whatever happens to
+---the link or the server, it goes on behind the last revision that it has seen; revisions never go back, unless the
+---bucket was deleted and made again. So it does after a reload, when the new generation opens the same watch: what it
+---has learnt before is to be in moondog.state, or `fresh` has it told once more.
+---
+---With a handler, that is called for each entry; while it waits, the next one is handled. Without one, updates() hands
+---them over one after the other. `kv:watch("a.*", f)`, `kv:watch(f)`, `kv:watch({ "a", "b.>" }, { fresh = true })`.
+---@param keys? string|string[] filters: "orders.*", "orders.>"; default: all
+---@param handler? fun(entry: moondog.kv_entry)
+---@param options? moondog.watch_options
+---@return moondog.watch? watch
+---@return moondog.error? err
+function key_value:watch(keys, handler, options) end
+
+---@class moondog.watch
+local watch = {}
+---For a watch without a handler: `for entry in watch:updates() do ... end`. It ends with stop() and the generation.
+---@return fun(): moondog.kv_entry?
+function watch:updates() end
+---Waits until what was there at the beginning has been handed over, by the handler or by updates() in another task.
+---@param timeout? number default: the context's
+---@return true? ok
+---@return moondog.error? err "timeout", or "stopped"
+function watch:ready(timeout) end
+---@return true
+function watch:stop() end
+---bucket, filter, revision (the last one seen), ready, delivered, repeated (came again, and was left out), state
+---("idle", "reading", "recovering", "disconnected", "stopped"), pending, queued, recreated, silences, error.
+---@return table status
+function watch:status() end
 
 ---@class moondog.subscription
 local subscription = {}
@@ -491,5 +675,32 @@ function message:respond(data, headers) end
 ---Keeps the message beyond its handler.
 ---@return moondog.message
 function message:retain() end
+
+---Messages of JetStream are answered once: with ack(), ack_sync(), nak() or term(). nil, err with the code
+---"already_acknowledged", "no_jetstream_message", or as publish().
+---@return true? ok
+---@return moondog.error? err
+function message:ack() end
+---Waits until the server confirms it.
+---@param timeout? number default 5
+---@return true? ok
+---@return moondog.error? err
+function message:ack_sync(timeout) end
+---It comes again, at once or after a delay.
+---@param delay? number
+---@return true? ok
+---@return moondog.error? err
+function message:nak(delay) end
+---It never comes again.
+---@return true? ok
+---@return moondog.error? err
+function message:term() end
+---It takes longer: the time to acknowledge it begins anew.
+---@return true? ok
+---@return moondog.error? err
+function message:in_progress() end
+---@return { stream: string, consumer: string, seq: integer, consumer_seq: integer, deliveries: integer, time: number,
+---pending: integer, domain: string? }? metadata time: seconds since 1970; nil: it is no message of JetStream
+function message:metadata() end
 
 return moondog

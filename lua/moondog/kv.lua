@@ -1,7 +1,7 @@
 --- Key-value buckets over JetStream, as the stock clients have them: js:key_value(bucket). A bucket is the stream
---- KV_<bucket>, a key the subject $KV.<bucket>.<key>, a value's revision its sequence. Called with what C gives
---- moondog.jetstream; returns what adds the functions for buckets to its class. Everything in here that asks the server
---- waits as request() does.
+--- KV_<bucket>, a key the subject $KV.<bucket>.<key>, a value's revision its sequence. Called by
+--- jetstream.lua with what it shares; returns the methods that make and find buckets. What follows one is in
+--- kv_watch.lua. Everything in here that asks the server waits as request() does.
 local host = ...
 
 local type, tostring, tonumber, pairs, ipairs = type, tostring, tonumber, pairs, ipairs
@@ -118,68 +118,70 @@ local function seconds_of(text)
 end
 
 --- delta: how many newer ones the answer was known to have behind it.
-function KeyValue:_entry(subject, value, revision, time, headers, delta)
-  return { bucket = self.bucket, key = subject:sub(#self.prefix + 1), value = value, revision = revision, time = time,
+local function entry_of(kv, subject, value, revision, time, headers, delta)
+  return { bucket = kv.bucket, key = subject:sub(#kv.prefix + 1), value = value, revision = revision, time = time,
     operation = operation_of(headers), delta = delta or 0 }
 end
 
--- ---- reading ----
+-- ---- reading: `revision`, or the key's last one; with `after`, the key's first one that is not before it ----
 
 --- By the stream's leader, so no older than what was written before.
-local function get_from_leader(kv, key, revision)
-  local m, err = kv.js:get_message(kv.stream, revision and { seq = revision } or { last = kv.prefix .. key })
+local function get_from_leader(kv, key, revision, after)
+  local subject = kv.prefix .. key
+  local which = revision and { seq = revision, next = after and subject } or { last = subject }
+  local m, err = kv.js:get_message(kv.stream, which)
   if not m then
     if err.code == "message_not_found" then return not_found(kv, key, revision) end
     return refused(err, kv.bucket)
   end
-  if m.subject ~= kv.prefix .. key then return not_found(kv, key, revision) end
-  return kv:_entry(m.subject, m.data, m.seq, seconds_of(m.time), m.headers)
+  if m.subject ~= subject then return not_found(kv, key, revision) end
+  return entry_of(kv, m.subject, m.data, m.seq, seconds_of(m.time), m.headers)
 end
 
 --- Nobody says a word when there is no such stream any more, or one that was made again without direct reading.
-local function get_without_direct(kv, key, revision, err)
+local function get_without_direct(kv, key, revision, after, err)
   local status, why = kv:status()
   if not status then return nil, why end
   if kv.direct then return nil, err end
-  return get_from_leader(kv, key, revision)
+  return get_from_leader(kv, key, revision, after)
 end
 
---- By any server that has a copy of the stream; no JSON in it, and no base64.
-local function get_direct(kv, key, revision)
-  local js = kv.js
-  local subject, body = ("%s.DIRECT.GET.%s"):format(js.prefix, kv.stream), ""
+--- By any server that has a copy of the stream; no JSON in the answer, and no base64.
+local function get_direct(kv, key, revision, after)
+  local subject = ("%s.DIRECT.GET.%s"):format(kv.js.prefix, kv.stream)
+  local body = ""
   if revision then
-    body = host.encode { seq = revision }
+    body = host.encode { seq = revision, next_by_subj = after and kv.prefix .. key }
   else
     subject = subject .. "." .. kv.prefix .. key
   end
-  local reply, err = js.connection:request(subject, body, { timeout = js.timeout / 2 })
+  local reply, err = host.request(kv.js, subject, body, { timeout = kv.js.timeout / 2 })
   if not reply then
     if err.code ~= "timeout" and err.code ~= "no_responders" then return nil, err end
-    return get_without_direct(kv, key, revision, err)
+    return get_without_direct(kv, key, revision, after, err)
   end
   local headers = reply.headers
   local sequence, status = tonumber(first(headers["Nats-Sequence"])), first(headers.Status)
   if sequence then
     if first(headers["Nats-Subject"]) ~= kv.prefix .. key then return not_found(kv, key, revision) end
-    return kv:_entry(kv.prefix .. key, reply.data, sequence, seconds_of(first(headers["Nats-Time-Stamp"])), headers)
+    return entry_of(kv, kv.prefix .. key, reply.data, sequence, seconds_of(first(headers["Nats-Time-Stamp"])), headers)
   end
   if status == "404" then return not_found(kv, key, revision) end
   return nil, host.error("bad_answer", host.PROTOCOL, ("the answer about key \"%s\" cannot be read: status %s")
     :format(key, tostring(status)))
 end
 
---- The last entry of a key, whatever its operation.
-local function last_entry(kv, key, revision, direct)
-  if kv.direct and direct ~= false then return get_direct(kv, key, revision) end
-  return get_from_leader(kv, key, revision)
+--- One entry, whatever its operation.
+local function read_entry(kv, key, options, after)
+  if kv.direct and options.direct ~= false then return get_direct(kv, key, options.revision, after) end
+  return get_from_leader(kv, key, options.revision, after)
 end
 
 function KeyValue:get(key, options)
   check_key(key)
   options = check_options(options, { "revision", "direct" }, "get")
   if options.revision ~= nil then check_revision(options.revision) end
-  local entry, err = last_entry(self, key, options.revision, options.direct)
+  local entry, err = read_entry(self, key, options)
   if entry and entry.operation ~= "PUT" then return not_found(self, key, options.revision) end
   return entry, err
 end
@@ -236,7 +238,7 @@ function KeyValue:create(key, value, options)
     local revision, why = write(self, key, value, headers, expected)
     if revision or why.code ~= "wrong_revision" then return revision, why end
     -- Something is there; when it is a deletion, the new value is to follow exactly that one.
-    local entry, unknown = last_entry(self, key, nil, false)
+    local entry, unknown = read_entry(self, key, { direct = false })
     if entry and entry.operation == "PUT" then break end
     if not entry and unknown.code ~= "key_not_found" then return nil, unknown end
     expected = entry and entry.revision or 0
@@ -308,7 +310,7 @@ function KeyValue:status()
 end
 
 --- What contexts of JetStream get.
-local Buckets = {}
+local M = {}
 
 local CREATE_OPTIONS = { "bucket", "description", "history", "ttl", "max_value_size", "max_bytes", "storage",
   "replicas", "placement", "limit_marker_ttl" }
@@ -333,7 +335,7 @@ local function config_of(o)
   }
 end
 
-function Buckets:create_key_value(options)
+function M:create_key_value(options)
   if type(options) ~= "table" then error("create_key_value takes a table of options, with bucket", 2) end
   check_options(options, CREATE_OPTIONS, "create_key_value")
   check_bucket(options.bucket)
@@ -356,7 +358,7 @@ function Buckets:create_key_value(options)
   return bucket_of(self, options.bucket, info.config)
 end
 
-function Buckets:key_value(bucket)
+function M:key_value(bucket)
   check_bucket(bucket)
   local info, err = self:stream_info("KV_" .. bucket)
   if not info then return refused(err, bucket) end
@@ -367,7 +369,7 @@ function Buckets:key_value(bucket)
   return bucket_of(self, bucket, info.config)
 end
 
-function Buckets:key_values()
+function M:key_values()
   local streams, err = self:streams()
   if not streams then return nil, err end
   local list = {}
@@ -378,17 +380,17 @@ function Buckets:key_values()
   return list
 end
 
-function Buckets:delete_key_value(bucket)
+function M:delete_key_value(bucket)
   check_bucket(bucket)
   local done, err = self:delete_stream("KV_" .. bucket)
   if not done then return refused(err, bucket) end
   return true
 end
 
-host.load("moondog.kv_watch", host)(KeyValue, { check_key = check_key, check_options = check_options,
-  refused = refused, key_rule = KEY_RULE, operation_of = operation_of })
+-- ---- what follows a bucket ----
 
----@param JetStream table the class of contexts
-return function(JetStream)
-  for name, f in pairs(Buckets) do JetStream[name] = f end
-end
+host.kv = { check_key = check_key, check_options = check_options, refused = refused, key_rule = KEY_RULE,
+  entry_of = entry_of, read_entry = read_entry }
+for name, method in pairs(host.load("moondog.kv_watch", host)) do KeyValue[name] = method end
+
+return M

@@ -24,7 +24,7 @@ struct ledger {
     struct entry *unacked, *acked; /* tables; in the order in which they came */
     uint64_t highest;              /* delivered so far */
     bool acks_all;
-    uint64_t untracked;            /* the lowest that did not fit into `unacked`; 0: none */
+    uint64_t untracked; /* the lowest that did not fit into `unacked`; 0: none */
     UT_hash_handle hh;
 };
 
@@ -153,17 +153,20 @@ void ledger_set_acks_all(struct ledger *l, bool all)
     l->acks_all = all;
 }
 
+void ledger_restart(struct ledger *l)
+{
+    clear(&l->unacked);
+    clear(&l->acked);
+    l->position = l->highest = l->untracked = 0;
+}
+
 bool ledger_same_stream(struct ledger *l, uint64_t created)
 {
-    bool same = l->created == created;
-    if (!same && l->created != 0) {
-        clear(&l->unacked);
-        clear(&l->acked);
-        l->position = l->highest = l->untracked = 0;
-    }
-    bool first = l->created == 0;
+    bool same = l->created == created || l->created == 0;
+    if (!same)
+        ledger_restart(l);
     l->created = created;
-    return same || first;
+    return same;
 }
 
 /* ---- messages ---- */

@@ -46,6 +46,8 @@ void ledger_set_position(struct ledger *l, uint64_t seq);
 /* Which incarnation of the stream this is about, any number but 0. When it is another one than
  * before, all that is known is forgotten: false. */
 bool ledger_same_stream(struct ledger *l, uint64_t created);
+/* Forgets all that is known of messages. */
+void ledger_restart(struct ledger *l);
 
 /* An acknowledgement means all messages before it, too. */
 void ledger_set_acks_all(struct ledger *l, bool all);

@@ -88,9 +88,9 @@ static int answer_good(lua_State *L)
 {
     static const char mark[] = "\"error\"";
     const struct answer *a = check(L);
-    bool good = a->msg != NULL &&
-                memmem(natsMsg_GetData(a->msg), (size_t)natsMsg_GetDataLength(a->msg), mark,
-                       sizeof mark - 1) == NULL;
+    bool good =
+        a->msg != NULL && memmem(natsMsg_GetData(a->msg), (size_t)natsMsg_GetDataLength(a->msg),
+                                 mark, sizeof mark - 1) == NULL;
     lua_pushboolean(L, good);
     return 1;
 }

@@ -58,9 +58,9 @@ static void acknowledge_again(struct binding *b, const char *reply)
         connection_publish(b->connection, &m, &e);
 }
 
-/* take(message, acknowledges): sequence, sequence of the consumer, how many are behind it, how often
- * it was delivered; false: it was acknowledged before, which the server is told again; nil: it is
- * no message of a stream. [-0, +4] */
+/* take(message, acknowledges): sequence, sequence of the consumer, how many are behind it, how
+ * often it was delivered; false: it was acknowledged before, which the server is told again; nil:
+ * it is no message of a stream. [-0, +4] */
 static int ledger_take(lua_State *L)
 {
     struct ledger *l = check_ledger(L);
@@ -130,6 +130,12 @@ static int ledger_acks_all(lua_State *L)
     return 0;
 }
 
+static int ledger_restart_lua(lua_State *L)
+{
+    ledger_restart(check_ledger(L));
+    return 0;
+}
+
 static int ledger_forget_lua(lua_State *L)
 {
     ledger_forget(check_ledger(L));
@@ -153,6 +159,16 @@ static int over_lua(lua_State *L)
 {
     const struct binding *b = api_check_connection(L, 1);
     lua_pushboolean(L, b->connection == NULL || !connection_is_open(b->connection));
+    return 1;
+}
+
+/* inbox(connection): a subject that nobody has. [-0, +1] */
+static int inbox_lua(lua_State *L)
+{
+    const struct binding *b = api_check_connection(L, 1);
+    lua_pushfstring(L, "%smd%d%d", b->options.link->inbox_prefix,
+                    (int)(hub_random(b->generation->limits.hub) * 2147483648.0),
+                    (int)(hub_random(b->generation->limits.hub) * 2147483648.0));
     return 1;
 }
 
@@ -201,6 +217,14 @@ static int attribute_lua(lua_State *L)
     return 0;
 }
 
+/* running(subscription): how many of its messages are being handled. */
+static int running_lua(lua_State *L)
+{
+    struct handler **h = luaL_checkudata(L, 1, SUBSCRIPTION_TYPE);
+    lua_pushnumber(L, (*h)->running);
+    return 1;
+}
+
 /* ---- time ---- */
 
 /* Seconds: when this turn of the loop began. */
@@ -235,13 +259,22 @@ void api_register_consumer(lua_State *L)
                                        {"unacked", ledger_unacked_lua},
                                        {"same_stream", ledger_same_stream_lua},
                                        {"acks_all", ledger_acks_all},
+                                       {"restart", ledger_restart_lua},
                                        {"forget", ledger_forget_lua},
                                        {NULL, NULL}};
-    static const luaL_Reg functions[] = {
-        {"ledger", open_ledger}, {"signal", signal_new_lua},   {"link", link_lua},
-        {"over", over_lua},      {"ending", ending_lua},       {"hold", hold_lua},
-        {"let_go", let_go_lua},  {"attribute", attribute_lua}, {"turn_time", turn_time},
-        {"breathe", breathe},    {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"ledger", open_ledger},
+                                         {"signal", signal_new_lua},
+                                         {"link", link_lua},
+                                         {"over", over_lua},
+                                         {"ending", ending_lua},
+                                         {"hold", hold_lua},
+                                         {"let_go", let_go_lua},
+                                         {"attribute", attribute_lua},
+                                         {"turn_time", turn_time},
+                                         {"breathe", breathe},
+                                         {"inbox", inbox_lua},
+                                         {"running", running_lua},
+                                         {NULL, NULL}};
     signal_register(L);
     api_register_type(L, LEDGER_TYPE, methods, ledger_gc);
     lua_pop(L, 1);

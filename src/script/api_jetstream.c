@@ -113,6 +113,8 @@ static int open_module(lua_State *L)
     api_register_answers(L);
     api_set_number(L, "NONE", ERROR_CLASS_NONE);
     api_set_number(L, "PROTOCOL", ERROR_CLASS_PROTOCOL);
+    api_set_number(L, "TIMEOUT", ERROR_CLASS_TIMEOUT);
+    api_set_number(L, "NETWORK", ERROR_CLASS_NETWORK);
     return load_module(L);
 }
 

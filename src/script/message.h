@@ -37,8 +37,8 @@ struct message {
     bool settled;          /* JetStream was told what became of it */
     struct ledger *ledger; /* of the consumer that it comes from; NULL: of none that is kept */
     uint64_t seq, time;    /* with `ledger` */
-    size_t charged; /* to the generation, for msg */
-    int ref;        /* keeps it alive while a task that waits handles it */
+    size_t charged;        /* to the generation, for msg */
+    int ref;               /* keeps it alive while a task that waits handles it */
 };
 
 void message_register(lua_State *L);

@@ -107,7 +107,8 @@ static struct message *end_confirmation(struct task *t, void *closure)
 {
     struct confirmation *c = closure;
     struct message *m = c->message;
-    luaL_unref(t->generation->L, LUA_REGISTRYINDEX, c->ref); /* nothing is collected before it is used */
+    luaL_unref(t->generation->L, LUA_REGISTRYINDEX,
+               c->ref); /* nothing is collected before it is used */
     free(c);
     return m;
 }
@@ -204,5 +205,6 @@ static int metadata(lua_State *L)
 }
 
 const luaL_Reg message_ack_methods[] = {
-    {"ack", ack},           {"ack_sync", ack_sync}, {"nak", nak}, {"term", term},
-    {"in_progress", in_progress}, {"metadata", metadata}, {NULL, NULL}};
+    {"ack", ack},   {"ack_sync", ack_sync},       {"nak", nak},
+    {"term", term}, {"in_progress", in_progress}, {"metadata", metadata},
+    {NULL, NULL}};

@@ -12,7 +12,6 @@
 
 /* Owned by the script's userdata; a task that waits keeps that on its stack. */
 struct signal {
-    struct generation *generation;
     struct binding *binding; /* whose links set it; NULL: none */
     struct signal *next, **back;
     struct task *waiting; /* a list through task.wait_next */
@@ -85,9 +84,9 @@ static int signal_wait(lua_State *L)
 {
     struct signal *s = signal_check(L, 1);
     struct task *t = task_current(L, "this");
-    if (s->generation->ending || s->set) {
-        lua_pushboolean(L, s->set);
+    if (s->set) {
         s->set = false;
+        lua_pushboolean(L, 1);
         return 1;
     }
     double seconds = luaL_checknumber(L, 2);
@@ -106,7 +105,7 @@ int signal_new_lua(lua_State *L)
     struct binding *b = lua_isnoneornil(L, 1) ? NULL : api_check_connection(L, 1);
     struct signal *s = lua_newuserdata(L, sizeof *s);
     struct generation *g = generation_of(L);
-    *s = (struct signal){.generation = g, .binding = b, .next = g->signals, .back = &g->signals};
+    *s = (struct signal){.binding = b, .next = g->signals, .back = &g->signals};
     if (s->next != NULL)
         s->next->back = &s->next;
     g->signals = s;
@@ -128,7 +127,8 @@ static int signal_gc(lua_State *L)
 
 void signal_register(lua_State *L)
 {
-    static const luaL_Reg methods[] = {{"wait", signal_wait}, {"set", signal_set_lua}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"wait", signal_wait}, {"set", signal_set_lua}, {NULL, NULL}};
     api_register_type(L, SIGNAL_TYPE, methods, signal_gc);
     lua_pop(L, 1);
 }

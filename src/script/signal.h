@@ -14,7 +14,7 @@ struct signal;
 /* Metatable. [-0, +0] */
 void signal_register(lua_State *L);
 /* signal([connection]): a new one. Its methods: wait(seconds), true when it was set, false when the
- * time is over or the generation ends; set(). [-0, +1] */
+ * time is over or the generation begins to end; set(). [-0, +1] */
 int signal_new_lua(lua_State *L);
 
 /* The signal at an argument. It lives as long as its userdata. */
@@ -24,7 +24,7 @@ void signal_set(struct signal *s);
 
 /* A link of this binding came up, or went: its signals are set. */
 void signal_link(struct binding *b);
-/* The generation ends: whoever waits is told, from now on at once. */
+/* The generation begins to end: whoever waits goes on, and looks. */
 void signal_ending(struct generation *g);
 
 #endif

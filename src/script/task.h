@@ -49,7 +49,7 @@ struct task {
     uv_timer_t timer;
     bool has_timer;
     void (*on_timeout)(struct task *t);
-    struct task *due_next, **due_back; /* in generation->due: its timer has fired */
+    struct task *due_next, **due_back;   /* in generation->due: its timer has fired */
     struct task *wait_next, **wait_back; /* in what it waits for: script/signal.c */
     struct binding *holds; /* whose connection is not drained before it is over; NULL: none */
 };
