@@ -135,9 +135,7 @@ end
 
 --- Makes the consumer, or changes the one with its name.
 local function create(js, stream, config)
-  local subject = ("CONSUMER.CREATE.%s.%s"):format(stream, config.name)
-  if config.filter_subject then subject = subject .. "." .. config.filter_subject end
-  return host.call(js, subject, { stream_name = stream, config = config })
+  return host.call(js, ("CONSUMER.CREATE.%s.%s"):format(stream, config.name), { stream_name = stream, config = config })
 end
 
 host.create_consumer = create

@@ -332,7 +332,8 @@ function M:purge_deletes(options)
   if not ok then return nil, err end
   local count, limit = 0, time() - older_than
   for key, marker in pairs(markers) do
-    local below = marker.time <= limit and marker.revision + 1 or marker.revision
+    local old = older_than == 0 or marker.time <= limit -- the clock here has whole seconds
+    local below = old and marker.revision + 1 or marker.revision
     local purged, why = self.js:purge_stream(self.stream, { subject = self.prefix .. key, seq = below })
     if not purged then return shared.refused(why, self.bucket) end
     count = count + purged

@@ -34,7 +34,9 @@ describe("keys", function()
     end
     assert.equals("", keys())
     lua(BUCKET .. [[
-      for _, key in ipairs { "a", "b.c", "b.d", "b.d.e", "gone", "purged", "back" } do kv:put(key, "x") kv:put(key, "y") end
+      for _, key in ipairs { "a", "b.c", "b.d", "b.d.e", "gone", "purged", "back" } do
+        kv:put(key, "x") kv:put(key, "y")
+      end
       kv:delete("gone") kv:purge("purged") kv:delete("back") kv:put("back", "z")
     ]])
     assert.equals("a b.c b.d b.d.e back", keys())
