@@ -29,16 +29,16 @@ end
 local REFUSALS = {
   jetstream_10054 = { "value_too_large", "the value is larger than max_value_size of bucket \"%s\"" },
   jetstream_10077 = { "bucket_full", "bucket \"%s\" is at its max_bytes: purge keys, or let it have more" },
-  jetstream_10052 = { "bucket_read_only", "bucket \"%s\" cannot be written to now: it is sealed, or a mirror" },
+  jetstream_10109 = { "bucket_read_only", "bucket \"%s\" is sealed: it never changes any more" },
   stream_not_found = { "bucket_not_found", "there is no bucket \"%s\": make it with js:create_key_value()" },
-  stream_exists = { "bucket_exists", "bucket \"%s\" is there with another configuration: bind it with "
-    .. "js:key_value(), or delete it first" },
 }
 
 --- nil and the error, in the words of buckets.
 local function refused(err, bucket)
   local known = REFUSALS[err.code]
-  if known then return fail(known[1], known[2]:format(bucket)) end
+  if known and (known[1] ~= "bucket_full" or err.message:find("maximum bytes", 1, true)) then -- or a disk failed
+    return fail(known[1], known[2]:format(bucket))
+  end
   return nil, err
 end
 
@@ -335,6 +335,24 @@ local function config_of(o)
   }
 end
 
+--- Options of a bucket, and the fields that are the same thing of its stream.
+local SETTINGS = { history = "max_msgs_per_subject", ttl = "max_age", max_value_size = "max_msg_size",
+  max_bytes = "max_bytes", storage = "storage", replicas = "num_replicas" }
+
+--- A bucket that is there, when it is what is asked for. Other clients set what does not matter here in other ways.
+local function existing(js, options, wanted)
+  local info, err = js:stream_info(wanted.name)
+  if not info then return nil, err end
+  for option, field in pairs(SETTINGS) do
+    local is = info.config[field]
+    if is ~= wanted[field] then
+      return fail("bucket_exists", ("bucket \"%s\" is there, with %s = %s: bind it with js:key_value(), or delete it "
+        .. "first"):format(options.bucket, option, tostring(is)))
+    end
+  end
+  return info
+end
+
 function M:create_key_value(options)
   if type(options) ~= "table" then error("create_key_value takes a table of options, with bucket", 2) end
   check_options(options, CREATE_OPTIONS, "create_key_value")
@@ -353,7 +371,9 @@ function M:create_key_value(options)
       return fail("unsupported", "limit_marker_ttl and the ttl of single keys need nats-server 2.11 or newer")
     end
   end
-  local info, err = self:add_stream(config_of(options))
+  local config = config_of(options)
+  local info, err = self:add_stream(config)
+  if not info and err.code == "stream_exists" then info, err = existing(self, options, config) end
   if not info then return refused(err, options.bucket) end
   return bucket_of(self, options.bucket, info.config)
 end

@@ -42,7 +42,7 @@ describe("a bucket", function()
     assert.is_nil(err)
     _, err = lua 'return js:create_key_value { bucket = "cfg", history = 6 }'
     assert.equals("bucket_exists", err.code)
-    assert.matches("js:key_value", err.message)
+    assert.matches("with history = 5: bind it with js:key_value", err.message)
   end))
 
   it("has the stream of the convention", run.case(function()
@@ -221,6 +221,14 @@ describe("what the server does not take", function()
       end
     ]]
     assert.equals("bucket_full", err.code)
+    _, err = lua [[
+      local kv = js:key_value("small")
+      local config = js:stream_info("KV_small").config
+      config.sealed = true
+      assert(js:update_stream(config))
+      return kv:put("a", "x")
+    ]]
+    assert.equals("bucket_read_only", err.code)
     for code, call in pairs { bucket_not_found = 'put("a", "b")', key_not_found = 'get("a")' } do
       local _, before = lua(('return js:create_key_value { bucket = "lost" }:%s'):format(call))
       if code == "key_not_found" then assert.equals(code, before.code) end
