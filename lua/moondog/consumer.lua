@@ -48,10 +48,10 @@ end
 local function look_at_stream(c)
   local info, err = host.call(c.js, "STREAM.INFO." .. c.stream)
   if not info then return nil, err end
-  local known = max(c.ledger:position(), c.ledger:floor() - 1)
+  local known = max(c.ledger:position(), c.ledger:floor() - 1, c.received)
   if not c.ledger:same_stream(info.created or "") or info.state.last_seq < known then
     c.ledger:restart()
-    c.restarts = c.restarts + 1
+    c.restarts, c.received = c.restarts + 1, 0
     if c.made then moondog.log.warn("a stream has begun anew", { stream = c.stream, consumer = c.name }) end
   end
   return true
@@ -68,9 +68,9 @@ local function make(c, seq)
   return true
 end
 
---- One that keeps its place by itself is made anew each time: behind what the script has seen.
+--- One that keeps its place by itself is made anew each time: behind what has come.
 local function establish_ordered(c)
-  local position = c.ledger:position()
+  local position = max(c.ledger:position(), c.received)
   if c.made or position > 0 then host.call(c.js, api(c, "DELETE")) end
   local made, err = host.create_consumer(c.js, c.stream, config_from(c, position > 0 and position + 1 or nil))
   if not made then return nil, err end
@@ -125,9 +125,10 @@ local function hungry(c)
   return coming <= c.pull.batch / 2
 end
 
-local function push(c, msg)
+local function push(c, msg, seq)
   c.last = c.last + 1
   c.queue[c.last] = msg:retain()
+  if c.ordered then c.seqs[c.last] = seq end
   c.arrivals:set()
 end
 
@@ -168,8 +169,8 @@ local function on_message(c, inbox, msg)
       c.lost = true
       return c.signal:set()
     end
-    c.expected = consumer_seq + 1
-    c.ledger:position(seq)
+    c.expected, c.received = consumer_seq + 1, seq
+    if c.handler then c.ledger:position(seq) end
   end
   c.pending = pending or c.pending
   if seq then
@@ -179,7 +180,7 @@ local function on_message(c, inbox, msg)
     elseif host.ending() then
       give_back(c, msg)
     else
-      push(c, msg)
+      push(c, msg, seq)
     end
   end
   if hungry(c) then c.signal:set() end
@@ -324,10 +325,15 @@ end
 
 -- ---- reading ----
 
+--- Of one that keeps its place, what nobody has taken when the generation ends is the next one's.
 local function pop(c)
-  if c.first > c.last then return nil end
+  if c.first > c.last or c.ordered and host.ending() then return nil end
   local msg = c.queue[c.first]
   c.queue[c.first] = nil
+  if c.ordered then
+    c.ledger:position(c.seqs[c.first])
+    c.seqs[c.first] = nil
+  end
   c.first = c.first + 1
   if hungry(c) then c.signal:set() end
   return msg
@@ -501,8 +507,8 @@ return function(js, stream, spec)
     js = js, connection = js.connection, stream = stream, name = config.name or ledger:name(),
     own_name = config.name == nil, config = config, pull = spec.pull, bind = spec.bind,
     ordered = spec.ordered or false, acks = config.ack_policy ~= "none", ledger = ledger, key = key,
-    signal = host.signal(js.connection), arrivals = host.signal(), queue = {}, first = 1, last = 0,
-    outstanding = 0, expected = 1, heard_at = 0, not_before = 0, pause = PAUSE_MIN, lost = false,
+    signal = host.signal(js.connection), arrivals = host.signal(), queue = {}, seqs = {}, first = 1, last = 0,
+    received = 0, outstanding = 0, expected = 1, heard_at = 0, not_before = 0, pause = PAUSE_MIN, lost = false,
     delivered = 0, skipped = 0, recreated = 0, restarts = 0, silences = 0, pending = 0,
   }, Consumer)
   in_use[key] = true
