@@ -158,7 +158,7 @@ end
 local function on_message(c, inbox, msg)
   if inbox ~= c.inbox then return end -- of one that was given up
   local seq, consumer_seq, pending = c.ledger:take(msg, c.acks)
-  c.heard_at = host.turn_time()
+  c.heard_at, c.silence = host.turn_time(), nil
   if seq == nil then return on_status(c, msg) end
   c.outstanding = max(c.outstanding - 1, 0)
   if seq == false then
@@ -234,9 +234,12 @@ local function examine(c)
   local info, err = host.call(c.js, api(c, "INFO"))
   if not info then return nil, err end
   c.silences = c.silences + 1
-  moondog.log[info.num_pending > 0 and "warn" or "info"]("a consumer was silent", { stream = c.stream,
-    consumer = c.name, pending = info.num_pending, unacknowledged = info.num_ack_pending,
-    requests = info.num_waiting or 0 })
+  local level = info.num_pending > 0 and "warn" or "info"
+  if c.silence ~= level then -- once, while it lasts
+    c.silence = level
+    moondog.log[level]("a consumer was silent", { stream = c.stream, consumer = c.name, pending = info.num_pending,
+      unacknowledged = info.num_ack_pending, requests = info.num_waiting or 0 })
+  end
   c.pending = info.num_pending
   if c.ordered and info.delivered.consumer_seq ~= c.expected - 1 then c.lost = true end
   return open_inbox(c)

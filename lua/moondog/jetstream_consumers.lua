@@ -107,6 +107,9 @@ local function read(spec, allowed)
   if config.opt_start_seq then config.deliver_policy = "by_start_sequence" end
   if config.opt_start_time then config.deliver_policy = "by_start_time" end
   config.deliver_policy = config.deliver_policy or "all"
+  if config.deliver_policy == "last_per_subject" then -- the server wants to hear of which ones
+    config.filter_subject = config.filter_subject or ">"
+  end
   config.ack_policy = config.ack_policy or "explicit"
   config.replay_policy = config.replay_policy or "instant"
   if config.durable_name then config.name = config.durable_name end
