@@ -109,8 +109,9 @@ end
 local Watch = {}
 Watch.__index = Watch
 
-local function became_ready(w)
-  if w.is_ready then return end
+--- Whoever waits for it goes on at the next turn of the loop, when the entry at hand has been handed over.
+local function note_initial(w, pending)
+  if w.is_ready or w.seen < w.initial and pending > 0 then return end
   w.is_ready = true
   w.changed:set()
 end
@@ -124,6 +125,7 @@ local function take(w, msg)
     return nil
   end
   w.revision, w.seen = m.seq, w.seen + 1
+  note_initial(w, m.pending)
   local kv = w.kv
   local entry = shared.entry_of(kv, msg.subject, msg.data, m.seq, m.time, msg.headers, m.pending)
   if w.ignore_deletes and entry.operation ~= "PUT" then return nil end
@@ -132,16 +134,6 @@ local function take(w, msg)
   return entry
 end
 
---- After an entry was handed over, or left out.
-local function note_initial(w, entry, pending)
-  if not w.is_ready and (w.seen >= w.initial or (entry and entry.delta or pending) == 0) then became_ready(w) end
-end
-
-local function handle(w, handler, msg)
-  local entry = take(w, msg)
-  if entry then handler(entry) end
-  note_initial(w, entry, not entry and msg:metadata().pending)
-end
 
 function Watch:updates()
   local next_message = self.consumer:messages()
@@ -153,7 +145,6 @@ function Watch:updates()
         return nil
       end
       local entry = take(self, msg)
-      note_initial(self, entry, not entry and msg:metadata().pending)
       if entry then return entry end
     end
   end
@@ -245,7 +236,10 @@ function M:watch(...)
   if not handler then return w end
   c.attributed = handler
   local ok
-  ok, err = c:consume(function(msg) handle(w, handler, msg) end)
+  ok, err = c:consume(function(msg)
+    local entry = take(w, msg)
+    if entry then handler(entry) end
+  end)
   if not ok then
     c:stop()
     return nil, err
@@ -273,6 +267,7 @@ local function scan(kv, filter, f)
       local m = msg:metadata()
       seen, left = seen + 1, m.pending
       err = err or f(shared.entry_of(kv, msg.subject, "", m.seq, m.time, msg.headers, m.pending))
+      host.breathe()
     end
   end
   c:stop()

@@ -254,6 +254,47 @@ describe("what the server does not take", function()
   end))
 end)
 
+describe("times to live", function()
+  it("of single keys are the header of the convention", run.case(function()
+    local lua = js_script.start()
+    assert.equals("5s 1500ms 60s", lua(BUCKET .. [[
+      kv.key_ttl = true -- as with a server that has them; this one keeps the header
+      assert(kv:put("a", "1", { ttl = 5 }))
+      assert(kv:create("b", "1", { ttl = 1.5 }))
+      assert(kv:update("a", "2", 1, { ttl = 60 }))
+      local out = {}
+      for i, seq in ipairs { 1, 2, 3 } do out[i] = js:get_message("KV_cfg", seq).headers["Nats-TTL"] end
+      return table.concat(out, " ")
+    ]]))
+  end))
+
+  it("leave markers, which are deletions", run.case(function()
+    local lua = js_script.start()
+    assert.same({ "PURGE", "PURGE", "DEL", "key_not_found" }, lua(BUCKET .. [[
+      local out = {}
+      for i, reason in ipairs { "MaxAge", "Purge", "Remove" } do
+        local key = "k" .. i
+        assert(js:publish("$KV.cfg." .. key, "", { headers = { ["Nats-Marker-Reason"] = reason } }))
+        local _, err = kv:get(key)
+        out[i], out[4] = kv:history(key)[1].operation, err and err.code
+      end
+      return out
+    ]]))
+  end))
+
+  it("of a whole bucket end its values", run.case(function()
+    local lua = js_script.start()
+    assert.equals("1", lua [[
+      KV = assert(js:create_key_value { bucket = "short", ttl = 1, storage = "memory" })
+      KV:put("a", "1")
+      return KV:get("a").value
+    ]])
+    run.wait_until(function() return select(2, lua 'return KV:get("a")') end, 10, "the end of a value")
+    assert.equals(0, lua "return #KV:keys()")
+    assert.equals(2, lua 'return KV:create("a", "2")')
+  end))
+end)
+
 describe("a bucket elsewhere", function()
   it("is reached by the prefix of its domain", run.case(function()
     local lua = js_script.start(nil, { domain = "edge" })
