@@ -304,11 +304,11 @@ end
 local function keep_alive(c)
   while alive(c) do
     local ok, err = pcall(step, c)
-    if not ok then -- no error may end this
+    if not ok and alive(c) then -- no error may end this
       moondog.log.error("a consumer failed, and goes on", { stream = c.stream, consumer = c.name,
         error = tostring(err) })
       c.lost = true
-      if alive(c) then moondog.sleep(PAUSE_MAX) end
+      moondog.sleep(PAUSE_MAX)
     end
   end
   finish(c)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <uthash.h>
 
+#include "base/clock.h"
 #include "base/random.h"
 
 struct entry {
@@ -19,6 +20,7 @@ struct ledger {
     char *key;
     unsigned references;
     uint32_t generation; /* that held it last */
+    uint64_t let_go;     /* when; clock_ms() */
     char name[LEDGER_NAME_SIZE];
     uint64_t position, created;
     struct entry *unacked, *acked; /* tables; in the order in which they came */
@@ -86,10 +88,11 @@ void ledgers_free(struct ledgers *all)
 
 void ledgers_sweep(struct ledgers *all, uint32_t number)
 {
+    uint64_t now = clock_ms();
     struct ledger *l, *next;
     HASH_ITER(hh, all->table, l, next)
     {
-        if (l->references == 0 && l->generation + 1 < number)
+        if (l->references == 0 && l->generation + 1 < number && now - l->let_go > LEDGER_KEPT_MS)
             ledger_forget(l);
     }
 }
@@ -129,6 +132,7 @@ void ledger_release(struct ledger *l, uint32_t generation)
 {
     if (l->generation < generation)
         l->generation = generation;
+    l->let_go = clock_ms();
     if (--l->references == 0 && l->all == NULL)
         ledger_free(l);
 }

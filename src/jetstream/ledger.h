@@ -17,6 +17,7 @@ struct ledgers;
 
 #define LEDGER_NAME_SIZE 64
 #define LEDGERS_MAX 4096u         /* in one process */
+#define LEDGER_KEPT_MS 600000u    /* at least, after it was let go */
 #define LEDGER_ACKED_MAX 32768u   /* remembered; beyond it the oldest is forgotten */
 #define LEDGER_UNACKED_MAX 65536u /* remembered; beyond it ledger_floor() stays below them */
 
@@ -24,8 +25,9 @@ struct ledgers;
 struct ledgers *ledgers_new(void);
 /* Those that are still held live on until they are released. */
 void ledgers_free(struct ledgers *all);
-/* Generation `number` has taken over: ledgers that nobody has held since the one before it are
- * forgotten. */
+/* Generation `number` has taken over: ledgers that nobody has held since the one before it, and for
+ * LEDGER_KEPT_MS, are forgotten. While there is no link, several generations may come and go
+ * without holding what the next one wants. */
 void ledgers_sweep(struct ledgers *all, uint32_t number);
 
 /* The one with this key, or a new one; the caller releases it. NULL: out of memory, or too many. */

@@ -42,7 +42,7 @@ end)
 c:subscribe("written", function(msg) msg:respond(require("cjson").encode(last)) end)
 ]]
 
--- One watch with a handler, one that is read, with a pause now and then; what they know crosses a reload.
+-- One watch with a handler, one that is read slowly; what they know crosses a reload.
 local WATCHER = [[
 local moondog = require "moondog"
 local c = moondog.connect { servers = { $URL }, reconnect = moondog.backoff { base = 0.05, cap = 0.2 } }
@@ -57,25 +57,28 @@ local function note(seen, entry)
   seen.last[entry.key] = { entry.value, entry.revision }
 end
 
+-- Until it works, or another generation has taken over.
+local function persist(f, ...)
+  while true do
+    local result, err = f(...)
+    if result or not moondog.sleep(0.05) then return result end
+    moondog.log.warn("not yet", { error = err.message })
+  end
+end
+
 moondog.on_start(function(state)
   state.generations = state.generations + 1
   local js = c:jetstream { wait = true }
-  local kv, err
-  repeat
-    kv, err = js:key_value("cfg")
-    if kv then watches[1], err = kv:watch("k.*", function(entry) note(state.handled, entry) end) end
-    if watches[1] then watches[2], err = kv:watch({ "k.*", "other" }) end
-    if not watches[2] then
-      if watches[1] then watches[1]:stop() end
-      moondog.log.warn("no watch yet", { error = err.message })
-      moondog.sleep(0.05)
-    end
-  until watches[2]
+  local kv = js and persist(js.key_value, js, "cfg")
+  if not kv then return end
+  watches[1] = persist(kv.watch, kv, "k.*", function(entry) note(state.handled, entry) end)
+  watches[2] = watches[1] and persist(kv.watch, kv, { "k.*", "other" })
+  if not watches[2] then return end
   local n = 0
   for entry in watches[2]:updates() do
     note(state.read, entry)
     n = n + 1
-    if n % 50 == 0 then moondog.sleep(0.001) end
+    if n % 10 == 0 then moondog.sleep(0.005) end
   end
 end)
 c:subscribe("seen", function(msg)
