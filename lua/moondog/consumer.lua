@@ -52,7 +52,7 @@ local function look_at_stream(c)
   local known = max(c.ledger:position(), c.ledger:floor() - 1, c.received)
   if not c.ledger:same_stream(info.created or "") or info.state.last_seq < known then
     c.ledger:restart()
-    c.received = 0
+    c.restarts, c.received = c.restarts + 1, 0
     if c.made then moondog.log.warn("a stream has begun anew", { stream = c.stream, consumer = c.name }) end
   end
   return true
@@ -69,7 +69,7 @@ local function make(c, seq)
   return true
 end
 
---- One that keeps its place by itself is made anew each time: behind what the script has seen.
+--- One that keeps its place by itself is made anew each time: behind what has come.
 local function establish_ordered(c)
   local position = max(c.ledger:position(), c.received)
   if c.made or position > 0 then host.call(c.js, api(c, "DELETE")) end
@@ -189,7 +189,7 @@ local function open_inbox(c)
   local sub, err = c.connection:subscribe(inbox, function(msg) on_message(c, inbox, msg) end,
     { name = c.stream .. "/" .. c.name })
   if not sub then return nil, err end
-  if c.handler then host.attribute(sub, c.handler) end
+  if c.handler then host.attribute(sub, c.attributed or c.handler) end
   c.subscription = sub
   return true
 end
@@ -321,8 +321,9 @@ end
 
 -- ---- reading ----
 
+--- Of one that keeps its place, what nobody has taken when the generation ends is the next one's.
 local function pop(c)
-  if c.first > c.last then return nil end
+  if c.first > c.last or c.ordered and host.ending() then return nil end
   local msg = c.queue[c.first]
   if c.ordered then c.ledger:position(c.sequences[c.first]) end
   c.queue[c.first], c.sequences[c.first] = nil, nil
@@ -341,7 +342,7 @@ end
 local function wait_for_message(c, deadline)
   host.breathe()
   while true do
-    local msg = not (c.ordered and host.ending()) and pop(c)
+    local msg = pop(c)
     if msg then
       host.hold(c.connection) -- until it is handled
       return msg
@@ -473,8 +474,10 @@ end
 --- One ledger for each consumer, found again after a reload: by what the script says of it.
 local function find_ledger(js, stream, spec)
   local config = spec.config
-  local base = table.concat({ js.connection:status().name, js.prefix, stream, spec.ordered and "ordered" or "",
-    config.name or "", config.filter_subject or "", config.deliver_policy }, " ")
+  local base = table.concat({ js.connection:status().name, js.prefix, stream,
+    spec.fresh and "fresh" or spec.ordered and "ordered" or "",
+    config.name or "", config.filter_subject or "", config.deliver_policy, config.opt_start_seq or "",
+    config.opt_start_time or "" }, " ")
   local key, number = base, 1
   while in_use[key] do
     if config.durable_name then break end
@@ -499,13 +502,15 @@ return function(js, stream, spec)
   end
   local config = spec.config
   if spec.ordered then prepare_ordered(config) end
+  if spec.fresh then ledger:restart() end -- of a generation before
   local c = setmetatable({
     js = js, connection = js.connection, stream = stream, name = config.name or ledger:name(),
     own_name = config.name == nil, config = config, pull = spec.pull, bind = spec.bind,
     ordered = spec.ordered or false, acks = config.ack_policy ~= "none", ledger = ledger, key = key,
-    signal = host.signal(js.connection), arrivals = host.signal(js.connection), queue = {}, sequences = {}, first = 1,
-    last = 0, outstanding = 0, expected = 1, received = 0, heard_at = 0, not_before = 0, pause = PAUSE_MIN, lost = false,
-    delivered = 0, skipped = 0, recreated = 0, silences = 0, pending = 0,
+    signal = host.signal(js.connection), arrivals = host.signal(js.connection),
+    queue = {}, sequences = {}, first = 1, last = 0,
+    outstanding = 0, expected = 1, received = 0, heard_at = 0, not_before = 0, pause = PAUSE_MIN, lost = false,
+    delivered = 0, skipped = 0, recreated = 0, restarts = 0, silences = 0, pending = 0,
   }, Consumer)
   in_use[key] = true
   local ok, err = establish(c)

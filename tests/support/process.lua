@@ -52,7 +52,7 @@ local function environment(extra)
 end
 
 -- options: file, args, env (table; false removes), cwd, name (for reports), input (text for
--- stdin), on_line(line, stream).
+-- stdin; true: it stays open for write()), on_line(line, stream).
 function M.start(options)
   local self = setmetatable({ lines = {}, name = options.name or options.file }, M)
   local file, args = options.file, { unpack(options.args or {}) }
@@ -82,14 +82,31 @@ function M.start(options)
       end
     end)
   end
-  if stdin then
-    stdin:write(options.input)
-    stdin:shutdown(function() stdin:close() end)
+  self.stdin = stdin
+  if type(options.input) == "string" then
+    self:write(options.input)
+    self:end_input()
   end
   self.pipes = { stdout, stderr }
   run.defer(function() self:finish() end)
   run.on_failure(function() return self:report() end)
   return self
+end
+
+-- A process that ended takes nothing more, and that is no error: its end is.
+function M:write(text)
+  self.stdin:write(text)
+end
+
+function M:end_input()
+  local stdin = self.stdin
+  if not stdin:is_closing() then
+    stdin:shutdown(function()
+      if not stdin:is_closing() then
+        stdin:close()
+      end
+    end)
+  end
 end
 
 function M:report()
