@@ -218,8 +218,9 @@ function M.zsh(program)
     summaries[#summaries + 1] = "            " .. quote(command.name .. ":" .. zsh_text(command.summary))
     local lines = zsh_options(program, command, (" "):rep(16))
     for i, argument in ipairs(command.arguments) do
-      lines[#lines + 1] = (" "):rep(16) .. quote(("%d:%s%s:%s"):format(i, argument.optional and ":" or "",
-        argument.name, zsh_action(kind(argument.name, argument.choices)))) .. " \\"
+      lines[#lines + 1] = (" "):rep(16) .. quote(("%s:%s%s:%s"):format(argument.many and "*" or i,
+        argument.optional and not argument.many and ":" or "", argument.name,
+        zsh_action(kind(argument.name, argument.choices)))) .. " \\"
     end
     lines[#lines] = lines[#lines]:gsub(" \\$", "")
     commands[#commands + 1] = ("        %s)\n            _arguments \\\n%s\n            ;;"):format(command.name,

@@ -26,6 +26,7 @@
 #include "doctor/doctor.h"
 #include "link/link.h"
 #include "moondog.h"
+#include "outbox_tool/outbox_tool.h"
 #include "runtime_private.h"
 #include "script/embedded.h"
 #include "script/source_image.h"
@@ -282,6 +283,8 @@ int main(int argc, char **argv)
             code = top(L);
         else if (strcmp(command, "doctor") == 0)
             code = doctor(L);
+        else if (strcmp(command, "outbox") == 0)
+            code = outbox_tool(L);
         else
             code = ask(L, command);
         code = finish_output(code);
