@@ -73,13 +73,13 @@ sqlite3_stmt *outbox_file_prepare(outbox_file *f, const char *sql, error *e)
 
 /* SQLite reads a file in WAL mode only where it may make the index of the log, even when there is
  * no log. Where it may not, and there is none, the file is all there is, and nobody changes it. */
-static int open_where_nothing_can_be_written(outbox_file *f)
+static int open_where_nothing_can_be_written(outbox_file *f, int refused)
 {
     char uri[URI_SIZE], wal[PATH_MAX + 8];
     size_t at = (size_t)snprintf(uri, sizeof uri, "file:");
     snprintf(wal, sizeof wal, "%s-wal", f->path);
     if (access(wal, F_OK) == 0)
-        return SQLITE_CANTOPEN;
+        return refused;
     for (const char *c = f->path; *c != '\0'; c++)
         at += (size_t)snprintf(uri + at, sizeof uri - at, strchr("%?#", *c) ? "%%%02X" : "%c",
                                (unsigned char)*c);
@@ -119,8 +119,9 @@ static int ask_number(outbox_file *f, const char *sql, int *number)
 static int identify(outbox_file *f, error *e)
 {
     int application = 0, version = 0, code = ask_number(f, "PRAGMA application_id", &application);
-    if (code == SQLITE_CANTOPEN && f->lock < 0 &&
-        (code = open_where_nothing_can_be_written(f)) == SQLITE_OK) {
+    int primary = code & 0xff;
+    if ((primary == SQLITE_CANTOPEN || primary == SQLITE_READONLY) && f->lock < 0 &&
+        (code = open_where_nothing_can_be_written(f, code)) == SQLITE_OK) {
         be_careful(f);
         code = ask_number(f, "PRAGMA application_id", &application);
     }
