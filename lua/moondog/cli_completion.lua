@@ -124,6 +124,7 @@ function M.bash(program)
     for _, option in ipairs(command.options) do
       if option.value then
         local place = command.name .. ":" .. option.flag
+        if option.short then place = ("%s | %s:%s"):format(place, command.name, option.short) end
         valued[#valued + 1] = place
         values[#values + 1] = ("    %s)\n        %s\n        return\n        ;;"):format(place,
           bash_offer(kind(option.value, option.choices)))

@@ -9,6 +9,7 @@
 #include <nats/nats.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -233,6 +234,8 @@ static int finish_output(int code)
         return code;
     if (errno != EPIPE)
         fprintf(stderr, "moondog: cannot write to standard output: %s\n", strerror(errno));
+    __fpurge(stdout); /* this is said once */
+    clearerr(stdout);
     return code == EXIT_DONE ? EXIT_FAILED : code;
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -89,16 +90,13 @@ int lock_take(const char *path, const struct stat *of, error *e)
     int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     if (fd < 0)
         return cannot_lock(name, e);
-    if (geteuid() == 0 && fstat(fd, &status) == 0 && status.st_uid != of->st_uid &&
-        fchown(fd, of->st_uid, of->st_gid) != 0) {
-        cannot_lock(name, e);
-    } else if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+    bool foreign = geteuid() == 0 && fstat(fd, &status) == 0 && status.st_uid != of->st_uid;
+    if ((!foreign || fchown(fd, of->st_uid, of->st_gid) == 0) && flock(fd, LOCK_EX | LOCK_NB) == 0)
         return fd;
-    } else if (errno == EWOULDBLOCK) {
+    if (errno == EWOULDBLOCK)
         is_held(path, fd, e);
-    } else {
+    else
         cannot_lock(name, e);
-    }
     close(fd);
     return -1;
 }

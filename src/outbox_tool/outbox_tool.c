@@ -2,7 +2,6 @@
  * lua/moondog/cli_outbox.lua as text. See outbox_tool.h. Main thread, blocking. */
 #include "outbox_tool/outbox_tool.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,7 +75,7 @@ static int show_count(lua_State *L, outbox_file *f)
 struct table {
     lua_State *L;
     bool begun; /* its heading is printed */
-    int code;
+    int code;   /* to exit with */
 };
 
 /* Prints a portion as rows of the table. */
@@ -100,14 +99,6 @@ static int list_as_table(lua_State *L, outbox_file *f, const entries_wish *wish)
     return t.code;
 }
 
-/* Whoever reads has left, as head(1) does: that is no news. */
-static int cannot_write(const output *o, const error *e)
-{
-    if (o->failed == EPIPE)
-        return EXIT_FAILED; /* the program's end finds the same, and says nothing */
-    return complain(e);
-}
-
 /* As lines of JSON, to standard output or to a file. */
 static int write_lines(outbox_file *f, const entries_wish *wish, const char *path, output *o)
 {
@@ -116,7 +107,7 @@ static int write_lines(outbox_file *f, const entries_wish *wish, const char *pat
         return complain(&e);
     int failed = entries_read(f, wish, output_take, o, &e);
     if (output_close(o, failed == 0, &cannot) != 0)
-        return cannot_write(o, &cannot);
+        return cannot.code[0] != '\0' ? complain(&cannot) : EXIT_FAILED;
     return failed == 0 ? EXIT_DONE : complain(&e);
 }
 

@@ -9,8 +9,7 @@
 
 static int cannot_write(const char *path, int number, error *e)
 {
-    return error_set(e, "output", ERROR_CLASS_NONE, "cannot write %s: %s",
-                     path != NULL ? path : "to standard output", strerror(number));
+    return error_set(e, "output", ERROR_CLASS_NONE, "cannot write %s: %s", path, strerror(number));
 }
 
 int output_open(output *o, const char *path, error *e)
@@ -57,11 +56,8 @@ bool output_take(void *closure, json_t *portion)
 
 int output_close(output *o, bool good, error *e)
 {
-    if (o->path == NULL) {
-        if (o->failed == 0 && fflush(stdout) != 0)
-            o->failed = errno;
-        return o->failed == 0 ? 0 : cannot_write(NULL, o->failed, e);
-    }
+    if (o->path == NULL)
+        return o->failed == 0 ? 0 : -1;
     if (o->failed == 0 && (fflush(o->file) != 0 || fsync(fileno(o->file)) != 0))
         o->failed = errno;
     if (fclose(o->file) != 0 && o->failed == 0)

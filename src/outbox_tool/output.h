@@ -26,7 +26,8 @@ int output_open(output *o, const char *path, error *e);
 bool output_take(void *closure, json_t *portion);
 
 /* Puts the file in its place when `good`, and removes it otherwise. 0, or -1 and *e when it could
- * not be written; the message is empty when whoever reads has left. */
+ * not be written. *e is empty when that was standard output: the end of the program finds the same,
+ * and says it, unless whoever reads has left, as head(1) does. */
 int output_close(output *o, bool good, error *e);
 
 #endif

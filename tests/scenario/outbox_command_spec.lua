@@ -163,6 +163,18 @@ describe("moondog outbox FILE delete", function()
   end))
 end)
 
+describe("standard output that takes nothing", function()
+  it("is said once", run.case(function()
+    local path = outbox.make("a.db", THREE)
+    for _, action in ipairs { "", "list", "list --json", "count", "export" } do
+      local p = process.start { file = "/bin/bash",
+        args = { "-c", ("'%s' outbox '%s' %s > /dev/full"):format(moondog.program(), path, action) } }
+      assert.equals(1, (p:wait_exit(10)))
+      assert.equals("moondog: cannot write to standard output: No space left on device", p:text("stderr"))
+    end
+  end))
+end)
+
 describe("options that do not go together", function()
   it("are refused with what is wrong", run.case(function()
     for said, args in pairs {
@@ -183,6 +195,9 @@ end)
 
 describe("an outbox of many entries", function()
   local MANY = 100000
+  local SOME = [[
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+    INSERT INTO entry (msg_id, subject, data, created) SELECT 'm' || i, 'a', zeroblob(300), 1 FROM n]]
 
   it("is read in portions, to whoever reads", run.case(function()
     local path = outbox.make("a.db", ([[
@@ -212,10 +227,28 @@ describe("an outbox of many entries", function()
       outbox.run(0, path, "requeue", "--all"), 1, true)
   end, { deadline = 120 }))
 
+  it("keeps no process from tidying up its log, however slowly it is read", run.case(function()
+    local holder, path = outbox.hold("a.db", SOME)
+    local go = run.folder() .. "/go"
+    local reader = process.start { file = "/bin/bash", args = { "-c", ([=[
+      '%s' outbox '%s' export | {
+        read -r line
+        echo begun
+        until [[ -e %s || ! -d %s ]]; do sleep 0.02; done
+        wc -l
+      }]=]):format(moondog.program(), path, go, run.folder()) } }
+    reader:wait_line("^begun$")
+    -- The first row says whether somebody was in the way.
+    assert.equals("0", (select(2, outbox.make("a.db", "DELETE FROM entry WHERE id > 19000;"
+      .. "PRAGMA wal_checkpoint(TRUNCATE)"))))
+    run.file("go", "")
+    assert.equals(0, (reader:wait_exit(30)))
+    assert.equals("begun\n18999", reader:text("stdout"))
+    holder:signal("sigkill")
+  end))
+
   it("may be left in the middle, as head does", run.case(function()
-    local path = outbox.make("a.db", [[
-      WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
-      INSERT INTO entry (msg_id, subject, data, created) SELECT 'm' || i, 'a', zeroblob(300), 1 FROM n]])
+    local path = outbox.make("a.db", SOME)
     for _, args in ipairs { "export", "list", "list --json" } do
       local command = ("'%s' outbox '%s' %s | head -n 3; echo ${PIPESTATUS[0]}"):format(moondog.program(), path, args)
       local p = process.start { file = "/bin/bash", args = { "-c", command } }
