@@ -134,6 +134,11 @@ static int identify(outbox_file *f, error *e)
                          f->path);
     if (code != SQLITE_OK)
         return outbox_file_fault(f, code, e);
+    if (application == 0 && version == 0)
+        return error_set(e, "not_outbox", ERROR_CLASS_NONE,
+                         "%s is not an outbox, or not yet one: it does not say what it is; look at "
+                         "the path in moondog.outbox",
+                         f->path);
     if (application != OUTBOX_APPLICATION_ID)
         return error_set(e, "not_outbox", ERROR_CLASS_NONE,
                          "%s is not an outbox, but another program's database; look at the path in "

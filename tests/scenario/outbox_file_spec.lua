@@ -46,6 +46,8 @@ describe("what is no outbox", function()
     expect_refused(write(folder .. "/empty", ""), "or not yet one: it is empty")
     expect_refused(write(folder .. "/text", ("some text\n"):rep(500)), "it is no database of SQLite")
     expect_refused(outbox.make("other.db", "PRAGMA application_id = 7"), "another program's database")
+    expect_refused(outbox.make("nothing.db", "PRAGMA application_id = 0; PRAGMA user_version = 0"),
+      "or not yet one: it does not say what it is")
     expect_refused(outbox.make("newer.db", "PRAGMA user_version = 2"),
       "has the schema 2, and this moondog knows 1; use the moondog that it was made with")
   end))
