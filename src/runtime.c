@@ -10,6 +10,7 @@
 #include "control/server.h"
 #include "health/health.h"
 #include "health/user_metrics.h"
+#include "jetstream/ledger.h"
 #include "report.h"
 #include "runtime_private.h"
 #include "script/binding.h"
@@ -128,6 +129,7 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
     rt->limits.sentinel = &rt->sentinel;
     rt->limits.failures = &rt->failures;
     rt->limits.metrics = rt->user_metrics = user_metrics_new();
+    rt->limits.ledgers = rt->ledgers = ledgers_new();
     rt->limits.handler_budget_ms = o.handler_budget_ms;
     rt->limits.load_budget_ms = o.load_budget_ms;
     rt->limits.memory_cap = o.memory_cap;
@@ -138,7 +140,7 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
         rt->manager = notify_open();
     rt->name = strdup(o.name != NULL ? o.name : "moondog");
     rt->created_at = clock_ms();
-    if (rt->name == NULL || rt->user_metrics == NULL ||
+    if (rt->name == NULL || rt->user_metrics == NULL || rt->ledgers == NULL ||
         (o.watch != 0 && (rt->watch = file_watch_new(rt)) == NULL)) {
         fail(error_out, "no_memory", "no memory for a runtime");
         md_free(rt);
@@ -461,6 +463,7 @@ void md_free(md_runtime *rt)
     sentinel_stop(&rt->sentinel);
     notify_close(rt->manager);
     user_metrics_free(rt->user_metrics);
+    ledgers_free(rt->ledgers);
     uv_mutex_destroy(&rt->reloads.lock);
     log_free(rt->log, LOG_FLUSH_MS);
     failures_clear(&rt->failures);

@@ -65,6 +65,7 @@ struct md_runtime {
     generation_limits limits;
     struct failures failures; /* of functions of the script */
     struct user_metrics *user_metrics;
+    struct ledgers *ledgers; /* of consumers of JetStream */
     struct health *health; /* NULL: nobody wants to know */
     notify *manager;       /* the service manager; NULL: none */
     bool ready_told;       /* the manager knows that the script is at work */

@@ -2,6 +2,7 @@
  * work; and the one before comes back when it fails on probation. See runtime_private.h. Loop
  * thread. */
 #include "conn/connection.h"
+#include "jetstream/ledger.h"
 #include "runtime_private.h"
 #include "script/state.h"
 #include "script/takeover.h"
@@ -39,6 +40,7 @@ int swap_in(md_runtime *rt, struct generation *fresh, bool previous, md_reload_r
     rt->hub.health_changed = true;
     fresh->loaded_at = clock_wall_ms();
     retire_add(rt, old);
+    ledgers_sweep(rt->ledgers, fresh->number);
     if (!old->failed_probation) { /* that one is nothing to go back to */
         sources_release(rt->reloads.previous);
         rt->reloads.previous = sources_retain(old->sources);

@@ -300,7 +300,10 @@ function connection:close() end
 
 ---@class moondog.jetstream_options
 ---@field domain? string
----@field timeout? number of a request; default 5
+---@field timeout? number of a request, with the wait for a link; default 5
+---@field max_pending? integer acknowledgements on their way, of publish_async(); default 4096
+---@field wait? boolean waits until there is JetStream, however long that takes: for on_start, with a server that may
+---come later
 
 ---JetStream over this connection. Waits. When the server or the account has none now: nil, err with the code
 ---"no_jetstream"; the connection itself works all the same, and later JetStream may be there.
@@ -366,6 +369,131 @@ function jetstream:get_message(stream, which) end
 ---@return moondog.error? err
 function jetstream:publish(subject, data, options) end
 
+---The same without the wait for the acknowledgement: it waits only while `max_pending` of them are on their way, and
+---for a link. nil, err when it could not be sent.
+---@param subject string
+---@param data? string|number
+---@param options? moondog.js_publish_options
+---@return moondog.publication? publication
+---@return moondog.error? err
+function jetstream:publish_async(subject, data, options) end
+---Waits until all that publish_async() sent is acknowledged. nil, err: the first of those that failed since the last
+---call, err.failed is how many; or "timeout".
+---@param timeout? number
+---@return true? ok
+---@return moondog.error? err
+function jetstream:publish_async_complete(timeout) end
+
+---@class moondog.publication
+local publication = {}
+---Whether it is acknowledged, or failed.
+---@return boolean done
+function publication:done() end
+---@param timeout? number default: the rest of the message's own
+---@return { stream: string, seq: integer, duplicate: boolean, domain: string? }? ack
+---@return moondog.error? err
+function publication:wait(timeout) end
+
+---@class moondog.consumer_options
+---@field durable? string its name; it stays on the server. Alone, it means the one that there is
+---@field name? string of one that the server forgets when nobody reads it; default: a name that is stable for this
+---process
+---@field filter? string subject
+---@field deliver? "all"|"last"|"new"|"last_per_subject" where it begins; default "all"
+---@field start_seq? integer where it begins
+---@field start_time? string "2026-01-31T12:00:00Z"
+---@field ack? "explicit"|"none"|"all" default "explicit"
+---@field ack_wait? number seconds, until a message that is not acknowledged comes again
+---@field max_deliver? integer
+---@field backoff? number[] seconds, before it comes again
+---@field max_ack_pending? integer
+---@field max_waiting? integer
+---@field inactive_threshold? number seconds, after which the server forgets one that is not durable
+---@field headers_only? boolean
+---@field replicas? integer
+---@field memory? boolean
+---@field replay? "instant"|"original"
+---@field description? string
+---@field batch? integer messages that are asked for ahead; default 256
+---@field max_bytes? integer of one batch
+---@field heartbeat? number seconds; after two that are missed the server is asked; default 5
+---@field expires? number seconds, of one request for messages; default 30
+
+---Makes a consumer, or changes the one with its name.
+---@param stream string
+---@param options moondog.consumer_options durable or name is there; how it is pulled does not count
+---@return table? info
+---@return moondog.error? err
+function jetstream:add_consumer(stream, options) end
+---@param stream string
+---@param name string
+---@return table? info as the server has it; times in seconds
+---@return moondog.error? err
+function jetstream:consumer_info(stream, name) end
+---@param stream string
+---@return table[]? infos
+---@return moondog.error? err
+function jetstream:consumers(stream) end
+---@param stream string
+---@param name string
+---@return true? ok
+---@return moondog.error? err
+function jetstream:delete_consumer(stream, name) end
+
+---A consumer to read from; made if it is not there. From then on it is kept alive: after a fresh link, a restart of the
+---server, a silence of two heartbeats or its deletion it is asked for, or made again, behind what was acknowledged.
+---After a reload the next generation reads on where this one was. A message that was acknowledged in this process, and is
+---delivered again because the server has forgotten that, is acknowledged again and not handled again.
+---@param stream string
+---@param options moondog.consumer_options
+---@return moondog.consumer? consumer
+---@return moondog.error? err
+function jetstream:consumer(stream, options) end
+---A reader that keeps its place by itself: no acknowledgements, each message once and in order. Whenever one is missing
+---it is made again behind the last one that was delivered.
+---@param stream string
+---@param options? moondog.consumer_options name, filter, deliver, start_seq, start_time, headers_only,
+---inactive_threshold, replay, description, and how it is pulled
+---@return moondog.consumer? consumer
+---@return moondog.error? err
+function jetstream:ordered(stream, options) end
+
+---Read in one of three ways: messages(), consume(), or fetch() and next().
+---@class moondog.consumer
+local consumer = {}
+---`for msg in consumer:messages() do msg:ack() end`: ends with stop(), with its connection, or with this generation.
+---Several tasks may share one consumer.
+---@return fun(): moondog.message?
+function consumer:messages() end
+---@param handler fun(msg: moondog.message)
+---@return true? ok
+---@return moondog.error? err
+function consumer:consume(handler) end
+---At most `count` messages; fewer, or none, when there are no more in time.
+---@param count integer
+---@param options? { timeout: number } default 5
+---@return moondog.message[]? messages
+---@return moondog.error? err
+function consumer:fetch(count, options) end
+---@param timeout? number default 5
+---@return moondog.message? message
+---@return moondog.error? err with the code "timeout", when there is none
+function consumer:next(timeout) end
+---@return table? info as the server has it; times in seconds
+---@return moondog.error? err
+function consumer:info() end
+---name, stream, state ("idle", "reading", "recovering", "disconnected", "stopped"), delivered, skipped (acknowledged
+---before), queued, unacknowledged, pending (behind the last one), seq (of an ordered one), recreated, silences, error.
+---@return table status
+function consumer:status() end
+---Reads no more. One that is not durable and has no name of its own goes from the server.
+---@return true
+function consumer:stop() end
+---Stops it, and ends it on the server.
+---@return true? ok
+---@return moondog.error? err
+function consumer:delete() end
+
 ---@class moondog.subscription
 local subscription = {}
 ---No message is handled after this.
@@ -393,5 +521,32 @@ function message:respond(data, headers) end
 ---Keeps the message beyond its handler.
 ---@return moondog.message
 function message:retain() end
+
+---Messages of JetStream are answered once: with ack(), ack_sync(), nak() or term(). nil, err with the code
+---"already_acknowledged", "no_jetstream_message", or as publish().
+---@return true? ok
+---@return moondog.error? err
+function message:ack() end
+---Waits until the server confirms it.
+---@param timeout? number default 5
+---@return true? ok
+---@return moondog.error? err
+function message:ack_sync(timeout) end
+---It comes again, at once or after a delay.
+---@param delay? number
+---@return true? ok
+---@return moondog.error? err
+function message:nak(delay) end
+---It never comes again.
+---@return true? ok
+---@return moondog.error? err
+function message:term() end
+---It takes longer: the time to acknowledge it begins anew.
+---@return true? ok
+---@return moondog.error? err
+function message:in_progress() end
+---@return { stream: string, consumer: string, seq: integer, consumer_seq: integer, deliveries: integer, time: number,
+---pending: integer, domain: string? }? metadata time: seconds since 1970; nil: it is no message of JetStream
+function message:metadata() end
 
 return moondog

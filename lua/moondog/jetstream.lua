@@ -1,15 +1,17 @@
 --- JetStream over the connection's own requests: connection:jetstream(). Called with what C gives it:
---- encode and decode (JSON), error (an error object), and the classes of errors. Returns the function behind
---- connection:jetstream(). Everything in here that asks the server waits as request() does.
+--- encode and decode (JSON), error (an error object), the classes of errors, and what consumers need (see
+--- src/script/api_consumer.c). Returns the function behind connection:jetstream(). Everything in here that asks the
+--- server waits as request() does, and for a link before that, within the same time.
 local host = ...
+local moondog = require "moondog"
 
-local require, type, tostring, tonumber, pairs, ipairs = require, type, tostring, tonumber, pairs, ipairs
+local type, tostring, tonumber, pairs, ipairs = type, tostring, tonumber, pairs, ipairs
 local setmetatable, error = setmetatable, error
-local floor = math.floor
+local floor, min, max = math.floor, math.min, math.max
 
 local TIMEOUT = 5            -- seconds, of a request
-local PUBLISH_ATTEMPTS = 3   -- while nobody listens: a stream may be electing its leader
-local PUBLISH_PAUSE = 0.25   -- seconds, between two of them
+local MAX_PENDING = 4096     -- acknowledgements on their way, of what was published without waiting
+local RETRY_MIN, RETRY_MAX = 0.25, 5 -- seconds, between two looks for JetStream
 local NANO = 1e9
 local PAGES_MAX = 1000       -- of a list; the server sends 256 entries in each
 
@@ -21,7 +23,8 @@ JetStream.__index = JetStream
 
 --- Names for the server's numbers that programs look at; others are "jetstream_" and the number.
 local CODES = {
-  [10003] = "bad_request", [10037] = "message_not_found", [10039] = "no_jetstream", [10047] = "no_storage",
+  [10003] = "bad_request", [10014] = "consumer_not_found",
+  [10037] = "message_not_found", [10039] = "no_jetstream", [10047] = "no_storage",
   [10058] = "stream_exists", [10059] = "stream_not_found", [10060] = "wrong_stream",
   [10070] = "wrong_last_msg_id", [10071] = "wrong_last_sequence", [10076] = "no_jetstream",
 }
@@ -38,6 +41,24 @@ end
 
 -- ---- requests ----
 
+--- Waits until a link is up, at most so long. Returns how much of the time is left; nil: all of it is over, or there
+--- will be no link any more.
+local function wait_for_link(js, seconds)
+  local deadline = moondog.now() + seconds
+  while not host.link(js.connection) do
+    local left = deadline - moondog.now()
+    if left <= 0 or host.over(js.connection) or host.ending() then return nil end
+    js.signal:wait(left)
+  end
+  return max(deadline - moondog.now(), 0.001)
+end
+
+--- connection:request(), when there is a link; options.timeout is for both.
+local function request(js, subject, data, options)
+  options.timeout = wait_for_link(js, options.timeout) or 0.001
+  return js.connection:request(subject, data, options)
+end
+
 --- One request of the API; the answer as a table.
 local function call(js, name, body)
   local text = ""
@@ -45,7 +66,7 @@ local function call(js, name, body)
     text = host.encode(body)
     if not text then error(name .. ": this is no plain data, which JSON could hold", 3) end
   end
-  local reply, err = js.connection:request(js.prefix .. "." .. name, text, { timeout = js.timeout })
+  local reply, err = request(js, js.prefix .. "." .. name, text, { timeout = js.timeout })
   if not reply then
     if err.code ~= "no_responders" then return nil, err end
     return fail("no_jetstream", host.NONE, "nobody answers for JetStream: the server, or this account, has none now")
@@ -202,77 +223,51 @@ function JetStream:get_message(stream, which)
     headers = read_headers(from_base64(m.hdrs or "")) }
 end
 
--- ---- publishing ----
+-- ---- the context ----
 
---- The headers by which a publisher says what it expects.
-local EXPECTATIONS = {
-  msg_id = "Nats-Msg-Id", expect_stream = "Nats-Expected-Stream", expect_seq = "Nats-Expected-Last-Sequence",
-  expect_msg_id = "Nats-Expected-Last-Msg-Id", expect_subject_seq = "Nats-Expected-Last-Subject-Sequence",
-}
-local PUBLISH_OPTIONS = { headers = true, timeout = true }
+host.NANO = NANO
+host.fail, host.call, host.request, host.wait_for_link = fail, call, request, wait_for_link
+host.server_error, host.check_name = server_error, check_name
+for _, module in ipairs { "publish", "consumers" } do
+  for name, method in pairs(host.load("moondog.jetstream_" .. module, host)) do JetStream[name] = method end
+end
 
-local function read_publish_options(options)
-  local headers, timeout
-  for key, value in pairs(options or {}) do
-    local header = EXPECTATIONS[key]
-    if header then
-      headers = headers or {}
-      headers[header] = type(value) == "number" and ("%.0f"):format(value) or tostring(value)
-    elseif not PUBLISH_OPTIONS[key] then
-      error(("unknown option \"%s\" of publish: there are headers, timeout, msg_id, expect_stream, expect_seq, "
-        .. "expect_msg_id, expect_subject_seq"):format(tostring(key)), 3)
+local OPTIONS = { domain = true, timeout = true, max_pending = true, wait = true }
+
+local function check_options(options)
+  if type(options) ~= "table" then error("connection:jetstream() takes a table of options", 3) end
+  for key in pairs(options) do
+    if not OPTIONS[key] then
+      error(("unknown option \"%s\" of jetstream: there are domain, max_pending, timeout, wait"):format(
+        tostring(key)), 3)
     end
   end
-  if options and options.headers then
-    headers = headers or {}
-    for name, value in pairs(options.headers) do headers[name] = value end
+  for _, key in ipairs { "timeout", "max_pending" } do
+    local value = options[key]
+    if value ~= nil and not (type(value) == "number" and value > 0) then
+      error(("option %s of jetstream is a number greater than 0"):format(key), 3)
+    end
   end
-  timeout = options and options.timeout
-  return headers, timeout
+  if options.domain ~= nil then check_name(options.domain, "domain") end
 end
-
-function JetStream:publish(subject, data, options)
-  local headers, timeout = read_publish_options(options)
-  local request = { timeout = timeout or self.timeout, headers = headers }
-  local reply, err
-  for attempt = 1, PUBLISH_ATTEMPTS do
-    reply, err = self.connection:request(subject, data, request)
-    if reply or err.code ~= "no_responders" or attempt == PUBLISH_ATTEMPTS then break end
-    require("moondog").sleep(PUBLISH_PAUSE)
-  end
-  if not reply then
-    if err.code ~= "no_responders" then return nil, err end
-    return fail("no_stream", host.NONE, ("no stream takes %s now, or there is no JetStream"):format(subject))
-  end
-  local ack = host.decode(reply.data)
-  if type(ack) ~= "table" then
-    return fail("bad_answer", host.PROTOCOL, "the answer on " .. subject .. " is no acknowledgement of a stream")
-  end
-  if ack.error then return server_error(ack.error, "a message on " .. subject) end
-  if not ack.seq then
-    return fail("bad_answer", host.PROTOCOL, "the answer on " .. subject .. " is no acknowledgement of a stream")
-  end
-  return { stream = ack.stream, seq = ack.seq, duplicate = ack.duplicate or false, domain = ack.domain }
-end
-
--- ---- the context ----
 
 --- connection:jetstream([options])
 return function(connection, options)
   options = options or {}
-  if type(options) ~= "table" then error("connection:jetstream() takes a table of options", 2) end
-  for key in pairs(options) do
-    if key ~= "domain" and key ~= "timeout" then
-      error(("unknown option \"%s\" of jetstream: there are domain, timeout"):format(tostring(key)), 2)
-    end
-  end
-  if options.domain ~= nil then check_name(options.domain, "domain") end
+  check_options(options)
   local js = setmetatable({
     connection = connection,
     prefix = options.domain and ("$JS.%s.API"):format(options.domain) or "$JS.API",
     timeout = options.timeout or TIMEOUT,
+    max_pending = options.max_pending or MAX_PENDING,
+    signal = host.signal(connection),
   }, JetStream)
-  local account, err = js:account()
-  if not account then return nil, err end
-  return js
+  local pause = RETRY_MIN
+  while true do
+    local account, err = js:account()
+    if account then return js end
+    if not options.wait or host.ending() or host.over(connection) then return nil, err end
+    js.signal:wait(pause)
+    pause = min(pause * 2, RETRY_MAX)
+  end
 end

@@ -84,6 +84,8 @@ void connection_close(struct connection *c);
 void connection_drain(struct connection *c, uint32_t timeout_ms);
 /* Whether subscriptions and publishes are taken: it is neither closed nor drained. */
 bool connection_is_open(const struct connection *c);
+/* Whether its link is up, as far as is known. */
+bool connection_is_up(const struct connection *c);
 /* Whether it carries messages: the link is up, its last probe was answered, and the server has all
  * of its subscriptions. */
 bool connection_is_usable(const struct connection *c);

@@ -7,6 +7,11 @@
 /* What a server says that refuses a subscription: the subject follows, in quotes. */
 #define REFUSAL "Subscription to \""
 
+bool connection_is_up(const struct connection *c)
+{
+    return c->up && !c->closing;
+}
+
 bool connection_is_usable(const struct connection *c)
 {
     return c->up && !c->deaf && !c->closing && c->refused_count == 0;

@@ -67,20 +67,38 @@ static int make_error(lua_State *L)
     return 1;
 }
 
+/* load(name, host): what the embedded module returns, called with `host`. [-0, +1] */
+static int load_module(lua_State *L)
+{
+    const embedded_module *m = embedded_find(luaL_checkstring(L, 1));
+    if (m == NULL)
+        return luaL_error(L, "no embedded module %s", lua_tostring(L, 1));
+    if (luaL_loadbuffer(L, m->text, m->length, m->chunk) != 0)
+        return lua_error(L);
+    lua_pushvalue(L, 2);
+    lua_call(L, 1, 1);
+    return 1;
+}
+
 /* [-0, +1] The function of lua/moondog/jetstream.lua. */
 static int open_module(lua_State *L)
 {
-    static const luaL_Reg host[] = {
-        {"decode", decode}, {"encode", encode}, {"error", make_error}, {NULL, NULL}};
-    const embedded_module *m = embedded_find("moondog.jetstream");
-    if (luaL_loadbuffer(L, m->text, m->length, m->chunk) != 0)
-        return lua_error(L);
+    static const luaL_Reg host[] = {{"decode", decode},
+                                    {"encode", encode},
+                                    {"error", make_error},
+                                    {"load", load_module},
+                                    {NULL, NULL}};
+    lua_settop(L, 0);
+    lua_pushliteral(L, "moondog.jetstream");
     lua_newtable(L);
     luaL_register(L, NULL, host);
+    api_register_consumer(L);
+    api_register_answers(L);
     api_set_number(L, "NONE", ERROR_CLASS_NONE);
     api_set_number(L, "PROTOCOL", ERROR_CLASS_PROTOCOL);
-    lua_call(L, 1, 1);
-    return 1;
+    api_set_number(L, "TIMEOUT", ERROR_CLASS_TIMEOUT);
+    api_set_number(L, "NETWORK", ERROR_CLASS_NETWORK);
+    return load_module(L);
 }
 
 /* Most scripts never ask for it. A function of C could not wait, so this one is Lua. */

@@ -10,6 +10,7 @@
 
 #include "script/failure.h"
 #include "script/message.h"
+#include "script/signal.h"
 #include "script/task.h"
 
 const char *const binding_hook_names[CONNECTION_NOTICE_COUNT] = {
@@ -93,6 +94,10 @@ static void on_notice(void *closure, const connection_info *info)
     struct binding *b = closure;
     struct generation *g = b->generation;
     struct callback *cb = &b->hooks[info->notice];
+    if (info->notice == CONNECTION_CONNECTED || info->notice == CONNECTION_RECONNECTED)
+        b->links++;
+    if (info->notice <= CONNECTION_CLOSED)
+        signal_link(b);
     if (!callback_is_set(cb))
         return;
     struct task *t = task_begin(g, cb);

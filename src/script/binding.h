@@ -26,6 +26,7 @@ struct binding {
     struct binding *older, *newer; /* the same connection in the generations around this one */
     struct handler *handlers;
     unsigned busy;  /* handlers that have not finished */
+    uint32_t links; /* how often a link of it came up, as this generation saw it */
     int handle_ref; /* the userdata that scripts hold */
 };
 

@@ -14,6 +14,7 @@
 #include "script/console.h"
 #include "script/embedded.h"
 #include "script/message.h"
+#include "script/signal.h"
 #include "script/slice.h"
 #include "script/source.h"
 #include "script/task.h"
@@ -421,6 +422,7 @@ static void on_unloaded(void *closure)
 void generation_unload(struct generation *g)
 {
     api_close_timers(g);
+    signal_ending(g);
     for (struct callback_node *n = g->on_unload; n != NULL; n = n->next) {
         struct task *t = task_begin(g, &n->callback);
         if (t == NULL)

@@ -20,8 +20,10 @@
 struct binding;
 struct failures;
 struct user_metrics;
+struct ledgers;
 struct lua_timer;
 struct reload_request;
+struct signal;
 struct takeover;
 struct task;
 
@@ -39,6 +41,7 @@ typedef struct {
     struct hub *hub;
     sentinel *sentinel;
     struct user_metrics *metrics; /* of scripts; NULL: none can be declared */
+    struct ledgers *ledgers;      /* of consumers */
     struct failures *failures;    /* where failures are remembered; NULL: nowhere */
     uint32_t handler_budget_ms, load_budget_ms;
     size_t memory_cap;
@@ -76,6 +79,7 @@ struct generation {
     bool retiring;         /* it was replaced: what it has begun is finished */
     bool failed_probation; /* too many of its handlers failed */
     bool cancelled;        /* the deadline of that has passed: nothing waits any more */
+    bool ending;           /* on_unload: nothing new is begun */
     bool closing;
     uint64_t retire_deadline;  /* ms */
     struct generation *next;   /* in the runtime's list of those that retire */
@@ -89,6 +93,7 @@ struct generation {
     unsigned spawned_count, due_count;
     unsigned unloading; /* on_unload functions that have not finished */
     struct lua_timer *timers;
+    struct signal *signals;
 
     /* Tasks: script/task.c. */
     struct task *idle, *parked;

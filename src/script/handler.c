@@ -74,6 +74,7 @@ static void on_task_finished(void *closure)
 {
     struct handler *h = closure;
     h->binding->busy--;
+    h->running--;
     handler_release(h);
 }
 
@@ -92,6 +93,7 @@ static void on_message(void *closure, struct subscription *s, natsMsg *msg)
         lua_pushnil(t->co);
     handler_retain(h);
     h->binding->busy++;
+    h->running++;
     g->handled++;
     t->finished = on_task_finished;
     t->finished_closure = h;

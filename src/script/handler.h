@@ -29,6 +29,7 @@ struct handler {
     char *subject, *queue;
     char *key;                /* subject and queue */
     struct handler *same_key; /* the next one with this key, while another generation takes over */
+    unsigned running;         /* tasks that handle its messages */
     bool taken;               /* matched by a handler of that one */
     subscription_options options;
 };

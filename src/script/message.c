@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jetstream/ledger.h"
 #include "script/binding.h"
 
 #define ERROR_TYPE "moondog.error"
@@ -50,6 +51,23 @@ static void discharge(struct message *m)
 {
     generation_discharge(m->generation, m->charged);
     m->charged = 0;
+}
+
+/* What was known of it as a message of JetStream. */
+static void forget_ledger(struct message *m)
+{
+    if (m->ledger != NULL)
+        ledger_release(m->ledger, m->generation->number);
+    m->ledger = NULL;
+    m->settled = false;
+}
+
+void message_note_ledger(struct message *m, struct ledger *l, uint64_t seq, uint64_t time)
+{
+    forget_ledger(m);
+    m->ledger = ledger_retain(l);
+    m->seq = seq;
+    m->time = time;
 }
 
 static void throw_away(struct generation *g, natsMsg *msg)
@@ -125,6 +143,7 @@ void message_release(struct message *m)
         if (m->msg != NULL)
             throw_away(m->generation, m->msg);
         m->msg = NULL;
+        forget_ledger(m);
         discharge(m);
     }
     int ref = m->ref;
@@ -150,13 +169,14 @@ static int message_gc(lua_State *L)
     if (m->msg != NULL)
         natsMsg_Destroy(m->msg);
     m->msg = NULL;
+    forget_ledger(m);
     discharge(m);
     return 0;
 }
 
 /* ---- fields ---- */
 
-static struct message *check(lua_State *L)
+struct message *message_check(lua_State *L)
 {
     struct message *m = luaL_checkudata(L, 1, MESSAGE_TYPE);
     if (m->msg == NULL)
@@ -226,7 +246,7 @@ static int message_index(lua_State *L)
     lua_rawget(L, lua_upvalueindex(1));
     if (!lua_isnil(L, -1))
         return 1;
-    struct message *m = check(L);
+    struct message *m = message_check(L);
     if (strcmp(key, "data") == 0) {
         lua_pushlstring(L, natsMsg_GetData(m->msg), (size_t)natsMsg_GetDataLength(m->msg));
     } else if (strcmp(key, "subject") == 0) {
@@ -242,7 +262,8 @@ static int message_index(lua_State *L)
     } else {
         return luaL_error(L,
                           "a message has no field \"%s\": it has subject, data, reply, headers, "
-                          "respond and retain",
+                          "respond and retain, and those of JetStream ack, ack_sync, nak, term, "
+                          "in_progress and metadata",
                           key);
     }
     return 1;
@@ -250,7 +271,7 @@ static int message_index(lua_State *L)
 
 static int message_retain(lua_State *L)
 {
-    struct message *m = check(L);
+    struct message *m = message_check(L);
     if (!m->retained && m->charged == 0) {
         size_t size = size_of(m->msg);
         if (!generation_charge(L, size))
@@ -265,7 +286,7 @@ static int message_retain(lua_State *L)
 
 static int message_respond(lua_State *L)
 {
-    struct message *m = check(L);
+    struct message *m = message_check(L);
     lua_settop(L, 3);
     error e = {0};
     const char *reply = natsMsg_GetReply(m->msg);
@@ -395,6 +416,7 @@ void message_register(lua_State *L)
     lua_setfield(L, -2, "__metatable");
     lua_newtable(L);
     luaL_register(L, NULL, methods);
+    luaL_register(L, NULL, message_ack_methods);
     lua_pushcclosure(L, message_index, 1);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);

@@ -8,6 +8,7 @@
 #ifndef MD_SCRIPT_MESSAGE_H
 #define MD_SCRIPT_MESSAGE_H
 
+#include <lauxlib.h>
 #include <lua.h>
 #include <nats/nats.h>
 #include <stdbool.h>
@@ -17,6 +18,7 @@
 #include "script/generation.h"
 
 struct binding;
+struct ledger;
 
 #define MESSAGE_TYPE "moondog.message"
 
@@ -32,8 +34,11 @@ struct message {
     struct binding *binding;   /* where it came from, and responses go to */
     natsMsg *msg;              /* NULL: not valid any more */
     bool retained;
-    size_t charged; /* to the generation, for msg */
-    int ref;        /* keeps it alive while a task that waits handles it */
+    bool settled;          /* JetStream was told what became of it */
+    struct ledger *ledger; /* of the consumer that it comes from; NULL: of none that is kept */
+    uint64_t seq, time;    /* with `ledger` */
+    size_t charged;        /* to the generation, for msg */
+    int ref;               /* keeps it alive while a task that waits handles it */
 };
 
 void message_register(lua_State *L);
@@ -42,6 +47,13 @@ void message_register(lua_State *L);
  * onto `to`. NULL when out of memory: the message was destroyed. */
 struct message *message_deliver(struct message_slot *slot, lua_State *to, struct binding *b,
                                 natsMsg *msg);
+/* The message at stack index 1; raises an error when it is over. */
+struct message *message_check(lua_State *L);
+/* It comes from a consumer whose ledger this is. */
+void message_note_ledger(struct message *m, struct ledger *l, uint64_t seq, uint64_t time);
+/* Methods of messages of JetStream: message_ack.c. */
+extern const luaL_Reg message_ack_methods[];
+
 /* The subscription is over. */
 void message_clear_slot(struct message_slot *slot, lua_State *L);
 /* The handler is over. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "script/binding.h"
 #include "script/failure.h"
 #include "script/message.h"
 #include "script/slice.h"
@@ -130,6 +131,10 @@ static void task_end(struct task *t, bool reusable)
         message_release(t->message);
         t->message = NULL;
     }
+    if (t->holds != NULL) {
+        t->holds->busy--;
+        t->holds = NULL;
+    }
     if (t->latency != NULL) {
         latency_add(t->latency, uv_hrtime() - t->begun, t->weight);
         t->latency = NULL;
@@ -248,9 +253,8 @@ int task_park(struct task *t, lua_State *L, task_cancel cancel, void *closure)
     return lua_yield(L, 1);
 }
 
-static void on_timeout(uv_timer_t *timer)
+static void add_to_due(struct task *t)
 {
-    struct task *t = timer->data;
     struct generation *g = t->generation;
     if (t->back == NULL || t->due_back != NULL)
         return;
@@ -260,6 +264,17 @@ static void on_timeout(uv_timer_t *timer)
     g->due_end = &t->due_next;
     g->due_count++;
     hub_again(g->limits.hub);
+}
+
+static void on_timeout(uv_timer_t *timer)
+{
+    add_to_due(timer->data);
+}
+
+void task_go_on_soon(struct task *t, void (*how)(struct task *t))
+{
+    t->on_timeout = how;
+    add_to_due(t);
 }
 
 void task_set_timer(struct task *t, uint32_t timeout_ms, void (*callback)(struct task *t))

@@ -49,7 +49,9 @@ struct task {
     uv_timer_t timer;
     bool has_timer;
     void (*on_timeout)(struct task *t);
-    struct task *due_next, **due_back; /* in generation->due: its timer has fired */
+    struct task *due_next, **due_back;   /* in generation->due: its timer has fired */
+    struct task *wait_next, **wait_back; /* in what it waits for: script/signal.c */
+    struct binding *holds; /* whose connection is not drained before it is over; NULL: none */
 };
 
 /* An idle task with the callback's function on its stack. NULL when out of memory (logged). */
@@ -73,6 +75,10 @@ int task_park(struct task *t, lua_State *L, task_cancel cancel, void *closure);
  * policy, in a callback of a C function. Comes before anything that would have to be undone. */
 struct task *task_current(lua_State *L, const char *what);
 void task_set_timer(struct task *t, uint32_t timeout_ms, void (*on_timeout)(struct task *t));
+
+/* A parked task goes on between two turns, by how(t), which resumes it: for what happens within
+ * Lua. */
+void task_go_on_soon(struct task *t, void (*how)(struct task *t));
 
 /* Goes on with a parked task, with `count` results pushed on t->co. */
 void task_resume(struct task *t, int count);

@@ -1,0 +1,190 @@
+--- Publishing into streams: one message and its acknowledgement, or many with their acknowledgements on the way.
+--- Called by jetstream.lua with what it shares; returns the methods.
+local host = ...
+local moondog = require "moondog"
+
+local type, tostring, pairs = type, tostring, pairs
+local setmetatable, error = setmetatable, error
+local max = math.max
+
+local ATTEMPTS = 3   -- while nobody listens: a stream may be electing its leader
+local PAUSE = 0.25   -- seconds, between two of them
+
+local M = {}
+
+-- ---- options ----
+
+--- The headers by which a publisher says what it expects.
+local EXPECTATIONS = {
+  msg_id = "Nats-Msg-Id", expect_stream = "Nats-Expected-Stream", expect_seq = "Nats-Expected-Last-Sequence",
+  expect_msg_id = "Nats-Expected-Last-Msg-Id", expect_subject_seq = "Nats-Expected-Last-Subject-Sequence",
+}
+local PUBLISH_OPTIONS = { headers = true, timeout = true }
+
+local function read_publish_options(options)
+  local headers, timeout
+  for key, value in pairs(options or {}) do
+    local header = EXPECTATIONS[key]
+    if header then
+      headers = headers or {}
+      headers[header] = type(value) == "number" and ("%.0f"):format(value) or tostring(value)
+    elseif not PUBLISH_OPTIONS[key] then
+      error(("unknown option \"%s\" of publish: there are headers, timeout, msg_id, expect_stream, expect_seq, "
+        .. "expect_msg_id, expect_subject_seq"):format(tostring(key)), 3)
+    end
+  end
+  if options and options.headers then
+    headers = headers or {}
+    for name, value in pairs(options.headers) do headers[name] = value end
+  end
+  timeout = options and options.timeout
+  return headers, timeout
+end
+
+-- ---- acknowledgements ----
+
+local function read_ack(data, subject)
+  local ack = host.decode(data)
+  if type(ack) == "table" and ack.error then return host.server_error(ack.error, "a message on " .. subject) end
+  if type(ack) ~= "table" or not ack.seq then
+    return host.fail("bad_answer", host.PROTOCOL,
+      "the answer on " .. subject .. " is no acknowledgement of a stream")
+  end
+  return { stream = ack.stream, seq = ack.seq, duplicate = ack.duplicate or false, domain = ack.domain }
+end
+
+local function explain(err, subject)
+  if err.code ~= "no_responders" then return nil, err end
+  return host.fail("no_stream", host.NONE, ("no stream takes %s now, or there is no JetStream"):format(subject))
+end
+
+-- ---- one message ----
+
+function M:publish(subject, data, options)
+  local headers, timeout = read_publish_options(options)
+  local reply, err
+  for attempt = 1, ATTEMPTS do
+    reply, err = host.request(self, subject, data, { timeout = timeout or self.timeout, headers = headers })
+    if reply or err.code ~= "no_responders" or attempt == ATTEMPTS then break end
+    moondog.sleep(PAUSE)
+  end
+  if not reply then return explain(err, subject) end
+  return read_ack(reply.data, subject)
+end
+
+-- ---- many ----
+
+--- What was published and is not acknowledged yet: a queue, oldest first. All have the same time.
+local function window_of(js)
+  local w = js.window
+  if not w then
+    w = { first = 1, last = 0, answered = host.signal(js.connection), failed = 0 }
+    js.window = w
+  end
+  return w
+end
+
+---@class moondog.publication
+local Publication = {}
+Publication.__index = Publication
+
+local function result(p)
+  if p.ack == nil and p.err == nil then
+    local data, err = p.answer:data()
+    if data then
+      p.ack, p.err = read_ack(data, p.subject)
+    else
+      p.ack, p.err = explain(err, p.subject)
+    end
+  end
+  return p.ack, p.err
+end
+
+--- Takes what is answered out of the front of the queue, and gives up what is over its time.
+local function settle(w)
+  while w.first <= w.last do
+    local p = w[w.first]
+    if not p.answer:done() then
+      if moondog.now() < p.deadline then return end
+      p.answer:cancel()
+    end
+    if not p.answer:good() then
+      local _, err = result(p)
+      if err then
+        w.failed = w.failed + 1
+        w.error = w.error or err
+      end
+    end
+    w[w.first] = nil
+    w.first = w.first + 1
+  end
+end
+
+--- Waits until at most `count` are left.
+local function wait_for_room(w, count)
+  settle(w)
+  while w.last - w.first + 1 > count do
+    w.answered:wait(max(w[w.first].deadline - moondog.now(), 0))
+    settle(w)
+  end
+end
+
+function M:publish_async(subject, data, options)
+  local headers, timeout = read_publish_options(options)
+  local w = window_of(self)
+  timeout = timeout or self.timeout
+  wait_for_room(w, self.max_pending - 1)
+  if not host.link(self.connection) then host.wait_for_link(self, timeout) end
+  local answer, err = host.ask(self.connection, subject, data, headers and { headers = headers }, w.answered)
+  if not answer then return explain(err, subject) end
+  local p = setmetatable({ window = w, answer = answer, subject = subject, deadline = moondog.now() + timeout },
+    Publication)
+  w.last = w.last + 1
+  w[w.last] = p
+  host.breathe()
+  return p
+end
+
+--- Waits for everything that was published without waiting. nil, err: the first of those that failed since the last
+--- time; err.failed says how many there were.
+function M:publish_async_complete(timeout)
+  local w = window_of(self)
+  local deadline = moondog.now() + (timeout or self.timeout)
+  settle(w)
+  while w.first <= w.last do
+    local left = deadline - moondog.now()
+    if left <= 0 then
+      return host.fail("timeout", host.TIMEOUT, ("%d messages are not acknowledged yet"):format(w.last - w.first + 1))
+    end
+    w.answered:wait(math.min(left, max(w[w.first].deadline - moondog.now(), 0)))
+    settle(w)
+  end
+  if w.failed == 0 then return true end
+  local err = w.error
+  err.failed = w.failed
+  w.failed, w.error = 0, nil
+  return nil, err
+end
+
+function Publication:done()
+  return self.answer:done()
+end
+
+--- The acknowledgement, or nil, err. Without `timeout` it waits as long as the message has.
+function Publication:wait(timeout)
+  local deadline = timeout and moondog.now() + timeout or self.deadline
+  while not self.answer:done() do
+    local left = deadline - moondog.now()
+    if left <= 0 then
+      if deadline < self.deadline then
+        return host.fail("timeout", host.TIMEOUT, "no acknowledgement yet")
+      end
+      self.answer:cancel()
+      break
+    end
+    self.window.answered:wait(left)
+  end
+  return result(self)
+end
+
+return M

@@ -1,0 +1,64 @@
+/* Ledgers: what this process knows of a consumer of JetStream, whatever happens to the links, to
+ * the server's consumer, and to the generation of the script that reads it: how far it was read,
+ * which messages are not acknowledged yet, and which ones were, lately. A server that is killed
+ * forgets the acknowledgements of its last moments, and delivers those messages again: the ledger
+ * knows them.
+ *
+ * A ledger is found by its key; generations that read the same consumer, one after the other, share
+ * it. Loop thread. */
+#ifndef MD_JETSTREAM_LEDGER_H
+#define MD_JETSTREAM_LEDGER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct ledger;
+struct ledgers;
+
+#define LEDGER_NAME_SIZE 64
+#define LEDGERS_MAX 4096u         /* in one process */
+#define LEDGER_ACKED_MAX 32768u   /* remembered; beyond it the oldest is forgotten */
+#define LEDGER_UNACKED_MAX 65536u /* remembered; beyond it ledger_floor() stays below them */
+
+/* All of one runtime. NULL when out of memory. */
+struct ledgers *ledgers_new(void);
+/* Those that are still held live on until they are released. */
+void ledgers_free(struct ledgers *all);
+/* Generation `number` has taken over: ledgers that nobody has held since the one before it are
+ * forgotten. */
+void ledgers_sweep(struct ledgers *all, uint32_t number);
+
+/* The one with this key, or a new one; the caller releases it. NULL: out of memory, or too many. */
+struct ledger *ledger_get(struct ledgers *all, const char *key);
+struct ledger *ledger_retain(struct ledger *l);
+/* `generation`: the number of the one that lets go. */
+void ledger_release(struct ledger *l, uint32_t generation);
+/* The script does not want the consumer any more: whoever asks for the key begins anew. */
+void ledger_forget(struct ledger *l);
+
+/* The name of the consumer on the server: the same for as long as the ledger lives, and different
+ * from those of other processes. */
+const char *ledger_name(const struct ledger *l);
+
+/* The sequence of the stream up to which it was read; 0: nothing. */
+uint64_t ledger_position(const struct ledger *l);
+void ledger_set_position(struct ledger *l, uint64_t seq);
+/* Which incarnation of the stream this is about, any number but 0. When it is another one than
+ * before, all that is known is forgotten: false. */
+bool ledger_same_stream(struct ledger *l, uint64_t created);
+/* Forgets all that is known of messages. */
+void ledger_restart(struct ledger *l);
+
+/* An acknowledgement means all messages before it, too. */
+void ledger_set_acks_all(struct ledger *l, bool all);
+
+/* Message `seq`, stored at `time`, was delivered. False: it was acknowledged before. */
+bool ledger_delivered(struct ledger *l, uint64_t seq, uint64_t time);
+/* It was acknowledged, or will never be. */
+void ledger_acked(struct ledger *l, uint64_t seq, uint64_t time);
+
+/* The first sequence that may not be acknowledged yet: a new consumer begins there. */
+uint64_t ledger_floor(const struct ledger *l);
+uint32_t ledger_unacked(const struct ledger *l);
+
+#endif
