@@ -14,6 +14,7 @@ local PAUSE_MIN, PAUSE_MAX = 0.1, 5   -- seconds, between two attempts to make o
 local REFUSED_PAUSE = 1               -- seconds, after the server ended a request for no known reason
 local FETCH_TIMEOUT = 5               -- seconds
 local ORDERED_INACTIVE = 300          -- seconds, after which the server forgets one that nobody reads
+local ACK_WAIT = 30                   -- seconds: the server's own default
 local FOREVER = 3600                  -- seconds; whoever waits so long looks again
 
 ---@class moondog.consumer
@@ -107,6 +108,7 @@ local function establish_other(c)
   end
   c.acks = config.ack_policy ~= "none"
   c.ledger:acks_all(config.ack_policy == "all")
+  c.ledger:ack_wait((config.backoff and config.backoff[1] or config.ack_wait or ACK_WAIT * NANO) / NANO)
   return true
 end
 
@@ -128,14 +130,8 @@ end
 local function push(c, msg, seq)
   c.last = c.last + 1
   c.queue[c.last] = msg:retain()
-  if c.ordered then c.seqs[c.last] = seq end
+  if c.ordered then c.sequences[c.last] = seq end
   c.arrivals:set()
-end
-
---- One that comes when nobody takes it any more is somebody else's, at once.
-local function give_back(c, msg)
-  local limit = c.config.max_deliver or 0
-  if c.acks and limit <= 0 then msg:nak() end
 end
 
 --- The server speaks of the request itself.
@@ -177,8 +173,6 @@ local function on_message(c, inbox, msg)
     c.delivered = c.delivered + 1
     if c.handler then
       c.handler(msg)
-    elseif host.ending() then
-      give_back(c, msg)
     else
       push(c, msg, seq)
     end
@@ -271,10 +265,9 @@ local function step(c)
     c.link = nil
     c.signal:wait(FOREVER)
   elseif c.link ~= link then
-    -- The server knows nothing of what was asked over the link before; what it sent there may be lost.
-    c.link = link
-    c.lost = c.lost or c.ordered
-    c.outstanding = 0
+    -- What was asked over the link before is not known any more, and perhaps the consumer is not: a request to one
+    -- that is not there has no answer at all.
+    c.link, c.lost = link, true
   elseif c.lost then
     recover(c)
   elseif is_silent(c) then
@@ -332,14 +325,17 @@ end
 local function pop(c)
   if c.first > c.last or c.ordered and host.ending() then return nil end
   local msg = c.queue[c.first]
-  c.queue[c.first] = nil
-  if c.ordered then
-    c.ledger:position(c.seqs[c.first])
-    c.seqs[c.first] = nil
-  end
+  if c.ordered then c.ledger:position(c.sequences[c.first]) end
+  c.queue[c.first], c.sequences[c.first] = nil, nil
   c.first = c.first + 1
   if hungry(c) then c.signal:set() end
   return msg
+end
+
+--- Whether none will come any more. What is on its way when the generation ends is still handled, as with any
+--- subscription; but the place of an ordered one belongs to the next generation at once.
+local function is_over(c)
+  return c.stopped or host.is_over(c.subscription) or (c.ordered and host.ending())
 end
 
 --- The next message; nil: there will be none any more; false: not until the deadline.
@@ -352,7 +348,7 @@ local function wait_for_message(c, deadline)
       return msg
     end
     host.let_go()
-    if not alive(c) then return nil end
+    if is_over(c) then return nil end
     local left = deadline and deadline - moondog.now() or FOREVER
     if left <= 0 then return false end
     c.arrivals:wait(left)
@@ -365,7 +361,7 @@ end
 
 function Consumer:messages()
   check_reader(self, "messages()")
-  begin(self)
+  if not begin(self) then return function() return nil end end
   return function() return wait_for_message(self) or nil end
 end
 
@@ -397,7 +393,7 @@ local function fetch_once(c, count, timeout)
     host.encode { batch = count, expires = floor(timeout * 0.9 * NANO), max_bytes = c.pull.max_bytes },
     { reply = inbox })
   local link = host.link(c.connection)
-  while ok and not over and moondog.now() < deadline and host.link(c.connection) == link and not host.ending() do
+  while ok and not over and moondog.now() < deadline and host.link(c.connection) == link and not host.is_over(sub) do
     arrived:wait(deadline - moondog.now())
   end
   sub:unsubscribe()
@@ -480,7 +476,8 @@ local function find_ledger(js, stream, spec)
   local config = spec.config
   local base = table.concat({ js.connection:status().name, js.prefix, stream,
     spec.fresh and "fresh" or spec.ordered and "ordered" or "",
-    config.name or "", config.filter_subject or "", config.deliver_policy }, " ")
+    config.name or "", config.filter_subject or "", config.deliver_policy, config.opt_start_seq or "",
+    config.opt_start_time or "" }, " ")
   local key, number = base, 1
   while in_use[key] do
     if config.durable_name then break end
@@ -510,8 +507,9 @@ return function(js, stream, spec)
     js = js, connection = js.connection, stream = stream, name = config.name or ledger:name(),
     own_name = config.name == nil, config = config, pull = spec.pull, bind = spec.bind,
     ordered = spec.ordered or false, acks = config.ack_policy ~= "none", ledger = ledger, key = key,
-    signal = host.signal(js.connection), arrivals = host.signal(), queue = {}, seqs = {}, first = 1, last = 0,
-    received = 0, outstanding = 0, expected = 1, heard_at = 0, not_before = 0, pause = PAUSE_MIN, lost = false,
+    signal = host.signal(js.connection), arrivals = host.signal(js.connection),
+    queue = {}, sequences = {}, first = 1, last = 0,
+    outstanding = 0, expected = 1, received = 0, heard_at = 0, not_before = 0, pause = PAUSE_MIN, lost = false,
     delivered = 0, skipped = 0, recreated = 0, restarts = 0, silences = 0, pending = 0,
   }, Consumer)
   in_use[key] = true
