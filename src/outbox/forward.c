@@ -289,11 +289,23 @@ void forward_drop(forward_entry *entry)
         entry->state = FORWARD_DONE;
 }
 
+void forward_drop_all(forward *f)
+{
+    for (unsigned i = 0; i < f->count; i++)
+        forward_drop(at(f, i));
+}
+
+void forward_forget_streams(forward *f)
+{
+    for (unsigned i = 0; i < f->count; i++)
+        if (at(f, i)->state == FORWARD_WAITS)
+            at(f, i)->stream = 0;
+}
+
 void forward_link_lost(forward *f)
 {
     f->careful = true;
     f->busy = false;
     f->resume = 0;
-    for (unsigned i = 0; i < f->count; i++)
-        at(f, i)->stream = 0;
+    forward_forget_streams(f);
 }

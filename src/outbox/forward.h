@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 /* Entries in memory; the largest window is half of it. */
-#define FORWARD_ENTRIES_MAX 4096u
+#define FORWARD_ENTRIES_MAX 2048u
 #define FORWARD_WINDOW_MAX (FORWARD_ENTRIES_MAX / 2)
 
 /* How much younger than the duplicate window an entry has to be to be sent again without a look:
@@ -118,6 +118,9 @@ void forward_failed(forward *f, forward_entry *entry, forward_failure failure, u
 /* It is not sent any more: it expired, or was replaced. One that is in flight is done when that is
  * answered. */
 void forward_drop(forward_entry *entry);
+void forward_drop_all(forward *f);
+/* They are asked for again, of those that are not in flight. */
+void forward_forget_streams(forward *f);
 /* There is no link, or another one: streams are looked up again, and the first one goes alone. */
 void forward_link_lost(forward *f);
 

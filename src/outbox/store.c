@@ -59,8 +59,8 @@ static const char *const texts[STATEMENT_COUNT] = {
         "UPDATE entry SET state = 1, reason = ?, set_aside = ? WHERE id = ? AND state = 0",
     [STATEMENT_READ] = "SELECT id, created, expires, msg_id, subject, headers, data FROM entry "
                        "WHERE state = 0 AND id > ? ORDER BY id LIMIT ?",
-    [STATEMENT_EXPIRED] = "SELECT id FROM entry WHERE state = 0 AND id > ? AND expires <= ? "
-                          "LIMIT ?",
+    [STATEMENT_EXPIRED] = "SELECT id, coalesce(expires <= ?, 0) FROM entry "
+                          "WHERE state = 0 AND id > ? ORDER BY id LIMIT ?",
     [STATEMENT_SET_META] = "INSERT OR REPLACE INTO meta VALUES (?, ?)",
     [STATEMENT_GET_META] = "SELECT value FROM meta WHERE key = ?",
     [STATEMENT_FIRST] = "SELECT id, created FROM entry WHERE state = 0 ORDER BY id LIMIT 1",
@@ -314,26 +314,34 @@ int store_set_aside(store *s, int64_t id, const char *reason, int64_t now, error
     return 0;
 }
 
-int store_expire(store *s, int64_t after, int64_t now, unsigned max, unsigned *count, error *e)
+/* There is no index over the times: it walks, a piece at a time. */
+int store_expire(store *s, int64_t *after, int64_t now, unsigned max, unsigned *count, error *e)
 {
     sqlite3_stmt *find = store_statement(s, STATEMENT_EXPIRED, e);
     int64_t *ids = calloc(max, sizeof *ids);
-    int code = SQLITE_NOMEM;
+    int code;
+    unsigned looked = 0;
     *count = 0;
     if (find == NULL || ids == NULL) {
         free(ids);
-        return find == NULL ? -1 : store_error(s, code, e);
+        return find == NULL ? -1 : store_error(s, SQLITE_NOMEM, e);
     }
-    sqlite3_bind_int64(find, 1, after);
-    sqlite3_bind_int64(find, 2, now);
+    sqlite3_bind_int64(find, 1, now);
+    sqlite3_bind_int64(find, 2, *after);
     sqlite3_bind_int64(find, 3, max);
-    while ((code = sqlite3_step(find)) == SQLITE_ROW)
-        ids[(*count)++] = sqlite3_column_int64(find, 0);
+    while ((code = sqlite3_step(find)) == SQLITE_ROW) {
+        *after = sqlite3_column_int64(find, 0);
+        looked++;
+        if (sqlite3_column_int(find, 1) != 0)
+            ids[(*count)++] = *after;
+    }
     int failed = finish(s, find, code, e);
     bool was_there;
     for (unsigned i = 0; i < *count && failed == 0; i++)
         failed = store_remove(s, ids[i], &was_there, e);
     free(ids);
+    if (looked < max)
+        *after = 0;
     return failed;
 }
 

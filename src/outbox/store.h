@@ -56,9 +56,9 @@ int store_put(store *s, const store_message *m, store_put_result *out, error *e)
 /* True in *was_there when there was such an entry. */
 int store_remove(store *s, int64_t id, bool *was_there, error *e);
 int store_set_aside(store *s, int64_t id, const char *reason, int64_t now, error *e);
-/* Removes those that wait, have an id beyond `after`, and expire at `now` or before; `max` at most.
- */
-int store_expire(store *s, int64_t after, int64_t now, unsigned max, unsigned *count, error *e);
+/* Looks at those that wait with an id beyond *after, `max` of them, and removes those that expire
+ * at `now` or before. *after is then the id up to which it has looked; 0: there are no more. */
+int store_expire(store *s, int64_t *after, int64_t now, unsigned max, unsigned *count, error *e);
 /* Where the last acknowledged entry is. */
 int store_set_last(store *s, const char *stream, uint64_t sequence, error *e);
 

@@ -12,8 +12,13 @@
 #define WRITER_BYTES_MAX (64u * 1024 * 1024)
 
 /* An entry in memory. */
+struct connection;
+struct outbox;
+
 typedef struct outbox_entry {
     struct outbox_entry *next;
+    struct outbox *owner;         /* for the owner's use, both */
+    struct connection *via;       /* while it is in flight */
     int64_t id, created, expires; /* ms since 1970; expires 0: never */
     const char *msg_id, *subject, *headers, *data;
     size_t msg_id_length, subject_length, header_length, data_length;
@@ -34,7 +39,8 @@ typedef struct writer_job {
     writer_kind kind;
     /* In the loop, once, when it is done; the job is freed then. NULL: nobody wants to know. */
     void (*done)(struct writer_job *job);
-    void *closure;
+    void *owner, *closure;
+    void (*told)(void *closure, const error *e); /* for the owner's use */
     bool failed;
     error *error; /* of one that failed; NULL: no memory for it */
     size_t bytes;
@@ -46,7 +52,7 @@ typedef struct writer_job {
     unsigned max;          /* READ: so many, and... */
     size_t max_bytes;      /* ...with so many bytes, but one in any case */
     outbox_entry *entries; /* READ: the callee frees them */
-    unsigned count;        /* EXPIRE: that expired */
+    unsigned count;        /* EXPIRE: that expired; id: up to where it has looked, 0: all */
     char text[];
 } writer_job;
 

@@ -9,7 +9,7 @@
 
 #define RETRY_MS 100u /* before the file is tried again; doubled up to... */
 #define RETRY_MAX_MS 5000u
-#define EXPIRE_MAX 1000u /* in one transaction */
+#define EXPIRE_MAX 2000u /* that are looked at in one transaction */
 
 typedef struct {
     writer_job *first, **end;
@@ -112,7 +112,7 @@ static int write_job(store *s, writer_job *job, last_place *last, error *e)
     case WRITER_SET_ASIDE:
         return store_set_aside(s, job->id, job->text, clock_wall_ms(), e);
     case WRITER_EXPIRE:
-        return store_expire(s, job->id, clock_wall_ms(), EXPIRE_MAX, &job->count, e);
+        return store_expire(s, &job->id, clock_wall_ms(), EXPIRE_MAX, &job->count, e);
     case WRITER_READ:
     case WRITER_MARK:
         break;
@@ -206,6 +206,7 @@ static int read_job(store *s, writer_job *job, error *e)
     }
     if (store_read(s, job->id, job->max, take_entry, &r, e) != 0)
         return -1;
+    job->sequence = (uint64_t)store_get_totals(s)->last;
     if (r.no_memory && job->entries == NULL)
         return error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for an entry of an outbox");
     return 0;

@@ -248,10 +248,16 @@ static void what_expires_goes(void **state)
     put(s, (store_message){.msg_id = "b", .subject = "s", .expires = 50});
     put(s, (store_message){.msg_id = "c", .subject = "s"});
     put(s, (store_message){.msg_id = "d", .subject = "s", .expires = 60});
-    assert_int_equal(store_expire(s, first, 49, 10, &count, &e), 0);
+    int64_t after = first;
+    assert_int_equal(store_expire(s, &after, 49, 10, &count, &e), 0);
     assert_int_equal(count, 0);
-    assert_int_equal(store_expire(s, first, 50, 10, &count, &e), 0);
+    assert_int_equal(after, 0); /* it has looked at all */
+    after = first;
+    assert_int_equal(store_expire(s, &after, 60, 2, &count, &e), 0);
     assert_int_equal(count, 1);
+    assert_int_equal(after, first + 2);
+    assert_int_equal(store_expire(s, &after, 50, 2, &count, &e), 0);
+    assert_int_equal(count, 0);
     commit(s);
     expect_entries(s, "a= c= d= ");
     store_close(s);
