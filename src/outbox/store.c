@@ -12,12 +12,19 @@
 
 /* ---- errors ---- */
 
+/* SQLite does not remember it of each failure; then it is that of the last call of the system. */
+static int system_error(sqlite3 *db)
+{
+    int number = errno, known = sqlite3_system_errno(db);
+    return known != 0 ? known : number;
+}
+
 /* A write that the system refuses for want of room has more than one name. */
 static bool is_full(sqlite3 *db, int code)
 {
     if ((code & 0xff) == SQLITE_FULL)
         return true;
-    int number = sqlite3_system_errno(db);
+    int number = system_error(db);
     return (code & 0xff) == SQLITE_IOERR &&
            (number == ENOSPC || number == EFBIG || number == EDQUOT);
 }
@@ -36,7 +43,7 @@ int store_error(store *s, int code, error *e)
                          s->path, sqlite3_errmsg(s->db));
     if ((code & 0xff) == SQLITE_NOMEM)
         return error_set(e, "no_memory", ERROR_CLASS_LIMIT, "outbox %s: no memory", s->path);
-    int number = sqlite3_system_errno(s->db);
+    int number = (code & 0xff) == SQLITE_IOERR ? system_error(s->db) : 0;
     return error_set(e, "outbox_file", ERROR_CLASS_NONE, "outbox %s: %s%s%s", s->path,
                      sqlite3_errmsg(s->db), number != 0 ? ": " : "",
                      number != 0 ? strerror(number) : "");
@@ -106,6 +113,7 @@ static void bind_text(sqlite3_stmt *statement, int index, const char *text)
 int store_begin(store *s, error *e)
 {
     s->before = s->totals;
+    errno = 0;
     return run(s, STATEMENT_BEGIN, e);
 }
 
