@@ -280,7 +280,7 @@ const char *outbox_state_name(outbox_state state)
 void outbox_get_status(const struct outbox *o, outbox_status *out)
 {
     const writer_state *file = writer_get_state(o->writer);
-    *out = (outbox_status){.state = o->state,
+    *out = (outbox_status){.state = o->closing ? OUTBOX_CLOSED : o->state,
                            .waiting = file->totals.waiting,
                            .set_aside = file->totals.set_aside,
                            .bytes = file->totals.bytes,
