@@ -42,11 +42,11 @@ static void read_more(struct outbox *o)
 {
     const writer_state *file = writer_get_state(o->writer);
     if (o->reading || !file->open || file->totals.last <= o->read_to ||
-        forward_waiting(&o->forward) > o->forward.window / 2)
+        forward_waiting(&o->forward) > o->forward.window)
         return;
     unsigned max = forward_room(&o->forward);
-    if (max > o->forward.window)
-        max = o->forward.window;
+    if (max > 2 * o->forward.window) /* the thread may be busy with a commit for a while */
+        max = 2 * o->forward.window;
     writer_job *job = max > 0 ? writer_job_new(WRITER_READ, 0) : NULL;
     if (job == NULL)
         return;

@@ -50,7 +50,8 @@ forward_entry *forward_add(forward *f, int64_t id, int64_t created, bool doubt, 
     if (f->count == FORWARD_ENTRIES_MAX)
         return NULL;
     forward_entry *entry = at(f, f->count++);
-    *entry = (forward_entry){.id = id, .created = created, .doubt = doubt, .data = data};
+    *entry =
+        (forward_entry){.id = id, .created = created, .doubt = doubt && !f->sure, .data = data};
     f->last = id;
     return entry;
 }
@@ -139,7 +140,7 @@ forward_step forward_next(forward *f, uint64_t now, int64_t wall)
         return nothing;
     if (entry->stream == 0)
         return (forward_step){.action = FORWARD_FIND, .entry = entry};
-    bool look = entry->doubt && is_too_old(entry, wall);
+    bool look = entry->doubt && !entry->looked && is_too_old(entry, wall);
     if (f->in_flight == 0)
         return (forward_step){.action = look ? FORWARD_LOOK : FORWARD_SEND, .entry = entry};
     const forward_entry *before = forward_find(f, f->last_sent); /* not done all: it is there */
@@ -187,12 +188,15 @@ static void finish(forward *f, forward_entry *entry)
     entry->state = FORWARD_DONE;
 }
 
-/* The stream did not have this one before, so it has none behind it from then. */
-static void clear_doubt(forward *f, const forward_entry *from, bool all)
+/* The stream did not have this one before. One behind it was never sent before this one was stored
+ * or refused, so it has none of them either; but those that this process has sent since are another
+ * matter. */
+static void clear_doubt(forward *f, const forward_entry *from)
 {
+    f->sure = f->sure || from->sent == 0;
     for (unsigned i = 0; i < f->count; i++) {
         forward_entry *entry = at(f, i);
-        if (entry->id >= from->id && (all || entry->sent_at == 0))
+        if (entry->id >= from->id && entry->sent_at == 0)
             entry->doubt = false;
     }
 }
@@ -201,10 +205,9 @@ void forward_looked(forward *f, forward_entry *entry, bool found)
 {
     f->busy = false;
     f->failures = 0;
+    entry->looked = true;
     if (found)
         finish(f, entry);
-    else
-        clear_doubt(f, entry, true);
 }
 
 /* After so many acknowledgements without trouble a little more may be in flight. */
@@ -223,7 +226,7 @@ void forward_acked(forward *f, forward_entry *entry, bool duplicate)
     if (entry->state == FORWARD_DONE)
         return;
     if (!duplicate && entry->doubt)
-        clear_doubt(f, entry, false);
+        clear_doubt(f, entry);
     finish(f, entry);
     f->failures = 0;
     if (!f->stopped) {
@@ -245,6 +248,7 @@ static void back_to_waiting(forward *f, forward_entry *entry)
     f->in_flight--;
     entry->state = entry->gone ? FORWARD_DONE : FORWARD_WAITS;
     entry->doubt = true;
+    entry->looked = false;
 }
 
 void forward_failed(forward *f, forward_entry *entry, forward_failure failure, uint64_t now,

@@ -31,6 +31,7 @@ typedef struct {
     int64_t id;
     int64_t created;  /* ms since 1970 */
     bool doubt;       /* it may be in the stream already */
+    bool looked;      /* it was not, when that was looked for, and was not sent since */
     bool gone;        /* it is not in the file any more, and is not sent again */
     unsigned stream;  /* where it goes to; 0: not known yet */
     int64_t window;   /* ms: the duplicate window of that stream */
@@ -55,6 +56,7 @@ typedef struct {
     uint64_t resume;   /* ms: nothing is sent before */
     uint32_t failures; /* in a row */
     bool busy;         /* a FIND or a LOOK is under way */
+    bool sure;         /* what is read of the file from now on was never sent */
     int64_t last;      /* the id of the last entry that was added */
     int64_t last_sent; /* the id of the one that was sent last */
 } forward;
@@ -66,7 +68,8 @@ void forward_set_window(forward *f, unsigned window);
 unsigned forward_room(const forward *f);
 /* Entries that are neither in flight nor done. */
 unsigned forward_waiting(const forward *f);
-/* Behind all others, with a larger id. NULL: no room. */
+/* Behind all others, with a larger id. `doubt`: a process before may have sent it. NULL: no room.
+ */
 forward_entry *forward_add(forward *f, int64_t id, int64_t created, bool doubt, void *data);
 /* The entry with this id; NULL: it is not in memory. */
 forward_entry *forward_find(forward *f, int64_t id);
@@ -100,7 +103,8 @@ void forward_begin(forward *f);
 /* What was begun is over, and its entry is not there any more. */
 void forward_end(forward *f);
 void forward_found(forward *f, forward_entry *entry, unsigned stream, int64_t window);
-/* `found`: the stream has it, so it is done. Otherwise it has none of those behind it either. */
+/* `found`: the stream has it, so it is done. Otherwise it is sent; and when it is stored then, none
+ * of those behind it was stored before. */
 void forward_looked(forward *f, forward_entry *entry, bool found);
 
 void forward_acked(forward *f, forward_entry *entry, bool duplicate);

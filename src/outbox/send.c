@@ -53,22 +53,26 @@ static void refuse_entry(struct outbox *o, forward_entry *f, const error *e)
 
 /* ---- answers ---- */
 
-static void note_stored(struct outbox *o, int64_t id, const char *stream, uint64_t sequence)
+static void note_stored(struct outbox *o, int64_t id, const char *stream, uint64_t sequence,
+                        bool duplicate)
 {
-    memcpy(o->last_stream, stream, strlen(stream) + 1);
-    o->last_sequence = sequence;
+    bool further = !duplicate || strcmp(stream, o->last_stream) != 0 || sequence > o->last_sequence;
+    o->forwarded++;
+    o->duplicates += duplicate;
     o->why.code[0] = '\0';
     o->delay = 0;
-    outbox_remove_entry(o, id, stream, sequence);
+    outbox_remove_entry(o, id, stream, further ? sequence : 0);
+    if (!further) /* it was stored long ago, as another entry with its id */
+        return;
+    memmove(o->last_stream, stream, strlen(stream) + 1);
+    o->last_sequence = sequence;
 }
 
 static void take_ack(struct outbox *o, forward_entry *f, ack *answer)
 {
     switch (answer->kind) {
     case ACK_STORED:
-        o->forwarded++;
-        o->duplicates += answer->duplicate;
-        note_stored(o, f->id, answer->stream, answer->sequence);
+        note_stored(o, f->id, answer->stream, answer->sequence, answer->duplicate);
         forward_acked(&o->forward, f, answer->duplicate);
         break;
     case ACK_WRONG_LAST:
@@ -234,9 +238,7 @@ static void on_looked(void *closure, const streams_answer *answer, const error *
     } else if (e->code[0] != '\0' || stream == NULL) {
         fail_entry(o, f, e);
     } else if (answer->found) {
-        o->forwarded++;
-        o->duplicates++;
-        note_stored(o, f->id, stream->name, answer->sequence);
+        note_stored(o, f->id, stream->name, answer->sequence, true);
         forward_looked(&o->forward, f, true);
     } else {
         forward_looked(&o->forward, f, false);
@@ -274,7 +276,9 @@ static void look_for(struct outbox *o, forward_entry *f)
         hub_again(o->hub);
         return;
     }
-    uint64_t from = strcmp(k->name, o->last_stream) == 0 ? o->last_sequence + 1 : 1;
+    bool known = strcmp(k->name, o->last_stream) == 0 &&
+                 o->last_sequence <= k->last; /* otherwise it was made anew */
+    uint64_t from = known ? o->last_sequence + 1 : 1;
     o->asked = f->id;
     o->streams.done = on_looked;
     o->streams.closure = o;

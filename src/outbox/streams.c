@@ -76,13 +76,16 @@ static int copy_subjects(struct known_stream *k, const json_t *subjects)
 }
 
 /* From the answer to INFO. NULL: no memory. */
-static const struct known_stream *remember(struct streams *s, const json_t *config)
+static const struct known_stream *remember(struct streams *s, const json_t *info)
 {
+    const json_t *config = json_object_get(info, "config");
     while (s->count == STREAMS_MAX)
         forget_first(s);
     struct known_stream *k = &s->known[s->count];
     *k = (struct known_stream){.number = ++s->next_number};
     memcpy(k->name, s->name, sizeof k->name);
+    k->last =
+        (uint64_t)json_integer_value(json_object_get(json_object_get(info, "state"), "last_seq"));
     k->window =
         (int64_t)(json_integer_value(json_object_get(config, "duplicate_window")) / 1000000);
     int failed = copy_subjects(k, json_object_get(config, "subjects"));
@@ -233,7 +236,7 @@ static int take_name(struct streams *s, const json_t *answer, error *e)
 static int take_info(struct streams *s, const json_t *answer, error *e)
 {
     static const error none;
-    streams_answer found = {.stream = remember(s, json_object_get(answer, "config"))};
+    streams_answer found = {.stream = remember(s, answer)};
     if (found.stream == NULL)
         return error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a stream");
     tell(s, &found, &none);

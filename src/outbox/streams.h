@@ -22,6 +22,7 @@ struct known_stream {
     unsigned number; /* 1, 2, ...; a name that is asked for again gets another one */
     char name[STREAM_NAME_SIZE];
     int64_t window; /* ms */
+    uint64_t last;  /* its last sequence, when it was asked for */
     char **subjects;
     size_t subject_count;
 };

@@ -37,7 +37,8 @@ static bool takes_away(const writer_job *job)
 int writer_submit(writer *w, writer_job *job, error *e)
 {
     if (job->kind == WRITER_PUT) {
-        if (w->put_count >= WRITER_MESSAGES_MAX || w->put_bytes + job->bytes > WRITER_BYTES_MAX)
+        bool room = w->put_count == 0 || w->put_bytes + job->bytes <= WRITER_BYTES_MAX;
+        if (w->put_count >= WRITER_MESSAGES_MAX || !room)
             return error_set(e, "too_many", ERROR_CLASS_LIMIT,
                              "outbox %s: %u messages (%zu bytes) wait to be written already: the "
                              "disk is slower than what is published",

@@ -138,8 +138,10 @@ static void forget_declaration(struct outbox_declaration *d)
 static int outbox_gc(lua_State *L)
 {
     struct outbox_handle *h = lua_touserdata(L, 1);
-    if (h->declaration != NULL && h->declaration->generation == NULL)
+    if (h->declaration != NULL && h->declaration->generation == NULL) {
         forget_declaration(h->declaration); /* something was wrong with its options */
+        generation_discharge(generation_of(L), sizeof *h->declaration);
+    }
     h->declaration = NULL;
     return 0;
 }

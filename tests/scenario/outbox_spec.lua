@@ -4,6 +4,7 @@ local http = require "support.http"
 local moondog = require "support.moondog"
 local nats_server = require "support.nats_server"
 local network = require "support.network"
+local proxy = require "support.proxy"
 local run = require "support.run"
 
 -- Runs what the witness sends, with the outbox `o`, and answers with what it returned. The request
@@ -32,13 +33,14 @@ local function fill(options)
   return (SCRIPT:gsub("%$OPTIONS", function() return options and ", " .. options or "" end))
 end
 
--- A server with JetStream, one for the control, moondog. setup.server: of the first; setup.args.
+-- A server with JetStream, one for the control, moondog. setup: server, the configuration of the first;
+-- or started, itself; url, the way to it; args.
 local function start(options, setup)
   setup = setup or {}
-  local server = nats_server.start(setup.server or { jetstream = { store_dir = run.folder() .. "/js" } })
+  local server = setup.started or nats_server.start(setup.server or { jetstream = { store_dir = run.folder() .. "/js" } })
   local control = nats_server.start()
   local dog = { path = run.folder() .. "/out.db", server = server,
-    values = { URL = server.url, CONTROL = control.url, PATH = run.folder() .. "/out.db" } }
+    values = { URL = setup.url or server.url, CONTROL = control.url, PATH = run.folder() .. "/out.db" } }
   dog.witness = control:connect()
   function dog.launch(more)
     dog.moondog = moondog.run(fill(options), dog.values, more or setup)
@@ -347,6 +349,42 @@ describe("limits", function()
   end))
 end)
 
+describe("a long backlog", function()
+  it("is kept on the disk, not in memory", run.case(function()
+    local dog = start("fsync = false")
+    dog.server:kill()
+    dog.moondog:wait_log("^disconnected$")
+    local function put(from, to)
+      dog.lua(([[
+        local left = 0
+        for i = %d, %d do
+          moondog.spawn(function()
+            left = left + 1
+            assert(o:publish("s.x", ("x"):rep(2000) .. i))
+            left = left - 1
+          end)
+          if i %% 500 == 0 then
+            repeat moondog.sleep(0.001) until left == 0
+          end
+        end
+      ]]):format(from, to), 30)
+    end
+    put(1, 2000)
+    local before = dog.moondog:rss()
+    put(2001, 20000)
+    local grown = dog.moondog:rss() - before
+    dog.server:restart()
+    add_stream(dog, {})
+    local began = run.now()
+    assert.is_true(dog.lua("return o:flush(40)", 45))
+    local seconds = run.now() - began
+    run.figure("outbox: memory for 18000 more messages of 2 kB that wait", grown / 2 ^ 20, "MiB")
+    run.figure("outbox: 20000 messages of 2 kB forwarded from the disk", 20000 / seconds, "messages/s")
+    assert.equals(20000, api(dog, "STREAM.INFO.S").state.messages)
+    if not moondog.sanitized() then assert.is_true(grown < 24 * 2 ^ 20, grown) end
+  end, { deadline = 120 }))
+end)
+
 describe("the file", function()
   it("belongs to one process", run.case(function()
     local dog = start()
@@ -356,6 +394,7 @@ describe("the file", function()
     local second = moondog.run(fill(), { URL = dog.server.url, CONTROL = dog.server.url, PATH = dog.path })
     local entry = second:wait_log("trouble with its file")
     assert.equals("outbox_locked", entry.code)
+    second:wait_log("^connected$", 10, 2)
     dog.witness = dog.server:connect()
     local _, err = dog.lua('return o:publish("s.x", "2")')
     assert.equals("outbox_locked", err.code)
@@ -433,25 +472,14 @@ describe("a reload", function()
 end)
 
 describe("the duplicate window", function()
-  -- They are stored, but moondog does not hear of it: it is killed while the answers are held up.
-  local function stored_and_not_heard_of(dog, count)
-    dog.lua(PUBLISH:format(1, 1))
-    assert.is_true(dog.lua("return o:flush(20)", 25))
-    local ids = dog.lua(([[
-      local ids = {}
-      for i = 2, %d do ids[#ids + 1] = "id" .. i end
-      return ids
-    ]]):format(count))
-    dog.moondog:signal("sigkill")
-    dog.moondog.process:wait_exit(5)
-    return ids
-  end
-
-  it("is over: the stream is looked at, and nothing comes twice", run.case(function()
+  it("is over, after a process that was killed: the stream is looked at", run.case(function()
     local dog = start()
     add_stream(dog, { duplicate_window = 200 * 1000000 })
-    stored_and_not_heard_of(dog, 1)
-    -- As if they had been sent by a process that was killed before it heard of it: 2 and 3 were.
+    dog.lua(PUBLISH:format(1, 1))
+    assert.is_true(dog.lua("return o:flush(20)", 25))
+    dog.moondog:signal("sigkill")
+    dog.moondog.process:wait_exit(5)
+    -- As if it had sent 2 and 3, and had been killed before it heard of it.
     local other = dog.server:connect()
     for i = 2, 3 do
       other:publish("s.x", tostring(i), { headers = { ["Nats-Msg-Id"] = "id" .. i } })
@@ -471,6 +499,28 @@ describe("the duplicate window", function()
     local s = dog.status()
     assert.same({ 4, 2 }, { s.forwarded, s.duplicates })
     assert.same({ "1", "2", "of another one", "3", "of another one", "4", "5" }, data_of(dog))
+  end))
+
+  it("is over, after an outage that took the answers: the stream is looked at", run.case(function()
+    local server = nats_server.start { jetstream = { store_dir = run.folder() .. "/js" } }
+    local link = proxy.start { port = server.port }
+    local dog = start(nil, { started = server, url = link.url })
+    add_stream(dog, { duplicate_window = 200 * 1000000 })
+    dog.lua(PUBLISH:format(1, 1))
+    assert.is_true(dog.lua("return o:flush(20)", 25))
+    link:blackhole("down", { existing = true })
+    dog.lua(PUBLISH:format(2, 4))
+    run.wait_until(function() return api(dog, "STREAM.INFO.S").state.messages == 4 end, 10, "4 are stored")
+    link:lock()
+    link:reset()
+    dog.lua(PUBLISH:format(5, 6))
+    assert.equals(5, dog.wait_status(function(s) return s.state == "waiting for link" end, "no link").waiting)
+    run.pause(0.3) -- the window
+    link:heal()
+    link:unlock()
+    assert.is_true(dog.lua("return o:flush(20)", 25))
+    assert.same(numbers(1, 6), data_of(dog))
+    assert.equals(3, dog.status().duplicates)
   end))
 end)
 
