@@ -443,8 +443,8 @@ function jetstream:delete_consumer(stream, name) end
 
 ---A consumer to read from; made if it is not there. From then on it is kept alive: after a fresh link, a restart of the
 ---server, a silence of two heartbeats or its deletion it is asked for, or made again, behind what was acknowledged.
----After a reload the next generation reads on where this one was. A message that was acknowledged in this process, and is
----delivered again because the server has forgotten that, is acknowledged again and not handled again.
+---After a reload the next generation reads on where this one was. A message that was acknowledged in this process, and
+---is delivered again because the server has forgotten that, is acknowledged again and not handled again.
 ---@param stream string
 ---@param options moondog.consumer_options
 ---@return moondog.consumer? consumer
