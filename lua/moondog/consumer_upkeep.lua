@@ -193,6 +193,7 @@ local function finish(c)
 end
 
 local function keep_alive(c)
+  host.unlimited()
   while alive(c) do
     local ok, err = pcall(step, c)
     if not ok and alive(c) then -- no error may end this
