@@ -40,7 +40,7 @@ int swap_in(md_runtime *rt, struct generation *fresh, bool previous, md_reload_r
     rt->hub.health_changed = true;
     fresh->loaded_at = clock_wall_ms();
     retire_add(rt, old);
-    ledgers_sweep(rt->ledgers, fresh->number);
+    ledgers_sweep(rt->ledgers, clock_ms());
     if (!old->failed_probation) { /* that one is nothing to go back to */
         sources_release(rt->reloads.previous);
         rt->reloads.previous = sources_retain(old->sources);

@@ -347,7 +347,8 @@ function jetstream:delete_stream(name) end
 ---@return moondog.error? err
 function jetstream:purge_stream(name, options) end
 ---@param stream string
----@param which integer|{ seq: integer }|{ last: string } a sequence, or the last one on a subject
+---@param which integer|{ seq: integer, next: string? }|{ last: string } a sequence; the next one on a subject that is
+---not before it; or the last one on a subject
 ---@return { subject: string, seq: integer, time: string, data: string, headers: table }? message
 ---@return moondog.error? err
 function jetstream:get_message(stream, which) end
@@ -493,6 +494,159 @@ function consumer:stop() end
 ---@return true? ok
 ---@return moondog.error? err
 function consumer:delete() end
+
+---@class moondog.bucket_options
+---@field bucket string letters, digits, - and _
+---@field description? string
+---@field history? integer revisions kept of each key, 1 to 64; default 1
+---@field ttl? number seconds that a value is kept; default: for ever
+---@field max_value_size? integer bytes
+---@field max_bytes? integer of the whole bucket: at it, writing fails with the code "bucket_full"
+---@field storage? "file"|"memory" default "file"
+---@field replicas? integer default 1
+---@field placement? table cluster, tags
+---@field limit_marker_ttl? number seconds that the marker of a value that has expired is kept: a bucket with it takes
+---the option ttl of put, create and update. Needs nats-server 2.11; otherwise nil, err with the code "unsupported"
+
+---Makes a bucket: the stream KV_<bucket>, as all clients of NATS know it. One that is there with the same
+---configuration is bound; with another: nil, err with the code "bucket_exists".
+---@param options moondog.bucket_options
+---@return moondog.key_value? kv
+---@return moondog.error? err
+function jetstream:create_key_value(options) end
+---Binds a bucket that is there; a mirror of one, too: it is read from, and what it mirrors is written to.
+---@param bucket string
+---@return moondog.key_value? kv
+---@return moondog.error? err code "bucket_not_found"
+function jetstream:key_value(bucket) end
+---@return table[]? statuses of all buckets, as key_value:status() has them
+---@return moondog.error? err
+function jetstream:key_values() end
+---@param bucket string
+---@return true? ok
+---@return moondog.error? err code "bucket_not_found"
+function jetstream:delete_key_value(bucket) end
+
+---A bucket. A key has letters, digits and - / _ = . with no dot at either end and no two in a row.
+---
+---All of these wait. Errors have the codes "key_not_found", "key_exists", "wrong_revision", "value_too_large",
+---"bucket_full", "bucket_not_found", "bucket_read_only", "unsupported", or those of requests and of jetstream. After
+---"timeout" or "disconnected" a writer does not know whether it has written: get() tells, and update() with the same
+---revision is safe to try again.
+---@class moondog.key_value
+local key_value = {}
+
+---@class moondog.kv_entry
+---@field bucket string
+---@field key string
+---@field value string
+---@field revision integer grows with each change of the bucket
+---@field time number seconds since 1970
+---@field operation "PUT"|"DEL"|"PURGE"
+---@field delta integer how many newer ones there were behind it
+
+---The value that the key has; nil, err with the code "key_not_found" when there is none, or it is deleted.
+---
+---Any server that has a copy of the bucket answers. With replicas or a mirror that can be a moment older than what
+---this script has just written; `direct = false` asks the one that takes the writes.
+---@param key string
+---@param options? { revision: integer, direct: boolean } revision: the value that the key had then, while it is kept
+---@return moondog.kv_entry? entry
+---@return moondog.error? err
+function key_value:get(key, options) end
+---@param key string
+---@param value string|number
+---@param options? { ttl: number } seconds, for this value; see limit_marker_ttl
+---@return integer? revision
+---@return moondog.error? err
+function key_value:put(key, value, options) end
+---Only when the key has no value: never had one, or it was deleted or purged. Otherwise nil, err: "key_exists".
+---@param key string
+---@param value string|number
+---@param options? { ttl: number }
+---@return integer? revision
+---@return moondog.error? err
+function key_value:create(key, value, options) end
+---Only when that revision is the key's last one (0: it has none). Otherwise nil, err: "wrong_revision".
+---@param key string
+---@param value string|number
+---@param revision integer
+---@param options? { ttl: number }
+---@return integer? revision
+---@return moondog.error? err
+function key_value:update(key, value, revision, options) end
+---Puts a marker after the values, which the history keeps.
+---@param key string
+---@param options? { revision: integer } only when that is the last one
+---@return integer? revision of the marker
+---@return moondog.error? err
+function key_value:delete(key, options) end
+---Replaces the values by a marker.
+---@param key string
+---@param options? { revision: integer } only when that is the last one
+---@return integer? revision of the marker
+---@return moondog.error? err
+function key_value:purge(key, options) end
+---Keys that have a value, in no order. For very many, and to follow them, there is watch().
+---@param filter? string "orders.*", "orders.>"; default: all
+---@return string[]? keys
+---@return moondog.error? err code "too_many_keys" beyond 500,000; "replaced" after a reload
+function key_value:keys(filter) end
+---What is kept of a key, oldest first, markers too.
+---@param key string
+---@return moondog.kv_entry[]? entries
+---@return moondog.error? err code "key_not_found" when nothing is kept
+function key_value:history(key) end
+---Removes what deleted keys have left in the bucket: the values in their history, and the markers that are older than
+---so many seconds (default 1800; younger ones stay for watches that were away). What is written meanwhile stays.
+---@param options? { older_than: number }
+---@return integer? removed revisions
+---@return moondog.error? err
+function key_value:purge_deletes(options) end
+---bucket, stream, description, values (revisions, markers among them), bytes, revision (the last one), history, ttl,
+---max_value_size, max_bytes, storage, replicas, direct, mirror, key_ttl, cluster.
+---@return table? status
+---@return moondog.error? err
+function key_value:status() end
+
+---@class moondog.watch_options
+---@field include_history? boolean begins with everything that is kept, not with each key's last entry
+---@field updates_only? boolean begins with what is written from now on
+---@field resume_from? integer begins with this revision
+---@field ignore_deletes? boolean leaves out markers
+---@field headers_only? boolean values are not sent: they are ""
+---@field fresh? boolean begins anew in each generation, also after a reload
+
+---Follows keys: begins with the last entry of each, and goes on with every change, oldest first. Whatever happens to
+---the link or the server, it goes on behind the last revision that it has seen; revisions never go back, unless the
+---bucket was deleted and made again. So it does after a reload, when the new generation opens the same watch: what it
+---has learnt before is to be in moondog.state, or `fresh` has it told once more.
+---
+---With a handler, that is called for each entry; while it waits, the next one is handled. Without one, updates() hands
+---them over one after the other. `kv:watch("a.*", f)`, `kv:watch(f)`, `kv:watch({ "a", "b.>" }, { fresh = true })`.
+---@param keys? string|string[] filters: "orders.*", "orders.>"; default: all
+---@param handler? fun(entry: moondog.kv_entry)
+---@param options? moondog.watch_options
+---@return moondog.watch? watch
+---@return moondog.error? err
+function key_value:watch(keys, handler, options) end
+
+---@class moondog.watch
+local watch = {}
+---For a watch without a handler: `for entry in watch:updates() do ... end`. It ends with stop() and the generation.
+---@return fun(): moondog.kv_entry?
+function watch:updates() end
+---Waits until what was there at the beginning has been handed over, by the handler or by updates() in another task.
+---@param timeout? number default: the context's
+---@return true? ok
+---@return moondog.error? err "timeout", or "stopped"
+function watch:ready(timeout) end
+---@return true
+function watch:stop() end
+---bucket, filter, revision (the last one seen), ready, delivered, repeated (came again, and was left out), state
+---("idle", "reading", "recovering", "disconnected", "stopped"), pending, queued, recreated, silences, error.
+---@return table status
+function watch:status() end
 
 ---@class moondog.subscription
 local subscription = {}

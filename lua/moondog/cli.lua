@@ -94,7 +94,8 @@ local function build(argparse, env)
     for _, option in ipairs(command.options) do add_option(parser, option) end
     for _, argument in ipairs(command.arguments) do
       local a = parser:argument(argument.name):target(argument.key)
-        :convert(argument.convert or function(s) return s end):args(argument.optional and "?" or 1)
+        :convert(argument.convert or function(s) return s end)
+        :args(argument.many and "*" or argument.optional and "?" or 1)
       if argument.choices then a:choices(argument.choices) end
     end
   end

@@ -11,6 +11,7 @@
 ---@field convert? fun(text: string): any, string? returns nil and the problem when it is refused
 ---@field choices? string[]
 ---@field optional? boolean
+---@field many? boolean any number of them, as a list; it is the last one
 
 ---@class moondog.cli.Option
 ---@field flag string with its dashes; the key is the flag without them, with underscores
@@ -36,6 +37,7 @@
 ---@field examples moondog.cli.Item[] a command, and what it is for
 ---@field finish? fun(result: table): string? fills what depends on the other values; returns a problem of them
 
+local outbox = require "moondog.cli_outbox_command"
 local values = require "moondog.cli_values"
 
 local M = {}
@@ -504,6 +506,6 @@ local man = {
 }
 
 ---@type moondog.cli.Command[] in the order in which help shows them
-M.commands = { run, check, doctor, reload, status, eval, log, top, attach, repl, stop, completion, man }
+M.commands = { run, check, doctor, reload, status, eval, log, top, attach, repl, stop, outbox, completion, man }
 
 return M

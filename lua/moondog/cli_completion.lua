@@ -124,6 +124,7 @@ function M.bash(program)
     for _, option in ipairs(command.options) do
       if option.value then
         local place = command.name .. ":" .. option.flag
+        if option.short then place = ("%s | %s:%s"):format(place, command.name, option.short) end
         valued[#valued + 1] = place
         values[#values + 1] = ("    %s)\n        %s\n        return\n        ;;"):format(place,
           bash_offer(kind(option.value, option.choices)))
@@ -218,8 +219,9 @@ function M.zsh(program)
     summaries[#summaries + 1] = "            " .. quote(command.name .. ":" .. zsh_text(command.summary))
     local lines = zsh_options(program, command, (" "):rep(16))
     for i, argument in ipairs(command.arguments) do
-      lines[#lines + 1] = (" "):rep(16) .. quote(("%d:%s%s:%s"):format(i, argument.optional and ":" or "",
-        argument.name, zsh_action(kind(argument.name, argument.choices)))) .. " \\"
+      lines[#lines + 1] = (" "):rep(16) .. quote(("%s:%s%s:%s"):format(argument.many and "*" or i,
+        argument.optional and not argument.many and ":" or "", argument.name,
+        zsh_action(kind(argument.name, argument.choices)))) .. " \\"
     end
     lines[#lines] = lines[#lines]:gsub(" \\$", "")
     commands[#commands + 1] = ("        %s)\n            _arguments \\\n%s\n            ;;"):format(command.name,

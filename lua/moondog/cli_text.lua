@@ -201,7 +201,8 @@ end
 
 ---@param argument moondog.cli.Argument
 local function argument_term(argument)
-  return argument.optional and "[" .. argument.name .. "]" or argument.name
+  local name = argument.name .. (argument.many and "..." or "")
+  return argument.optional and "[" .. name .. "]" or name
 end
 
 --- "`moondog run` [`--dev`] [`--name` N] FILE"

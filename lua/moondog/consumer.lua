@@ -14,6 +14,7 @@ local PAUSE_MIN, PAUSE_MAX = 0.1, 5   -- seconds, between two attempts to make o
 local REFUSED_PAUSE = 1               -- seconds, after the server ended a request for no known reason
 local FETCH_TIMEOUT = 5               -- seconds
 local ORDERED_INACTIVE = 300          -- seconds, after which the server forgets one that nobody reads
+local ACK_WAIT = 30                   -- seconds: the server's own default
 local FOREVER = 3600                  -- seconds; whoever waits so long looks again
 
 ---@class moondog.consumer
@@ -48,9 +49,10 @@ end
 local function look_at_stream(c)
   local info, err = host.call(c.js, "STREAM.INFO." .. c.stream)
   if not info then return nil, err end
-  local known = max(c.ledger:position(), c.ledger:floor() - 1)
+  local known = max(c.ledger:position(), c.ledger:floor() - 1, c.received)
   if not c.ledger:same_stream(info.created or "") or info.state.last_seq < known then
     c.ledger:restart()
+    c.restarts, c.received = c.restarts + 1, 0
     if c.made then moondog.log.warn("a stream has begun anew", { stream = c.stream, consumer = c.name }) end
   end
   return true
@@ -67,9 +69,9 @@ local function make(c, seq)
   return true
 end
 
---- One that keeps its place by itself is made anew each time: behind what the script has seen.
+--- One that keeps its place by itself is made anew each time: behind what has come.
 local function establish_ordered(c)
-  local position = c.ledger:position()
+  local position = max(c.ledger:position(), c.received)
   if c.made or position > 0 then host.call(c.js, api(c, "DELETE")) end
   local made, err = host.create_consumer(c.js, c.stream, config_from(c, position > 0 and position + 1 or nil))
   if not made then return nil, err end
@@ -106,6 +108,7 @@ local function establish_other(c)
   end
   c.acks = config.ack_policy ~= "none"
   c.ledger:acks_all(config.ack_policy == "all")
+  c.ledger:ack_wait((config.backoff and config.backoff[1] or config.ack_wait or ACK_WAIT * NANO) / NANO)
   return true
 end
 
@@ -124,16 +127,11 @@ local function hungry(c)
   return coming <= c.pull.batch / 2
 end
 
-local function push(c, msg)
+local function push(c, msg, seq)
   c.last = c.last + 1
   c.queue[c.last] = msg:retain()
+  if c.ordered then c.sequences[c.last] = seq end
   c.arrivals:set()
-end
-
---- One that comes when nobody takes it any more is somebody else's, at once.
-local function give_back(c, msg)
-  local limit = c.config.max_deliver or 0
-  if c.acks and limit <= 0 then msg:nak() end
 end
 
 --- The server speaks of the request itself.
@@ -167,18 +165,16 @@ local function on_message(c, inbox, msg)
       c.lost = true
       return c.signal:set()
     end
-    c.expected = consumer_seq + 1
-    c.ledger:position(seq)
+    c.expected, c.received = consumer_seq + 1, seq
+    if c.handler then c.ledger:position(seq) end
   end
   c.pending = pending or c.pending
   if seq then
     c.delivered = c.delivered + 1
     if c.handler then
       c.handler(msg)
-    elseif host.ending() then
-      give_back(c, msg)
     else
-      push(c, msg)
+      push(c, msg, seq)
     end
   end
   if hungry(c) then c.signal:set() end
@@ -193,7 +189,7 @@ local function open_inbox(c)
   local sub, err = c.connection:subscribe(inbox, function(msg) on_message(c, inbox, msg) end,
     { name = c.stream .. "/" .. c.name })
   if not sub then return nil, err end
-  if c.handler then host.attribute(sub, c.handler) end
+  if c.handler then host.attribute(sub, c.attributed or c.handler) end
   c.subscription = sub
   return true
 end
@@ -269,10 +265,9 @@ local function step(c)
     c.link = nil
     c.signal:wait(FOREVER)
   elseif c.link ~= link then
-    -- The server knows nothing of what was asked over the link before; what it sent there may be lost.
-    c.link = link
-    c.lost = c.lost or c.ordered
-    c.outstanding = 0
+    -- What was asked over the link before is not known any more, and perhaps the consumer is not: a request to one
+    -- that is not there has no answer at all.
+    c.link, c.lost = link, true
   elseif c.lost then
     recover(c)
   elseif is_silent(c) then
@@ -302,11 +297,11 @@ end
 local function keep_alive(c)
   while alive(c) do
     local ok, err = pcall(step, c)
-    if not ok then -- no error may end this
+    if not ok and alive(c) then -- no error may end this
       moondog.log.error("a consumer failed, and goes on", { stream = c.stream, consumer = c.name,
         error = tostring(err) })
       c.lost = true
-      if alive(c) then moondog.sleep(PAUSE_MAX) end
+      moondog.sleep(PAUSE_MAX)
     end
   end
   finish(c)
@@ -326,13 +321,21 @@ end
 
 -- ---- reading ----
 
+--- Of one that keeps its place, what nobody has taken when the generation ends is the next one's.
 local function pop(c)
-  if c.first > c.last then return nil end
+  if c.first > c.last or c.ordered and host.ending() then return nil end
   local msg = c.queue[c.first]
-  c.queue[c.first] = nil
+  if c.ordered then c.ledger:position(c.sequences[c.first]) end
+  c.queue[c.first], c.sequences[c.first] = nil, nil
   c.first = c.first + 1
   if hungry(c) then c.signal:set() end
   return msg
+end
+
+--- Whether none will come any more. What is on its way when the generation ends is still handled, as with any
+--- subscription; but the place of an ordered one belongs to the next generation at once.
+local function is_over(c)
+  return c.stopped or host.is_over(c.subscription) or (c.ordered and host.ending())
 end
 
 --- The next message; nil: there will be none any more; false: not until the deadline.
@@ -345,7 +348,7 @@ local function wait_for_message(c, deadline)
       return msg
     end
     host.let_go()
-    if not alive(c) then return nil end
+    if is_over(c) then return nil end
     local left = deadline and deadline - moondog.now() or FOREVER
     if left <= 0 then return false end
     c.arrivals:wait(left)
@@ -358,7 +361,7 @@ end
 
 function Consumer:messages()
   check_reader(self, "messages()")
-  begin(self)
+  if not begin(self) then return function() return nil end end
   return function() return wait_for_message(self) or nil end
 end
 
@@ -390,7 +393,7 @@ local function fetch_once(c, count, timeout)
     host.encode { batch = count, expires = floor(timeout * 0.9 * NANO), max_bytes = c.pull.max_bytes },
     { reply = inbox })
   local link = host.link(c.connection)
-  while ok and not over and moondog.now() < deadline and host.link(c.connection) == link and not host.ending() do
+  while ok and not over and moondog.now() < deadline and host.link(c.connection) == link and not host.is_over(sub) do
     arrived:wait(deadline - moondog.now())
   end
   sub:unsubscribe()
@@ -471,8 +474,10 @@ end
 --- One ledger for each consumer, found again after a reload: by what the script says of it.
 local function find_ledger(js, stream, spec)
   local config = spec.config
-  local base = table.concat({ js.connection:status().name, js.prefix, stream, spec.ordered and "ordered" or "",
-    config.name or "", config.filter_subject or "", config.deliver_policy }, " ")
+  local base = table.concat({ js.connection:status().name, js.prefix, stream,
+    spec.fresh and "fresh" or spec.ordered and "ordered" or "",
+    config.name or "", config.filter_subject or "", config.deliver_policy, config.opt_start_seq or "",
+    config.opt_start_time or "" }, " ")
   local key, number = base, 1
   while in_use[key] do
     if config.durable_name then break end
@@ -497,13 +502,15 @@ return function(js, stream, spec)
   end
   local config = spec.config
   if spec.ordered then prepare_ordered(config) end
+  if spec.fresh then ledger:restart() end -- of a generation before
   local c = setmetatable({
     js = js, connection = js.connection, stream = stream, name = config.name or ledger:name(),
     own_name = config.name == nil, config = config, pull = spec.pull, bind = spec.bind,
     ordered = spec.ordered or false, acks = config.ack_policy ~= "none", ledger = ledger, key = key,
-    signal = host.signal(js.connection), arrivals = host.signal(), queue = {}, first = 1, last = 0,
-    outstanding = 0, expected = 1, heard_at = 0, not_before = 0, pause = PAUSE_MIN, lost = false,
-    delivered = 0, skipped = 0, recreated = 0, silences = 0, pending = 0,
+    signal = host.signal(js.connection), arrivals = host.signal(js.connection),
+    queue = {}, sequences = {}, first = 1, last = 0,
+    outstanding = 0, expected = 1, received = 0, heard_at = 0, not_before = 0, pause = PAUSE_MIN, lost = false,
+    delivered = 0, skipped = 0, recreated = 0, restarts = 0, silences = 0, pending = 0,
   }, Consumer)
   in_use[key] = true
   local ok, err = establish(c)

@@ -1,7 +1,8 @@
 --- JetStream over the connection's own requests: connection:jetstream(). Called with what C gives it:
---- encode and decode (JSON), error (an error object), the classes of errors, and what consumers need (see
---- src/script/api_consumer.c). Returns the function behind connection:jetstream(). Everything in here that asks the
---- server waits as request() does, and for a link before that, within the same time.
+--- encode and decode (JSON), base64 (decodes), load (what another embedded file returns), error (an error object),
+--- the classes of errors, and what consumers need (see src/script/api_consumer.c). Returns the function behind
+--- connection:jetstream(). Everything in here that asks the server waits as request() does, and for a link before
+--- that, within the same time.
 local host = ...
 local moondog = require "moondog"
 
@@ -89,7 +90,7 @@ local function check_name(name, what)
 end
 
 --- Fields that are seconds here, and nanoseconds on the wire.
-local TIMES = { "max_age", "duplicate_window" }
+local TIMES = { "max_age", "duplicate_window", "subject_delete_marker_ttl" }
 
 local function to_wire(config)
   local out = {}
@@ -170,29 +171,6 @@ end
 
 -- ---- one message ----
 
-local DIGITS = {}
-do
-  local alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-  for i = 1, #alphabet do DIGITS[alphabet:byte(i)] = i - 1 end
-end
-
-local function from_base64(text)
-  local out, bits, count = {}, 0, 0
-  for i = 1, #text do
-    local digit = DIGITS[text:byte(i)]
-    if digit then
-      bits, count = bits * 64 + digit, count + 6
-      if count >= 8 then
-        count = count - 8
-        local byte = floor(bits / 2 ^ count)
-        out[#out + 1] = string.char(byte)
-        bits = bits - byte * 2 ^ count
-      end
-    end
-  end
-  return table.concat(out)
-end
-
 --- "NATS/1.0\r\nName: value\r\n\r\n" as message.headers has it: one value as a string, several as a list.
 local function read_headers(text)
   local headers = {}
@@ -213,14 +191,17 @@ function JetStream:get_message(stream, which)
   check_name(stream, "stream")
   if type(which) == "number" then which = { seq = which } end
   if type(which) ~= "table" or (which.seq == nil) == (which.last == nil) then
-    error("get_message: which one is a sequence, { seq = n }, or { last = subject }", 2)
+    error("get_message: which one is a sequence, { seq = n }, { seq = n, next = subject }, or { last = subject }", 2)
   end
   local answer, err = call(self, "STREAM.MSG.GET." .. stream,
-    { seq = which.seq, last_by_subj = which.last })
+    { seq = which.seq, last_by_subj = which.last, next_by_subj = which.next })
   if not answer then return nil, err end
   local m = answer.message or {}
-  return { subject = m.subject, seq = m.seq, time = m.time, data = from_base64(m.data or ""),
-    headers = read_headers(from_base64(m.hdrs or "")) }
+  local data, headers = host.base64(m.data or ""), host.base64(m.hdrs or "")
+  if not data or not headers then
+    return fail("bad_answer", host.PROTOCOL, "the message in JetStream's answer is not base64")
+  end
+  return { subject = m.subject, seq = m.seq, time = m.time, data = data, headers = read_headers(headers) }
 end
 
 -- ---- the context ----
@@ -228,8 +209,8 @@ end
 host.NANO = NANO
 host.fail, host.call, host.request, host.wait_for_link = fail, call, request, wait_for_link
 host.server_error, host.check_name = server_error, check_name
-for _, module in ipairs { "publish", "consumers" } do
-  for name, method in pairs(host.load("moondog.jetstream_" .. module, host)) do JetStream[name] = method end
+for _, module in ipairs { "jetstream_publish", "jetstream_consumers", "kv" } do
+  for name, method in pairs(host.load("moondog." .. module, host)) do JetStream[name] = method end
 end
 
 local OPTIONS = { domain = true, timeout = true, max_pending = true, wait = true }

@@ -187,6 +187,7 @@ function M:delete_consumer(stream, name)
 end
 
 local open = host.load("moondog.consumer", host)
+host.open_consumer = open
 
 function M:consumer(stream, spec)
   host.check_name(stream, "stream")

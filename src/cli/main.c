@@ -9,6 +9,7 @@
 #include <nats/nats.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,6 +27,7 @@
 #include "doctor/doctor.h"
 #include "link/link.h"
 #include "moondog.h"
+#include "outbox_tool/outbox_tool.h"
 #include "runtime_private.h"
 #include "script/embedded.h"
 #include "script/source_image.h"
@@ -232,6 +234,8 @@ static int finish_output(int code)
         return code;
     if (errno != EPIPE)
         fprintf(stderr, "moondog: cannot write to standard output: %s\n", strerror(errno));
+    __fpurge(stdout); /* this is said once */
+    clearerr(stdout);
     return code == EXIT_DONE ? EXIT_FAILED : code;
 }
 
@@ -282,6 +286,8 @@ int main(int argc, char **argv)
             code = top(L);
         else if (strcmp(command, "doctor") == 0)
             code = doctor(L);
+        else if (strcmp(command, "outbox") == 0)
+            code = outbox_tool(L);
         else
             code = ask(L, command);
         code = finish_output(code);

@@ -11,6 +11,7 @@
 
 struct entry {
     uint64_t seq, time;
+    uint64_t due; /* ms: before this, it is not delivered again */
     UT_hash_handle hh;
 };
 
@@ -18,12 +19,13 @@ struct ledger {
     struct ledgers *all; /* NULL: forgotten */
     char *key;
     unsigned references;
-    uint32_t generation; /* that held it last */
+    uint64_t released_at; /* ms: when it was let go last */
     char name[LEDGER_NAME_SIZE];
     uint64_t position, created;
     struct entry *unacked, *acked; /* tables; in the order in which they came */
     uint64_t highest;              /* delivered so far */
     bool acks_all;
+    uint64_t ack_wait;  /* ms */
     uint64_t untracked; /* the lowest that did not fit into `unacked`; 0: none */
     UT_hash_handle hh;
 };
@@ -84,12 +86,12 @@ void ledgers_free(struct ledgers *all)
     free(all);
 }
 
-void ledgers_sweep(struct ledgers *all, uint32_t number)
+void ledgers_sweep(struct ledgers *all, uint64_t now_ms)
 {
     struct ledger *l, *next;
     HASH_ITER(hh, all->table, l, next)
     {
-        if (l->references == 0 && l->generation + 1 < number)
+        if (l->references == 0 && now_ms - l->released_at >= LEDGER_KEPT_MS)
             ledger_forget(l);
     }
 }
@@ -125,10 +127,9 @@ struct ledger *ledger_retain(struct ledger *l)
     return l;
 }
 
-void ledger_release(struct ledger *l, uint32_t generation)
+void ledger_release(struct ledger *l, uint64_t now_ms)
 {
-    if (l->generation < generation)
-        l->generation = generation;
+    l->released_at = now_ms;
     if (--l->references == 0 && l->all == NULL)
         ledger_free(l);
 }
@@ -178,28 +179,51 @@ static struct entry *find(struct entry *table, uint64_t seq)
     return e;
 }
 
-bool ledger_delivered(struct ledger *l, uint64_t seq, uint64_t time)
+void ledger_set_ack_wait(struct ledger *l, uint64_t ms)
+{
+    l->ack_wait = ms;
+}
+
+static void track(struct ledger *l, uint64_t seq, uint64_t time, uint64_t due)
+{
+    struct entry *e = HASH_COUNT(l->unacked) < LEDGER_UNACKED_MAX ? malloc(sizeof *e) : NULL;
+    if (e == NULL) {
+        if (l->untracked == 0 || seq < l->untracked)
+            l->untracked = seq;
+        return;
+    }
+    *e = (struct entry){.seq = seq, .time = time, .due = due};
+    HASH_ADD(hh, l->unacked, seq, sizeof e->seq, e);
+}
+
+ledger_verdict ledger_delivered(struct ledger *l, uint64_t seq, uint64_t time, uint64_t now_ms)
 {
     struct entry *e = find(l->acked, seq);
     if (e != NULL) {
         if (e->time == time)
-            return false;
+            return LEDGER_ACKED;
         HASH_DEL(l->acked, e); /* the stream has begun anew: this is another message */
         free(e);
     }
     if (seq > l->highest)
         l->highest = seq;
-    if (find(l->unacked, seq) != NULL)
-        return true;
-    e = HASH_COUNT(l->unacked) < LEDGER_UNACKED_MAX ? malloc(sizeof *e) : NULL;
+    e = find(l->unacked, seq);
     if (e == NULL) {
-        if (l->untracked == 0 || seq < l->untracked)
-            l->untracked = seq;
-        return true;
+        track(l, seq, time, now_ms + l->ack_wait);
+        return LEDGER_NEW;
     }
-    *e = (struct entry){.seq = seq, .time = time};
-    HASH_ADD(hh, l->unacked, seq, sizeof e->seq, e);
-    return true;
+    bool in_hand = e->time == time && now_ms < e->due;
+    if (!in_hand)
+        e->due = now_ms + l->ack_wait;
+    e->time = time;
+    return in_hand ? LEDGER_IN_HAND : LEDGER_NEW;
+}
+
+void ledger_returned(struct ledger *l, uint64_t seq)
+{
+    struct entry *e = find(l->unacked, seq);
+    if (e != NULL)
+        e->due = 0;
 }
 
 /* Out of the messages that are not acknowledged; NULL: it was none of them. */

@@ -17,6 +17,7 @@ struct ledgers;
 
 #define LEDGER_NAME_SIZE 64
 #define LEDGERS_MAX 4096u         /* in one process */
+#define LEDGER_KEPT_MS 600000u    /* after nobody holds it any more: outages have reloads in them */
 #define LEDGER_ACKED_MAX 32768u   /* remembered; beyond it the oldest is forgotten */
 #define LEDGER_UNACKED_MAX 65536u /* remembered; beyond it ledger_floor() stays below them */
 
@@ -24,15 +25,14 @@ struct ledgers;
 struct ledgers *ledgers_new(void);
 /* Those that are still held live on until they are released. */
 void ledgers_free(struct ledgers *all);
-/* Generation `number` has taken over: ledgers that nobody has held since the one before it are
- * forgotten. */
-void ledgers_sweep(struct ledgers *all, uint32_t number);
+/* Forgets those that nobody has held for a while: a script that takes over needs a moment to ask.
+ */
+void ledgers_sweep(struct ledgers *all, uint64_t now_ms);
 
 /* The one with this key, or a new one; the caller releases it. NULL: out of memory, or too many. */
 struct ledger *ledger_get(struct ledgers *all, const char *key);
 struct ledger *ledger_retain(struct ledger *l);
-/* `generation`: the number of the one that lets go. */
-void ledger_release(struct ledger *l, uint32_t generation);
+void ledger_release(struct ledger *l, uint64_t now_ms);
 /* The script does not want the consumer any more: whoever asks for the key begins anew. */
 void ledger_forget(struct ledger *l);
 
@@ -52,8 +52,20 @@ void ledger_restart(struct ledger *l);
 /* An acknowledgement means all messages before it, too. */
 void ledger_set_acks_all(struct ledger *l, bool all);
 
-/* Message `seq`, stored at `time`, was delivered. False: it was acknowledged before. */
-bool ledger_delivered(struct ledger *l, uint64_t seq, uint64_t time);
+/* How long a message may be handled before the server delivers it again. */
+void ledger_set_ack_wait(struct ledger *l, uint64_t ms);
+
+typedef enum {
+    LEDGER_NEW,     /* to be handled: for the first time, or again */
+    LEDGER_ACKED,   /* it was acknowledged before */
+    LEDGER_IN_HAND, /* it was delivered a moment ago, and is not to be delivered again yet: a server
+                     * that found nobody at an inbox does that, and more than once */
+} ledger_verdict;
+
+/* Message `seq`, stored at `time`, was delivered. */
+ledger_verdict ledger_delivered(struct ledger *l, uint64_t seq, uint64_t time, uint64_t now_ms);
+/* It is to be delivered again, whenever the server likes. */
+void ledger_returned(struct ledger *l, uint64_t seq);
 /* It was acknowledged, or will never be. */
 void ledger_acked(struct ledger *l, uint64_t seq, uint64_t time);
 

@@ -3,7 +3,8 @@
 #ifndef MD_OUTBOX_SCHEMA_H
 #define MD_OUTBOX_SCHEMA_H
 
-/* PRAGMA application_id: "moob". A database with another one is not an outbox, and is left alone. */
+/* PRAGMA application_id: "moob". A database with another one is not an outbox, and is left alone.
+ */
 #define OUTBOX_APPLICATION_ID 0x6d6f6f62
 /* PRAGMA user_version: of the tables below. */
 #define OUTBOX_SCHEMA_VERSION 1

@@ -3,6 +3,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "jetstream/ack_subject.h"
 #include "jetstream/ledger.h"
 #include "script/api.h"
@@ -43,7 +44,7 @@ static int ledger_gc(lua_State *L)
 {
     struct ledger_handle *h = lua_touserdata(L, 1);
     if (h->ledger != NULL)
-        ledger_release(h->ledger, generation_of(L)->number);
+        ledger_release(h->ledger, clock_ms());
     h->ledger = NULL;
     return 0;
 }
@@ -71,8 +72,11 @@ static int ledger_take(lua_State *L)
     ack_subject a;
     if (ack_subject_parse(reply, &a) != 0)
         return 0;
-    if (acknowledges && !ledger_delivered(l, a.stream_seq, a.time)) {
+    ledger_verdict verdict =
+        acknowledges ? ledger_delivered(l, a.stream_seq, a.time, clock_ms()) : LEDGER_NEW;
+    if (verdict == LEDGER_ACKED)
         acknowledge_again(m->binding, reply);
+    if (verdict != LEDGER_NEW) {
         lua_pushboolean(L, 0);
         return 1;
     }
@@ -127,6 +131,13 @@ static int ledger_same_stream_lua(lua_State *L)
 static int ledger_acks_all(lua_State *L)
 {
     ledger_set_acks_all(check_ledger(L), lua_toboolean(L, 2));
+    return 0;
+}
+
+/* ack_wait(seconds) */
+static int ledger_ack_wait_lua(lua_State *L)
+{
+    ledger_set_ack_wait(check_ledger(L), api_seconds(L, 2, 0, 4000000.0));
     return 0;
 }
 
@@ -225,6 +236,14 @@ static int running_lua(lua_State *L)
     return 1;
 }
 
+/* is_over(subscription): whether no message of it comes any more. */
+static int is_over_lua(lua_State *L)
+{
+    struct handler **h = luaL_checkudata(L, 1, SUBSCRIPTION_TYPE);
+    lua_pushboolean(L, (*h)->subscription == NULL);
+    return 1;
+}
+
 /* ---- time ---- */
 
 /* Seconds: when this turn of the loop began. */
@@ -259,22 +278,17 @@ void api_register_consumer(lua_State *L)
                                        {"unacked", ledger_unacked_lua},
                                        {"same_stream", ledger_same_stream_lua},
                                        {"acks_all", ledger_acks_all},
+                                       {"ack_wait", ledger_ack_wait_lua},
                                        {"restart", ledger_restart_lua},
                                        {"forget", ledger_forget_lua},
                                        {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"ledger", open_ledger},
-                                         {"signal", signal_new_lua},
-                                         {"link", link_lua},
-                                         {"over", over_lua},
-                                         {"ending", ending_lua},
-                                         {"hold", hold_lua},
-                                         {"let_go", let_go_lua},
-                                         {"attribute", attribute_lua},
-                                         {"turn_time", turn_time},
-                                         {"breathe", breathe},
-                                         {"inbox", inbox_lua},
-                                         {"running", running_lua},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"ledger", open_ledger},  {"signal", signal_new_lua},
+                                         {"link", link_lua},       {"over", over_lua},
+                                         {"ending", ending_lua},   {"hold", hold_lua},
+                                         {"let_go", let_go_lua},   {"attribute", attribute_lua},
+                                         {"turn_time", turn_time}, {"breathe", breathe},
+                                         {"inbox", inbox_lua},     {"running", running_lua},
+                                         {"is_over", is_over_lua}, {NULL, NULL}};
     signal_register(L);
     api_register_type(L, LEDGER_TYPE, methods, ledger_gc);
     lua_pop(L, 1);

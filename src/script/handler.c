@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "script/binding.h"
+#include "script/signal.h"
 #include "script/takeover.h"
 #include "script/task.h"
 
@@ -59,6 +60,7 @@ static void on_subscription_ended(void *closure, struct subscription *s)
     handler_retain(h);
     if (h->subscription == s) {
         h->subscription = NULL;
+        signal_link(h->binding);
         unsubscribe(h->successor); /* it has handled all that it shall */
     } else if (h->successor == s) {
         h->successor = NULL;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "jetstream/ledger.h"
 #include "script/binding.h"
 
@@ -57,7 +58,7 @@ static void discharge(struct message *m)
 static void forget_ledger(struct message *m)
 {
     if (m->ledger != NULL)
-        ledger_release(m->ledger, m->generation->number);
+        ledger_release(m->ledger, clock_ms());
     m->ledger = NULL;
     m->settled = false;
 }

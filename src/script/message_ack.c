@@ -44,6 +44,13 @@ static struct message *open_message(lua_State *L, record_message *out, error *e)
     return m;
 }
 
+/* The script knows that it is not acknowledged: it may come again at once. */
+static void note_returned(const struct message *m)
+{
+    if (m->ledger != NULL)
+        ledger_returned(m->ledger, m->seq);
+}
+
 static void note_acked(const struct message *m)
 {
     if (m->ledger != NULL)
@@ -81,7 +88,11 @@ static int nak(lua_State *L)
     if (!lua_isnoneornil(L, 2))
         snprintf(text, sizeof text, "-NAK {\"delay\": %.0f}",
                  (double)api_seconds(L, 2, 0, DELAY_MAX_S / 1000) * 1e6);
-    return say(L, text, true, false);
+    struct message *m = message_check(L);
+    int results = say(L, text, true, false);
+    if (results == 1)
+        note_returned(m);
+    return results;
 }
 
 static int term(lua_State *L)
@@ -118,6 +129,7 @@ static void on_confirmed(void *closure, natsMsg *msg, const error *e)
     struct task *t = closure;
     struct message *m = end_confirmation(t, t->closure);
     if (msg == NULL) {
+        note_returned(m);
         task_resume_error(t, e);
         return;
     }
@@ -132,7 +144,7 @@ static void cancel_confirmation(struct task *t, void *closure)
 {
     const struct confirmation *c = closure;
     connection_request_cancel(c->connection, t->number);
-    end_confirmation(t, closure);
+    note_returned(end_confirmation(t, closure));
 }
 
 static void on_confirmation_timeout(struct task *t)
@@ -154,8 +166,11 @@ static int ack_sync(lua_State *L)
     error e = {0};
     struct message *m = open_message(L, &out, &e);
     struct connection *connection = m != NULL ? api_live(L, m->binding, "ack_sync", &e) : NULL;
-    if (connection == NULL)
+    if (connection == NULL) {
+        if (m != NULL)
+            note_returned(m);
         return message_fail(L, &e);
+    }
     lua_settop(L, 1);
     int ref = luaL_ref(L, LUA_REGISTRYINDEX);
     struct confirmation *c = malloc(sizeof *c);
@@ -170,6 +185,7 @@ static int ack_sync(lua_State *L)
     if (c == NULL || t->number == 0) {
         luaL_unref(L, LUA_REGISTRYINDEX, ref);
         free(c);
+        note_returned(m);
         return message_fail(L, &e);
     }
     task_set_timer(t, timeout, on_confirmation_timeout);

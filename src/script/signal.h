@@ -22,7 +22,7 @@ struct signal *signal_check(lua_State *L, int arg);
 /* Outside of Lua or inside: tasks that wait go on at the next turn. */
 void signal_set(struct signal *s);
 
-/* A link of this binding came up, or went: its signals are set. */
+/* A link of this binding came up, or went, or a subscription ended: its signals are set. */
 void signal_link(struct binding *b);
 /* The generation begins to end: whoever waits goes on, and looks. */
 void signal_ending(struct generation *g);

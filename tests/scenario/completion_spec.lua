@@ -43,6 +43,9 @@ describe("moondog completion bash", function()
     assert.equals("gateway\nother", offered(script, "attach", ""))
     assert.equals("other", offered(script, "log", "-f", "o"))
     assert.equals("gateway", offered(script, "eval", "1", "g"))
+    assert.equals("requeue", offered(script, "outbox", "file.db", "r"))
+    assert.equals("export", offered(script, "outbox", "-o", "out.jsonl", "file.db", "e"))
+    assert.equals("set-aside", offered(script, "outbox", "file.db", "list", "--state", "s"))
     assert.matches("moondog.bash", offered(script, "check", run.folder() .. "/moon"), 1, true)
     local all = "\n" .. offered(script, "") .. "\n"
     for _, command in ipairs(commands.commands) do assert.matches("\n" .. command.name .. "\n", all, 1, true) end

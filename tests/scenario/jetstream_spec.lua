@@ -1,40 +1,9 @@
 -- JetStream from Lua, against a real server: streams, publishing, one message.
 local cjson = require "cjson"
-local moondog = require "support.moondog"
-local nats_server = require "support.nats_server"
+local js_script = require "support.js_script"
 local run = require "support.run"
 
--- Runs what the witness sends, with `js`, and answers with what it returned: { ok, values... }.
-local SCRIPT = [[
-local moondog = require "moondog"
-local cjson = require "cjson"
-local c = moondog.connect { servers = { $URL } }
-local function plain(x)
-  return type(x) == "userdata" and { code = x.code, class = x.class, message = x.message } or x
-end
-c:subscribe("run", function(msg)
-  local f = assert(load("local moondog, c, js = ... " .. msg.data))
-  local function finish(ok, a, b)
-    msg:respond(cjson.encode { ok, plain(a) == nil and cjson.null or plain(a), plain(b) })
-  end
-  local js, err = c:jetstream()
-  finish(pcall(f, moondog, c, js or err))
-end)
-]]
-
-local function start(config)
-  local server = nats_server.start(config or { jetstream = { store_dir = run.folder() .. "/js" } })
-  local dog = moondog.run(SCRIPT, { URL = server.url })
-  dog:wait_log("^connected$")
-  local witness = server:connect()
-  -- What the code returned: up to two values.
-  local function lua(code)
-    local answer = cjson.decode(witness:wait_answer("run", code, 10).data)
-    if not answer[1] then error(answer[2], 2) end
-    return answer[2] ~= cjson.null and answer[2] or nil, answer[3]
-  end
-  return lua, witness, server, dog
-end
+local start = js_script.start
 
 local ADD = 'js:add_stream { name = "ORDERS", subjects = { "orders.>" }, max_age = 3600.5, duplicate_window = 60 } '
 
