@@ -285,7 +285,7 @@ function outbox:flush(timeout) end
 ---path, state ("opening", "idle", "forwarding", "looking at the stream", "waiting for the file", "waiting for link",
 ---"waiting for the stream", "closed"), error (why it waits), waiting, bytes and set_aside (in the file), oldest (age of
 ---the first one that waits), and since the start of the process: forwarded, duplicates (of these, that the stream had
----already), dropped, expired, refused (publishes that failed).
+---already), dropped, expired, refused (publishes that failed). Nothing is known of the file while it is "opening".
 ---@return table status
 function outbox:status() end
 
