@@ -52,8 +52,8 @@ typedef struct {
                                    back; default 0.1 */
     const char *control;        /* path of the control socket; NULL (default): none */
     uint32_t stall_ms;          /* a loop that has not turned for so long is reported as stalled:
-                                   not live; default 1000, and never less than handler_budget_ms
-                                   and 250 ms more */
+                                   not live; default 1000, and never less than twice
+                                   handler_budget_ms and 250 ms more */
     int notify;                 /* not 0: the service manager of $NOTIFY_SOCKET is told what
                                    becomes of the runtime, by systemd's protocol */
     const char *http;           /* where health and metrics are served: "ADDRESS:PORT", "PORT" (on

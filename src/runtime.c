@@ -166,7 +166,7 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
 /* From here on the loop is expected to turn, and what is under way to end within its budget. */
 static void guard(md_runtime *rt, uint32_t budget_ms)
 {
-    uint32_t least = budget_ms + STALL_OVER_BUDGET_MS;
+    uint32_t least = budget_ms * BUDGET_BUSY + STALL_OVER_BUDGET_MS;
     sentinel_duty duty = {.pulse = &rt->hub.pulse,
                           .wake = &rt->hub.wake,
                           .log = rt->log,

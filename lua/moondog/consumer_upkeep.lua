@@ -193,7 +193,6 @@ local function finish(c)
 end
 
 local function keep_alive(c)
-  host.unlimited()
   while alive(c) do
     local ok, err = pcall(step, c)
     if not ok and alive(c) then -- no error may end this

@@ -45,7 +45,10 @@ void budget_enter(budget *b, uint32_t limit_ms, const struct callback *what)
 {
     if (b->depth++ > 0)
         return;
+    clockid_t clock = CLOCK_MONOTONIC; /* better than none */
+    pthread_getcpuclockid(pthread_self(), &clock);
     atomic_store_explicit(&b->thread, pthread_self(), memory_order_relaxed);
+    atomic_store_explicit(&b->clock, clock, memory_order_relaxed);
     b->outer = current;
     atomic_store_explicit(&b->limit_ms, limit_ms, memory_order_relaxed);
     current = b;
@@ -73,6 +76,26 @@ bool budget_leave(budget *b)
 
 /* ---- from the sentinel's thread ---- */
 
+/* Of the thread that is inside. 0: it has gone meanwhile. */
+static uint64_t cpu_time(budget *b)
+{
+    struct timespec t;
+    if (clock_gettime(atomic_load_explicit(&b->clock, memory_order_relaxed), &t) != 0)
+        return 0;
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static bool is_over(budget *b, uint64_t now)
+{
+    uint64_t limit = atomic_load_explicit(&b->limit_ms, memory_order_relaxed) * 1000000ull;
+    uint64_t cpu = cpu_time(b);
+    if (limit == 0 || cpu < b->seen_cpu)
+        return false;
+    cpu -= b->seen_cpu;
+    return cpu >= limit ||
+           (now - b->seen_since >= limit * BUDGET_BUSY && cpu >= limit / BUDGET_HARDLY);
+}
+
 bool budget_look(budget *b)
 {
     uint64_t entry = atomic_load_explicit(&b->entry, memory_order_acquire);
@@ -80,12 +103,12 @@ bool budget_look(budget *b)
     if (entry != b->seen_entry) {
         b->seen_entry = entry;
         b->seen_since = now;
+        b->seen_cpu = entry % 2 == 1 ? cpu_time(b) : 0;
         return true;
     }
     if (entry % 2 == 0)
         return false;
-    uint32_t limit = atomic_load_explicit(&b->limit_ms, memory_order_relaxed);
-    if (limit > 0 && now - b->seen_since >= (uint64_t)limit * 1000000u) {
+    if (is_over(b, now)) {
         atomic_store(&b->stop_entry, entry);
         pthread_kill(atomic_load_explicit(&b->thread, memory_order_relaxed), BUDGET_SIGNAL);
     }

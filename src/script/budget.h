@@ -1,8 +1,9 @@
-/* Time budgets: no entry into Lua lasts longer than it may. The sentinel looks at the entries; it
- * stops the one that is over its limit by a signal to the thread that runs it, whose handler
- * arms an instruction hook, and the hook raises an error. The hook stays armed until the entry is
- * left: a script that catches the error gets the next one at its next instruction, so no pcall loop
- * can go on.
+/* Time budgets: no entry into Lua takes more of the processor's time than it may. On a machine that
+ * is busy with something else it may last twice as long; and longer only when it hardly got any of
+ * that time, which is not its fault. The sentinel looks at the entries; it stops the one that is
+ * over its limit by a signal to the thread that runs it, whose handler arms an instruction hook,
+ * and the hook raises an error. The hook stays armed until the entry is left: a script that catches
+ * the error gets the next one at its next instruction, so no pcall loop can go on.
  *
  * An entry costs a few stores and no look at the clock. It is stopped between its limit and its
  * limit plus two ticks of the sentinel. What no hook can stop is code inside C and compiled traces.
@@ -16,9 +17,14 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 struct callback; /* script/generation.h */
 
+/* How many times its limit an entry lasts that has the processor for a part of the time: at least
+ * for a tenth of its limit. */
+#define BUDGET_BUSY 2u
+#define BUDGET_HARDLY 10u
 #define BUDGET_SIGNAL SIGURG /* ignored by default, and hardly used by anyone */
 
 /* One for each lua_State. Entered by one thread at a time. */
@@ -29,6 +35,7 @@ typedef struct budget {
     _Atomic uint32_t limit_ms;   /* of this entry; 0: none */
     _Atomic uint64_t stop_entry; /* the entry that the sentinel wants to stop */
     _Atomic pthread_t thread;    /* that is inside; written before entry becomes odd */
+    _Atomic clockid_t clock;     /* the processor's time of that thread */
     /* What it runs, for reports; NULL: outside, or nothing that has a name. Whoever frees a
      * callback settles with the sentinel before. */
     _Atomic(const struct callback *) what;
@@ -38,6 +45,7 @@ typedef struct budget {
     lua_Hook preempt; /* of an entry that may yield instead of being stopped: tried first. NULL */
     _Atomic uint64_t overruns;
     uint64_t seen_entry, seen_since; /* the sentinel's */
+    uint64_t seen_cpu;               /* ns of `clock`, at seen_since */
 } budget;
 
 /* Around every call into Lua, on the thread that makes it. They nest: the outermost limit counts,

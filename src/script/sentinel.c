@@ -122,14 +122,11 @@ static void tell_end(const sentinel_duty *duty, double seconds, const char *stat
     notify_send(duty->manager, -1, "STATUS=%s", status);
 }
 
-/* Entries are not to blame for it, too. */
 static void note_pause(sentinel *s)
 {
     uint64_t now = uv_hrtime();
     if (was_paused(s, now))
         s->resumed_at = now;
-    for (budget *b = s->budgets; b != NULL && now - s->looked_at >= PAUSE_NS; b = b->next)
-        b->seen_since = now;
     s->looked_at = now;
 }
 

@@ -279,7 +279,7 @@ end)
 -- Handlers that are each stopped at their budget, one after the other.
 local function spin(script, subjects)
   local server = nats_server.start()
-  local dog = health.run(script, { URL = server.url }, { args = { "--stall", "0.1" } })
+  local dog = health.run(script, { URL = server.url }, { args = { "--stall", "0.8" } })
   health.wait_status(dog, "/readyz", 200)
   local witness = server:connect()
   witness:wait_answer("echo", "", 5)
