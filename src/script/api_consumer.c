@@ -217,6 +217,16 @@ static int let_go_lua(lua_State *L)
     return 0;
 }
 
+/* unlimited(): from its next wait on, the task has no time budget: on a machine that stands still
+ * for a moment, what keeps a consumer alive must not be ended. */
+static int unlimited_lua(lua_State *L)
+{
+    struct task *t = generation_of(L)->running;
+    if (t != NULL)
+        t->unlimited = true;
+    return 0;
+}
+
 /* attribute(subscription, function): what its handler does is done by that function. */
 static int attribute_lua(lua_State *L)
 {
@@ -282,13 +292,12 @@ void api_register_consumer(lua_State *L)
                                        {"restart", ledger_restart_lua},
                                        {"forget", ledger_forget_lua},
                                        {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"ledger", open_ledger},  {"signal", signal_new_lua},
-                                         {"link", link_lua},       {"over", over_lua},
-                                         {"ending", ending_lua},   {"hold", hold_lua},
-                                         {"let_go", let_go_lua},   {"attribute", attribute_lua},
-                                         {"turn_time", turn_time}, {"breathe", breathe},
-                                         {"inbox", inbox_lua},     {"running", running_lua},
-                                         {"is_over", is_over_lua}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"ledger", open_ledger},  {"signal", signal_new_lua},   {"link", link_lua},
+        {"over", over_lua},       {"ending", ending_lua},       {"hold", hold_lua},
+        {"let_go", let_go_lua},   {"unlimited", unlimited_lua}, {"attribute", attribute_lua},
+        {"turn_time", turn_time}, {"breathe", breathe},         {"inbox", inbox_lua},
+        {"running", running_lua}, {"is_over", is_over_lua},     {NULL, NULL}};
     signal_register(L);
     api_register_type(L, LEDGER_TYPE, methods, ledger_gc);
     lua_pop(L, 1);

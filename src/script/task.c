@@ -143,6 +143,7 @@ static void task_end(struct task *t, bool reusable)
     t->finished = NULL;
     t->failed = NULL;
     t->sliced = false;
+    t->unlimited = false;
     if (reusable && g->idle_count < IDLE_MAX && !g->closing) {
         lua_settop(t->co, 0);
         t->next = g->idle;
@@ -164,7 +165,7 @@ void task_run(struct task *t, int count)
 {
     struct generation *g = t->generation;
     g->running = t;
-    budget_enter(&g->budget, g->limits.handler_budget_ms, t->callback);
+    budget_enter(&g->budget, t->unlimited ? 0 : g->limits.handler_budget_ms, t->callback);
     if (t->sliced)
         slice_begin(g);
     int status = lua_resume(t->co, count);

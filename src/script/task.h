@@ -40,6 +40,7 @@ struct task {
     task_failed failed;      /* NULL: it is reported */
     void *finished_closure;  /* of both */
     bool sliced;             /* it runs in slices: script/slice.h */
+    bool unlimited;          /* it has no time budget: no code of the script's runs in it */
     bool preempted;          /* and waits for the next one */
     struct message *message; /* that it handles: valid until it is over */
     latency *latency;        /* where to note how long it took; NULL: that is not measured */
