@@ -7,6 +7,7 @@ local pairs, max = pairs, math.max
 
 local NANO = host.NANO
 local ACK_WAIT = 30 -- seconds: the server's own default
+local BEHIND = 20 -- seconds, in which the new leader of a replicated stream may know less than the one that died
 
 local function api(c, verb)
   return ("CONSUMER.%s.%s.%s"):format(verb, c.stream, c.name)
@@ -23,12 +24,27 @@ local function config_from(c, seq)
   return config
 end
 
+--- Whether to wait until the leader of a replicated stream has read what was delivered before. One that knows less for
+--- long has lost it.
+local function is_behind(c, info)
+  if (info.config.num_replicas or 1) < 2 then return false end
+  c.behind_since = c.behind_since or moondog.now()
+  return moondog.now() - c.behind_since < BEHIND
+end
+
 --- Whether the stream is the one that the ledger knows; it forgets all when it is not.
 local function look_at_stream(c)
   local info, err = host.call(c.js, "STREAM.INFO." .. c.stream)
   if not info then return nil, err end
   local known = max(c.ledger:position(), c.ledger:floor() - 1, c.received)
-  if not c.ledger:same_stream(info.created or "") or info.state.last_seq < known then
+  local same, behind = c.ledger:same_stream(info.created or ""), info.state.last_seq < known
+  if same and behind and is_behind(c, info) then
+    return host.fail("stream_behind", host.NONE,
+      ("stream %s ends at %.0f, and %.0f was delivered: its leader has not read all of it yet"):format(c.stream,
+        info.state.last_seq, known))
+  end
+  c.behind_since = nil
+  if not same or behind then
     c.ledger:restart()
     c.restarts, c.received = c.restarts + 1, 0
     if c.made then moondog.log.warn("a stream has begun anew", { stream = c.stream, consumer = c.name }) end

@@ -146,6 +146,8 @@ local function note_trouble(c, err)
 end
 
 local function recover(c)
+  -- What the old one still delivers while the new one is made, the new one delivers, too.
+  if c.ordered then c.inbox = nil end
   local ok, err = establish(c)
   if ok then ok, err = open_inbox(c) end
   if ok then
