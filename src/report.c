@@ -363,6 +363,26 @@ json_t *report_closures(const struct history *all)
     return json_pack("{s:o, s:I}", "closures", list, "total", (json_int_t)all->total);
 }
 
+static json_t *describe_outboxes(const struct outboxes *all)
+{
+    json_t *list = json_array();
+    for (const struct outbox *o = all->first; o != NULL; o = outbox_after(o)) {
+        outbox_status s;
+        outbox_get_status(o, &s);
+        json_t *one = json_pack("{s:o, s:s, s:I, s:I, s:I, s:f, s:I, s:I, s:I, s:I, s:I}", "path",
+                                report_text(outbox_path(o)), "state", outbox_state_name(s.state),
+                                "waiting", (json_int_t)s.waiting, "bytes", (json_int_t)s.bytes,
+                                "set_aside", (json_int_t)s.set_aside, "oldest", s.oldest,
+                                "forwarded", (json_int_t)s.forwarded, "duplicates",
+                                (json_int_t)s.duplicates, "dropped", (json_int_t)s.dropped,
+                                "expired", (json_int_t)s.expired, "refused", (json_int_t)s.refused);
+        json_object_set_new(one, "error",
+                            s.error.code[0] != '\0' ? describe_error(&s.error) : json_null());
+        json_array_append_new(list, one);
+    }
+    return list;
+}
+
 json_t *report_status(md_runtime *rt)
 {
     json_t *status = json_pack("{s:o, s:s, s:i, s:s, s:f}", "name", report_text(rt->name),
@@ -377,6 +397,8 @@ json_t *report_status(md_runtime *rt)
             json_array_append_new(connections, describe_connection(b, &left));
         json_object_set_new(status, "connections", connections);
     }
+    if (rt->outboxes.first != NULL)
+        json_object_set_new(status, "outboxes", describe_outboxes(&rt->outboxes));
     json_object_set_new(status, "reloads", describe_reloads(&rt->reloads));
     json_object_set_new(status, "loop", describe_loop(rt));
     if (rt->supervision.active)

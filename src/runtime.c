@@ -130,6 +130,8 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
     rt->limits.failures = &rt->failures;
     rt->limits.metrics = rt->user_metrics = user_metrics_new();
     rt->limits.ledgers = rt->ledgers = ledgers_new();
+    outboxes_init(&rt->outboxes, &rt->hub);
+    rt->limits.outboxes = &rt->outboxes;
     rt->limits.handler_budget_ms = o.handler_budget_ms;
     rt->limits.load_budget_ms = o.load_budget_ms;
     rt->limits.memory_cap = o.memory_cap;
@@ -369,7 +371,9 @@ static void turn_done(void *closure)
         notify_send(rt->manager, -1, "READY=1");
     }
     control_turn(rt->control);
-    if (rt->stopping && all_over(rt) && (rt->generation == NULL || rt->generation->unloading == 0))
+    outboxes_turn(&rt->outboxes); /* with what all of these have published */
+    if (rt->stopping && all_over(rt) && outboxes_settled(&rt->outboxes) &&
+        (rt->generation == NULL || rt->generation->unloading == 0))
         stop_now(rt);
 }
 
@@ -432,6 +436,20 @@ static void end_connections(md_runtime *rt)
     }
 }
 
+/* What was published is written; a disk that hangs is not waited for. */
+static void end_outboxes(md_runtime *rt)
+{
+    uint64_t deadline = clock_ms() + END_GRACE_MS;
+    outboxes_close(&rt->outboxes);
+    outboxes_turn(&rt->outboxes);
+    uv_timer_start(&rt->stop_timer, on_stop_tick, STOP_TICK_MS, STOP_TICK_MS);
+    while (!outboxes_closed(&rt->outboxes) && clock_ms() < deadline) {
+        uv_run(rt->loop, UV_RUN_ONCE);
+        outboxes_turn(&rt->outboxes);
+    }
+    outboxes_abandon(&rt->outboxes);
+}
+
 void md_free(md_runtime *rt)
 {
     if (rt == NULL)
@@ -446,6 +464,7 @@ void md_free(md_runtime *rt)
         retire_discard(rt, rt->generation);
     rt->generation = NULL;
     bool hangs = !reload_end_all(rt);
+    end_outboxes(rt);
     bool timer_closed = false;
     rt->stop_timer.data = &timer_closed;
     uv_close((uv_handle_t *)&rt->stop_timer, on_closed);

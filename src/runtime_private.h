@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "conn/hub.h"
 #include "moondog.h"
+#include "outbox/outbox.h"
 #include "script/failure.h"
 #include "script/generation.h"
 
@@ -66,6 +67,7 @@ struct md_runtime {
     struct failures failures; /* of functions of the script */
     struct user_metrics *user_metrics;
     struct ledgers *ledgers; /* of consumers of JetStream */
+    struct outboxes outboxes;
     struct health *health; /* NULL: nobody wants to know */
     notify *manager;       /* the service manager; NULL: none */
     bool ready_told;       /* the manager knows that the script is at work */

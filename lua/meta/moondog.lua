@@ -228,6 +228,67 @@ function metric:set(value, labels) end
 ---@return moondog.error? err
 function metric:observe(value, labels) end
 
+---@class moondog.outbox_options
+---@field path string of the file: one outbox, and one process, for each. Made with the mode 0600 when there is none
+---@field connection moondog.connection that it forwards with
+---@field max_bytes? integer of the messages in it, each with some 128 bytes more; default 1 GiB. The file may be larger
+---@field ttl? number a message that waits for longer is removed; default: never
+---@field fsync? boolean true (default): what was published survives a loss of power; false: the end of the process
+---@field policies? table<string, "all"|"latest"|"drop"> by subject, with wildcards; the most specific counts; default
+---"all". "latest": a message takes the place of one with its subject that was not sent yet, at the end of the order.
+---"drop": it is never written, and sent when nothing waits and the link is up; otherwise nil, err (code "dropped")
+---@field rate? number messages a second that are forwarded at most; default: any
+---@field window? integer that may be on their way at a time; default 256, 1024 at most
+
+---Declares an outbox: a message is on the disk when publish returns, and comes to JetStream once and in the order of
+---the publishes, whatever happens to the link, the server or this process. It belongs to the runtime: a reload that
+---declares the same path gets the same one, with the new options; one that is not declared any more is closed, and
+---what waits stays in the file.
+---
+---A message that a stream refuses for good is set aside, with the reason, for `moondog outbox FILE`; what may pass
+---(no link, no stream, a full stream, no leader) is waited for. Messages for different streams are not on their way
+---together, so let one outbox publish to one stream when it has to be fast. The user has to be allowed to ask
+---$JS.API.STREAM.NAMES, INFO and MSG.GET.
+---
+---A message that may have been stored already, longer ago than the stream's duplicate_window, is looked for in the
+---stream before it is sent again: from the last acknowledged message on, through 100,000 messages of its subject; when
+---there are more it is set aside. A stream that has removed it meanwhile (a work queue, a limit) gets it a second time.
+---@param options moondog.outbox_options
+---@return moondog.outbox
+function moondog.outbox(options) end
+
+---@class moondog.outbox
+local outbox = {}
+
+---@class moondog.outbox_publish_options
+---@field headers? table<string, string|string[]>
+---@field msg_id? string its Nats-Msg-Id; default: one that is nobody else's. One that waits in the file already is
+---there once; one that the stream knows within its duplicate_window, too: publishing again is harmless
+---@field ttl? number instead of the outbox's own
+
+---Waits until the message is on the disk. Errors have the codes "outbox_full", "disk_full", "outbox_locked" (another
+---process has the file), "outbox_corrupt", "outbox_file", "too_many" (wait to be written), "too_large",
+---"invalid_subject", "set_aside" (the one with this msg_id was refused for good), "dropped", "closed", "no_memory".
+---@param subject string
+---@param data? string|number
+---@param options? moondog.outbox_publish_options
+---@return true? ok
+---@return moondog.error? err
+function outbox:publish(subject, data, options) end
+
+---Waits until all that was published so far is acknowledged by a stream, or set aside, or expired.
+---@param timeout? number default 30
+---@return true? ok
+---@return moondog.error? err
+function outbox:flush(timeout) end
+
+---path, state ("opening", "idle", "forwarding", "looking at the stream", "waiting for the file", "waiting for link",
+---"waiting for the stream", "closed"), error (why it waits), waiting, bytes and set_aside (in the file), oldest (age of
+---the first one that waits), and since the start of the process: forwarded, duplicates (of these, that the stream had
+---already), dropped, expired, refused (publishes that failed). Nothing is known of the file while it is "opening".
+---@return table status
+function outbox:status() end
+
 ---@class moondog.timer
 local timer = {}
 function timer:cancel() end

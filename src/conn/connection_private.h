@@ -176,8 +176,6 @@ void connection_sync_start(struct connection *c);    /* a fresh link: every subs
 void connection_sync_continue(struct connection *c); /* a step of it, or of what has become dirty */
 void connection_send_queue(struct connection *c);
 void connection_send_subscription(struct connection *c, struct subscription *s);
-/* Whether there is a link that could answer now; otherwise *e says why not. */
-bool connection_can_ask(const struct connection *c, error *e);
 void connection_fail_waiters(struct connection *c, const error *e); /* flushes and requests */
 void connection_flushed_event(struct connection *c, const link_event *event);
 void connection_bury(struct connection *c, struct link_sub *s); /* unsubscribe on the wire */

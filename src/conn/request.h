@@ -4,6 +4,7 @@
 #define MD_CONN_REQUEST_H
 
 #include <nats/nats.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -24,6 +25,9 @@ typedef void (*request_done)(void *closure, natsMsg *answer, const error *e);
 uint64_t connection_request(struct connection *c, const record_message *message, request_done done,
                             void *closure, error *e);
 void connection_request_cancel(struct connection *c, uint64_t number);
+
+/* Whether requests are taken now; otherwise *e says why not, unless it is NULL. */
+bool connection_can_ask(const struct connection *c, error *e);
 
 /* How many are waiting. */
 uint32_t connection_requests(const struct connection *c);

@@ -101,9 +101,10 @@ metrics *metrics_of(md_runtime *rt)
     m->fallback = runtime_is_fallback(rt);
     m->name = strdup(rt->name);
     copy_failures(m, &rt->failures);
+    m->outboxes = outbox_metrics_copy(&rt->outboxes);
     m->user = user_metrics_copy(rt->user_metrics);
     user_metrics_count(rt->user_metrics, &m->user_series, &m->user_refused);
-    bool good = m->user != NULL && m->name != NULL;
+    bool good = m->user != NULL && m->name != NULL && m->outboxes != NULL;
     if (g != NULL) {
         m->generation = g->number;
         m->generation_age = (double)(clock_wall_ms() - g->loaded_at) / 1e3;
@@ -139,6 +140,7 @@ void metrics_release(metrics *m)
     free(m->name);
     free(m->connections);
     free(m->subscriptions);
+    outbox_metrics_free(m->outboxes);
     user_metrics_copy_free(m->user);
     free(m);
 }

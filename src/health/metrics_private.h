@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "health/metrics.h"
+#include "health/outbox_metrics.h"
 #include "health/user_metrics.h"
 #include "script/failure.h"
 
@@ -45,6 +46,7 @@ struct metrics {
     uint64_t subscriptions_omitted;
     struct metrics_connection *connections;
     struct metrics_subscription *subscriptions;
+    struct outbox_metrics *outboxes;
     struct user_metrics_copy *user;
     uint64_t user_series, user_refused;
 };

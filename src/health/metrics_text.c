@@ -397,6 +397,7 @@ char *metrics_render(const metrics *m, const readiness *r, sentinel *s, size_t *
     write_generation(&x, m);
     write_connections(&x, m);
     write_subscriptions(&x, m);
+    outbox_metrics_write(m->outboxes, &x);
     process_metrics_write(&x);
     exposition_single(&x, "moondog_metric_series", "gauge",
                       "Series of the script's own metrics; 1000 are possible.",

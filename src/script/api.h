@@ -22,6 +22,7 @@ void api_register_connection(lua_State *L);
 void api_register_subscription(lua_State *L);
 void api_register_timer(lua_State *L);
 void api_register_backoff(lua_State *L);
+void api_register_outbox(lua_State *L);
 
 /* [-0, +1] The function behind connection:jetstream(). It waits, so it is Lua: api_jetstream.c. */
 void api_open_jetstream(lua_State *L);
@@ -33,6 +34,8 @@ void api_register_answers(lua_State *L);
 void api_open_metrics(lua_State *L);
 /* [-0, +1] moondog.connect{...} */
 int api_connect(lua_State *L);
+/* [-0, +1] moondog.outbox{...} */
+int api_outbox(lua_State *L);
 /* [-0, +1] moondog.backoff{...} */
 int api_backoff(lua_State *L);
 int api_every(lua_State *L);

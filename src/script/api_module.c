@@ -233,10 +233,18 @@ void api_set_boolean(lua_State *L, const char *name, bool value)
 
 void api_open(lua_State *L)
 {
-    static const luaL_Reg functions[] = {
-        {"connect", api_connect}, {"backoff", api_backoff}, {"spawn", spawn}, {"sleep", sleep_},
-        {"every", api_every},     {"after", api_after},     {"now", now},     {"reload", reload},
-        {"on_start", on_start},   {"on_unload", on_unload}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"connect", api_connect},
+                                         {"backoff", api_backoff},
+                                         {"spawn", spawn},
+                                         {"sleep", sleep_},
+                                         {"every", api_every},
+                                         {"after", api_after},
+                                         {"now", now},
+                                         {"reload", reload},
+                                         {"on_start", on_start},
+                                         {"on_unload", on_unload},
+                                         {"outbox", api_outbox},
+                                         {NULL, NULL}};
     static const luaL_Reg levels[] = {{"debug", log_debug},     {"info", log_info},
                                       {"warn", log_warn},       {"error", log_error},
                                       {"level", log_level_lua}, {NULL, NULL}};
@@ -245,6 +253,7 @@ void api_open(lua_State *L)
     api_register_subscription(L);
     api_register_timer(L);
     api_register_backoff(L);
+    api_register_outbox(L);
     lua_newtable(L);
     luaL_register(L, NULL, functions);
     lua_newtable(L);

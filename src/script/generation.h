@@ -19,6 +19,8 @@
 
 struct binding;
 struct failures;
+struct outbox_declaration;
+struct outboxes;
 struct user_metrics;
 struct ledgers;
 struct lua_timer;
@@ -42,6 +44,7 @@ typedef struct {
     sentinel *sentinel;
     struct user_metrics *metrics; /* of scripts; NULL: none can be declared */
     struct ledgers *ledgers;      /* of consumers */
+    struct outboxes *outboxes;    /* of the runtime; NULL: none can be declared */
     struct failures *failures;    /* where failures are remembered; NULL: nowhere */
     uint32_t handler_budget_ms, load_budget_ms;
     size_t memory_cap;
@@ -89,6 +92,7 @@ struct generation {
     sources *sources; /* what it was loaded from */
 
     struct binding *bindings;
+    struct outbox_declaration *outboxes;
     struct callback_node *on_start, *on_unload;
     unsigned spawned_count, due_count;
     unsigned unloading; /* on_unload functions that have not finished */

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "script/api.h"
+#include "script/outbox_declaration.h"
 #include "script/task.h"
 
 #define EMPTY_BYTES (256u * 1024) /* closing a state with less is quick */
@@ -75,6 +76,7 @@ void generation_close(struct generation *g)
     g->closing = true;
     api_close_timers(g);
     task_close_all(g);
+    outbox_declarations_release(g);
     for (struct binding *b = g->bindings; b != NULL; b = b->next)
         binding_detach(b);
     generation_sweep(g);
@@ -132,6 +134,7 @@ void generation_free(struct generation *g)
         next = b->next;
         binding_free(b);
     }
+    outbox_declarations_free(g);
     free_callbacks(g->on_start);
     free_callbacks(g->on_unload);
     sources_release(g->sources);

@@ -7,6 +7,7 @@
 
 #include "script/api.h"
 #include "script/binding.h"
+#include "script/outbox_declaration.h"
 
 /* The handlers of a binding of the generation before, by their keys. */
 struct takeover_index {
@@ -102,7 +103,7 @@ static int prepare_all(struct generation *fresh, error *e)
     for (struct binding *b = fresh->bindings; b != NULL; b = b->next)
         if (prepare(fresh->takeover, b, e) != 0)
             return -1;
-    return 0;
+    return outbox_declarations_prepare(fresh, e);
 }
 
 int takeover_connect(struct binding *b, error *e)
@@ -127,6 +128,7 @@ static void undo(struct generation *fresh, const struct generation *old)
 {
     for (struct binding *b = fresh->bindings; b != NULL; b = b->next)
         binding_undo(b);
+    outbox_declarations_release(fresh);
     if (old != NULL)
         forget_matches(old);
     fresh->committed = false;
@@ -181,6 +183,7 @@ int takeover(struct generation *fresh, struct generation *old, takeover_counts *
     } else {
         for (struct binding *b = fresh->bindings; b != NULL; b = b->next)
             binding_commit(b);
+        outbox_declarations_commit(fresh);
         generation_start(fresh);
         count_connections(fresh, &t.counts);
         if (old != NULL) {

@@ -2,6 +2,7 @@
 package.path = assert(os.getenv("MOONDOG_ROOT")) .. "/tests/?.lua;" .. package.path
 
 local uv = require "luv"
+local cpu = require "bench.cpu"
 local moondog = require "support.moondog"
 local nats_server = require "support.nats_server"
 local network = require "support.network"
@@ -22,18 +23,6 @@ for i = 1, 99 do c:subscribe("idle." .. i, function() end) end -- they are scrap
 c:subscribe("flow", function() count = count + 1 end)
 c:subscribe("count", function(msg) msg:respond(tostring(count)) end)
 ]]
-
--- Nanoseconds of CPU that the process has used: finer than the ticks of /proc/PID/stat.
-local function cpu(pid)
-  local total = 0
-  local tasks = assert(uv.fs_scandir(("/proc/%d/task"):format(pid)))
-  for name in function() return uv.fs_scandir_next(tasks) end do
-    local file = io.open(("/proc/%d/task/%s/schedstat"):format(pid, name))
-    total = total + (file and file:read("*n") or 0)
-    if file then file:close() end
-  end
-  return total
-end
 
 -- After `sent` messages, `count` more: how many there were then, and the CPU of one in nanoseconds.
 local function measure(dog, witness, count, sent)

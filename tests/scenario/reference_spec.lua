@@ -39,8 +39,8 @@ end
 -- The functions that the core registers.
 local function registered_functions()
   local set = {}
-  for _, file in ipairs { "api_connection", "api_subscription", "api_module", "api_timer", "api_metrics", "message",
-    "message_ack" } do
+  for _, file in ipairs { "api_connection", "api_subscription", "api_module", "api_timer", "api_metrics", "api_outbox",
+    "message", "message_ack" } do
     for name in read("src/script/" .. file .. ".c"):gmatch('{"([%w_]+)",%s*[%w_]+}') do set[name] = true end
   end
   return sorted(set)
@@ -67,6 +67,7 @@ describe("The reference", function()
     ["moondog.backoff_options"] = "moondog.backoff { $UNKNOWN }",
     ["moondog.metric_options"] = 'moondog.metrics.counter("a", { $UNKNOWN })',
     ["moondog.histogram_options"] = 'moondog.metrics.histogram("a", { $UNKNOWN })',
+    ["moondog.outbox_options"] = "moondog.outbox { $UNKNOWN }",
     ["moondog.subscribe_options"] =
       'moondog.connect {}:subscribe("a", function() end, { $UNKNOWN })',
   } do
@@ -112,6 +113,7 @@ describe("The reference", function()
       "local log, connection = moondog.log, moondog.connect {}",
       'local subscription = connection:subscribe("a", function() end)',
       "local timer = moondog.after(1, function() end)",
+      'local outbox = moondog.outbox { path = "never.db", connection = connection }',
       'local metrics, metric = moondog.metrics, moondog.metrics.gauge("level")',
     }
     for _, name in ipairs(annotated_functions()) do

@@ -1,0 +1,319 @@
+/* What an outbox sends and asks, and what it makes of the answers. See outbox_private.h. Loop
+ * thread.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "conn/connection.h"
+#include "conn/hub.h"
+#include "conn/request.h"
+#include "outbox/outbox_private.h"
+#include "watch/backoff.h"
+
+#define ANSWER_MS 5000u /* for an acknowledgement */
+
+static outbox_entry *entry_of(const forward_entry *f)
+{
+    return f->data;
+}
+
+/* ---- failing ---- */
+
+static uint32_t next_delay(struct outbox *o, const error *e)
+{
+    static const backoff policy = {
+        .base = 0.05, .cap = 5, .factor = 2, .auth_base = 0.25, .jitter = BACKOFF_JITTER_EQUAL};
+    o->delay =
+        backoff_delay(&policy, o->forward.failures + 1, e->cls, 0, o->delay, hub_random(o->hub));
+    return (uint32_t)(o->delay * 1000) + 1;
+}
+
+static void fail_entry(struct outbox *o, forward_entry *f, const error *e)
+{
+    uint32_t delay = next_delay(o, e);
+    if (strcmp(e->code, "disconnected") != 0 && strcmp(e->code, "closed") != 0)
+        o->why = *e;             /* otherwise the state says it */
+    streams_forget(&o->streams); /* something may have changed */
+    forward_forget_streams(&o->forward);
+    forward_failed(&o->forward, f, FORWARD_TEMPORARY, clock_ms(), delay);
+}
+
+/* Errors before anything was sent that will not pass. */
+static bool is_refusal(const error *e)
+{
+    return strcmp(e->code, "too_large") == 0 || strcmp(e->code, "invalid_subject") == 0;
+}
+
+static void refuse_entry(struct outbox *o, forward_entry *f, const error *e)
+{
+    outbox_set_aside(o, entry_of(f), e);
+    forward_failed(&o->forward, f, FORWARD_REFUSED, clock_ms(), 0);
+}
+
+/* ---- answers ---- */
+
+static void note_stored(struct outbox *o, int64_t id, const char *stream, uint64_t sequence,
+                        bool duplicate)
+{
+    bool further = !duplicate || strcmp(stream, o->last_stream) != 0 || sequence > o->last_sequence;
+    o->forwarded++;
+    o->duplicates += duplicate;
+    o->why.code[0] = '\0';
+    o->delay = 0;
+    outbox_remove_entry(o, id, stream, further ? sequence : 0);
+    if (!further) /* it was stored long ago, as another entry with its id */
+        return;
+    memmove(o->last_stream, stream, strlen(stream) + 1);
+    o->last_sequence = sequence;
+}
+
+static void take_ack(struct outbox *o, forward_entry *f, ack *answer)
+{
+    switch (answer->kind) {
+    case ACK_STORED:
+        note_stored(o, f->id, answer->stream, answer->sequence, answer->duplicate);
+        forward_acked(&o->forward, f, answer->duplicate);
+        break;
+    case ACK_WRONG_LAST:
+        if (f->expects)
+            forward_failed(&o->forward, f, FORWARD_WRONG_LAST, clock_ms(), 0);
+        else
+            fail_entry(o, f, &answer->error);
+        break;
+    case ACK_TEMPORARY:
+        fail_entry(o, f, &answer->error);
+        break;
+    case ACK_REFUSED:
+        refuse_entry(o, f, &answer->error);
+        break;
+    }
+}
+
+static void on_answer(void *closure, natsMsg *msg, const error *e)
+{
+    outbox_entry *entry = closure;
+    struct outbox *o = entry->owner;
+    forward_entry *f = forward_find(&o->forward, entry->id);
+    entry->via = NULL;
+    if (msg != NULL) {
+        ack answer;
+        ack_read(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), &answer);
+        natsMsg_Destroy(msg);
+        take_ack(o, f, &answer);
+    } else {
+        error why = *e;
+        if (strcmp(e->code, "no_responders") == 0)
+            error_set(&why, "no_stream", ERROR_CLASS_NONE,
+                      "no stream takes %s now, or there is no JetStream", entry->subject);
+        fail_entry(o, f, &why);
+    }
+}
+
+void outbox_check_overdue(struct outbox *o, uint64_t now)
+{
+    forward_entry *f;
+    streams_check(&o->streams, now);
+    while ((f = forward_oldest(&o->forward)) != NULL && now >= f->sent_at + ANSWER_MS) {
+        outbox_entry *entry = entry_of(f);
+        error e = {0};
+        connection_request_cancel(entry->via, f->request);
+        entry->via = NULL;
+        error_set(&e, "timeout", ERROR_CLASS_TIMEOUT,
+                  "no stream has acknowledged a message on %s in time", entry->subject);
+        fail_entry(o, f, &e);
+    }
+}
+
+/* ---- sending ---- */
+
+static char *put_pair(char *at, const char *name, const char *value)
+{
+    size_t name_length = strlen(name) + 1, value_length = strlen(value) + 1;
+    memcpy(at, name, name_length);
+    memcpy(at + name_length, value, value_length);
+    return at + name_length + value_length;
+}
+
+static uint32_t count_headers(const char *headers, size_t length)
+{
+    uint32_t count = 0;
+    for (size_t i = 0; i < length; i++)
+        count += headers[i] == '\0';
+    return count / 2;
+}
+
+int outbox_headers(struct outbox *o, record_message *m, const char *msg_id, const char *expected,
+                   const char *own, size_t own_length)
+{
+    static const char id_name[] = "Nats-Msg-Id", expected_name[] = "Nats-Expected-Last-Msg-Id";
+    size_t size = own_length + sizeof id_name + sizeof expected_name + 2 +
+                  (msg_id != NULL ? strlen(msg_id) : 0) + (expected != NULL ? strlen(expected) : 0);
+    if (size > o->scratch_size) {
+        char *larger = realloc(o->scratch, size * 2);
+        if (larger == NULL)
+            return -1;
+        o->scratch = larger;
+        o->scratch_size = size * 2;
+    }
+    char *at = o->scratch;
+    if (msg_id != NULL)
+        at = put_pair(at, id_name, msg_id);
+    if (expected != NULL)
+        at = put_pair(at, expected_name, expected);
+    if (own_length > 0)
+        memcpy(at, own, own_length);
+    m->headers = o->scratch;
+    m->header_length = (size_t)(at - o->scratch) + own_length;
+    m->header_count = (msg_id != NULL) + (expected != NULL) + count_headers(own, own_length);
+    return 0;
+}
+
+/* False: nothing more can be sent now. */
+static bool send_entry(struct outbox *o, const forward_step *step, uint64_t now)
+{
+    outbox_entry *entry = entry_of(step->entry);
+    const char *expected = step->expected != NULL ? entry_of(step->expected)->msg_id : NULL;
+    record_message m = {.subject = entry->subject,
+                        .subject_length = entry->subject_length,
+                        .data = entry->data,
+                        .data_length = entry->data_length};
+    error e = {0};
+    uint64_t number = 0;
+    if (outbox_headers(o, &m, entry->msg_id, expected, entry->headers, entry->header_length) != 0)
+        error_set(&e, "no_memory", ERROR_CLASS_LIMIT, "no memory to send a message");
+    else
+        number = connection_request(o->connection, &m, on_answer, entry, &e);
+    if (number == 0 && is_refusal(&e)) {
+        refuse_entry(o, step->entry, &e);
+        return true;
+    }
+    if (number == 0) {
+        fail_entry(o, step->entry, &e);
+        return false;
+    }
+    entry->owner = o;
+    entry->via = o->connection;
+    step->entry->request = number;
+    forward_sent(&o->forward, step->entry, now, clock_wall_ms());
+    o->tokens -= 1;
+    return true;
+}
+
+/* ---- questions ---- */
+
+static forward_entry *asked_entry(struct outbox *o)
+{
+    forward_entry *f = forward_find(&o->forward, o->asked);
+    if (f == NULL || f->state != FORWARD_WAITS) { /* it was replaced meanwhile */
+        forward_end(&o->forward);
+        return NULL;
+    }
+    return f;
+}
+
+static void on_found(void *closure, const streams_answer *answer, const error *e)
+{
+    struct outbox *o = closure;
+    forward_entry *f = asked_entry(o);
+    if (f != NULL && e->code[0] != '\0')
+        fail_entry(o, f, e);
+    else if (f != NULL)
+        forward_found(&o->forward, f, answer->stream->number, answer->stream->window);
+    hub_again(o->hub);
+}
+
+static void on_looked(void *closure, const streams_answer *answer, const error *e)
+{
+    struct outbox *o = closure;
+    forward_entry *f = asked_entry(o);
+    if (f == NULL) {
+        hub_again(o->hub);
+        return;
+    }
+    const struct known_stream *stream = streams_get(&o->streams, f->stream);
+    if (strcmp(e->code, "look_too_long") == 0) {
+        o->last_sequence = answer->sequence; /* the next one lies behind it, if anywhere */
+        refuse_entry(o, f, e);
+    } else if (e->code[0] != '\0' || stream == NULL) {
+        fail_entry(o, f, e);
+    } else if (answer->found) {
+        note_stored(o, f->id, stream->name, answer->sequence, true);
+        forward_looked(&o->forward, f, true);
+    } else {
+        forward_looked(&o->forward, f, false);
+    }
+    hub_again(o->hub);
+}
+
+/* False: nothing more can be done now. */
+static bool find_stream(struct outbox *o, forward_entry *f)
+{
+    const outbox_entry *entry = entry_of(f);
+    const struct known_stream *k = streams_find(&o->streams, entry->subject, entry->subject_length);
+    error e = {0};
+    if (k != NULL) {
+        forward_found(&o->forward, f, k->number, k->window);
+        return true;
+    }
+    o->asked = f->id;
+    o->streams.done = on_found;
+    o->streams.closure = o;
+    if (streams_ask(&o->streams, o->connection, entry->subject, &e) == 0)
+        forward_begin(&o->forward);
+    else
+        fail_entry(o, f, &e);
+    return false;
+}
+
+static void look_for(struct outbox *o, forward_entry *f)
+{
+    const outbox_entry *entry = entry_of(f);
+    const struct known_stream *k = streams_get(&o->streams, f->stream);
+    error e = {0};
+    if (k == NULL) { /* forgotten meanwhile */
+        forward_found(&o->forward, f, 0, 0);
+        hub_again(o->hub);
+        return;
+    }
+    bool known = strcmp(k->name, o->last_stream) == 0 &&
+                 o->last_sequence <= k->last; /* otherwise it was made anew */
+    uint64_t from = known ? o->last_sequence + 1 : 1;
+    o->asked = f->id;
+    o->streams.done = on_looked;
+    o->streams.closure = o;
+    if (streams_look(&o->streams, o->connection, k, entry->subject, entry->msg_id, from, &e) == 0)
+        forward_begin(&o->forward);
+    else
+        fail_entry(o, f, &e);
+}
+
+bool outbox_carry_out(struct outbox *o, const forward_step *step, uint64_t now)
+{
+    switch (step->action) {
+    case FORWARD_SEND:
+        return send_entry(o, step, now);
+    case FORWARD_FIND:
+        return find_stream(o, step->entry);
+    case FORWARD_LOOK:
+        look_for(o, step->entry);
+        break;
+    case FORWARD_NOTHING:
+        break;
+    }
+    return false;
+}
+
+bool outbox_is_looking(const struct outbox *o)
+{
+    return streams_busy(&o->streams) && o->streams.done == on_looked;
+}
+
+uint64_t outbox_next_overdue(struct outbox *o)
+{
+    const forward_entry *oldest = forward_oldest(&o->forward);
+    uint64_t at = oldest != NULL ? oldest->sent_at + ANSWER_MS : 0;
+    if (streams_busy(&o->streams) && (at == 0 || o->streams.deadline < at))
+        at = o->streams.deadline;
+    return at;
+}
