@@ -6,7 +6,7 @@ local moondog = require "moondog"
 local shared = host.kv
 
 local type, pairs, ipairs, tostring, setmetatable, error = type, pairs, ipairs, tostring, setmetatable, error
-local min, time = math.min, os.time
+local max, min, time = math.max, math.min, os.time
 
 local FILTERS_MAX = 64         -- of one watch
 local SCAN_BATCH = 256         -- messages
@@ -116,15 +116,24 @@ local function note_initial(w, pending)
   w.changed:set()
 end
 
+--- Whether a message is one that came before. In a stream that has begun anew sequences are low and times are not;
+--- what is read now may still be of the one before it.
+local function is_repeated(w, m)
+  local c = w.consumer
+  if w.restarts ~= c.restarts then w.restarts, w.revision, w.newest = c.restarts, 0, 0 end
+  if m.seq <= w.revision and m.time <= w.newest then return true end
+  w.revision, w.newest = m.seq, max(m.time, w.newest)
+  return false
+end
+
 --- The entry of a message, when the watch wants it. Revisions only grow, unless the stream has begun anew.
 local function take(w, msg)
-  local m, c = msg:metadata(), w.consumer
-  if w.restarts ~= c.restarts then w.restarts, w.revision = c.restarts, 0 end
-  if m.seq <= w.revision then
+  local m = msg:metadata()
+  if is_repeated(w, m) then
     w.repeated = w.repeated + 1
     return nil
   end
-  w.revision, w.seen = m.seq, w.seen + 1
+  w.seen = w.seen + 1
   note_initial(w, m.pending)
   local kv = w.kv
   local entry = shared.entry_of(kv, msg.subject, msg.data, m.seq, m.time, msg.headers, m.pending)
@@ -231,7 +240,7 @@ function M:watch(...)
   -- It is not to begin later when it is made again before anything has come.
   if spec.start_seq and c.ledger:position() == 0 then c.ledger:position(spec.start_seq - 1) end
   local w = setmetatable({ kv = self, filter = filter, patterns = patterns, consumer = c, restarts = c.restarts,
-    ignore_deletes = options.ignore_deletes, revision = 0, seen = 0, delivered = 0,
+    ignore_deletes = options.ignore_deletes, revision = 0, newest = 0, seen = 0, delivered = 0,
     repeated = 0, initial = c.pending, is_ready = c.pending == 0, changed = host.signal() }, Watch)
   if not handler then return w end
   c.attributed = handler

@@ -219,6 +219,28 @@ describe("a watch", function()
     run.wait_until(function() return lua "return SEEN_WAIT(0)" == "a=3@3 a=new@1" end, 20, "the new bucket's value")
   end))
 
+  it("that is read slowly takes the new bucket's entries behind the old one's", run.case(function()
+    local lua = js_script.start()
+    lua(BUCKET .. SEEN .. [[
+      kv:put("a", 1) kv:put("a", 2) kv:put("b", 3)
+      SEEN_WAIT = wait
+      WATCH = assert(kv:watch())
+      moondog.spawn(function()
+        for entry in WATCH:updates() do
+          note(entry)
+          while not GO do moondog.sleep(0.01) end
+        end
+      end)
+      wait(1)
+      assert(js:delete_key_value("cfg"))
+      js:create_key_value { bucket = "cfg" }:put("a", "new")
+    ]])
+    run.wait_until(function() return lua "return WATCH:status().queued" == 2 end, 20, "the new bucket's value")
+    lua "GO = true"
+    run.wait_until(function() return lua "return SEEN_WAIT(0)" == "a=2@2 b=3@3 a=new@1" end, 5, "all values")
+    assert.equals(0, lua "return WATCH:status().repeated")
+  end))
+
   it("on a bucket that is not there is an error", run.case(function()
     local lua = js_script.start()
     local _, err = lua(BUCKET .. 'js:delete_key_value("cfg") return kv:watch(print)')
