@@ -37,7 +37,8 @@ end
 -- or started, itself; url, the way to it; args.
 local function start(options, setup)
   setup = setup or {}
-  local server = setup.started or nats_server.start(setup.server or { jetstream = { store_dir = run.folder() .. "/js" } })
+  local server = setup.started or
+    nats_server.start(setup.server or { jetstream = { store_dir = run.folder() .. "/js" } })
   local control = nats_server.start()
   local dog = { path = run.folder() .. "/out.db", server = server,
     values = { URL = setup.url or server.url, CONTROL = control.url, PATH = run.folder() .. "/out.db" } }
@@ -527,7 +528,9 @@ end)
 describe("the end", function()
   it("of moondog leaves nothing behind that was published", run.case(function()
     local dog = start()
-    dog.lua([[moondog.spawn(function() for i = 1, 1000 do moondog.spawn(function() o:publish("s.x", tostring(i)) end) end end)]])
+    dog.lua([[moondog.spawn(function()
+      for i = 1, 1000 do moondog.spawn(function() o:publish("s.x", tostring(i)) end) end
+    end)]])
     dog.moondog:signal("sigterm")
     dog.moondog:wait_exit(0, 15)
     add_stream(dog, {})

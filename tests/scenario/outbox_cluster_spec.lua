@@ -1,0 +1,62 @@
+-- The outbox and a stream with three replicas, whose servers are killed one after the other.
+local cjson = require "cjson"
+local nats_server = require "support.nats_server"
+local network = require "support.network"
+local outbox_load = require "support.outbox_load"
+local run = require "support.run"
+
+local MESSAGES = tonumber(os.getenv("MOONDOG_OUTBOX_MESSAGES")) or 10000
+
+-- Three servers, each of which knows the others.
+local function start_cluster()
+  local servers, ports, routes = {}, {}, {}
+  for i = 1, 3 do
+    ports[i] = network.free_port()
+    routes[i] = ("nats://%s:%d"):format(network.host, ports[i])
+  end
+  for i = 1, 3 do
+    servers[i] = nats_server.start {
+      jetstream = { store_dir = ("%s/js%d"):format(run.folder(), i) },
+      cluster = { name = "three", listen = network.host .. ":" .. ports[i], routes = routes },
+    }
+  end
+  return servers
+end
+
+-- What JetStream answers at any of them, or nil.
+local function ask(servers, name)
+  for _, server in ipairs(servers) do
+    local client = server:connect()
+    local answer = client:request("$JS.API." .. name, "", 2)
+    client:close()
+    answer = answer and cjson.decode(answer.data)
+    if answer and not answer.error then return answer end
+  end
+end
+
+-- All three replicas are there and up to date.
+local function is_whole(servers)
+  local info = ask(servers, "STREAM.INFO.S")
+  if not info or not info.cluster or not info.cluster.leader or #(info.cluster.replicas or {}) < 2 then
+    return false
+  end
+  for _, replica in ipairs(info.cluster.replicas) do
+    if replica.offline or not replica.current then return false end
+  end
+  return true
+end
+
+describe("An outbox and a cluster of three", function()
+  it("lose nothing and double nothing while one server after the other is killed", run.case(function()
+    local servers = start_cluster()
+    run.wait_until(function() return ask(servers, "INFO") end, 30, "a leader of JetStream")
+    local result = outbox_load.play { messages = MESSAGES, servers = servers, replicas = 3, server_kills = 6,
+      moondog_kills = 2, outage = 0.5, window = 120, in_turn = true,
+      settled = function()
+        run.wait_until(function() return is_whole(servers) end, 60, "all replicas are up to date")
+      end }
+    assert.is_nil(result.first_wrong)
+    assert.equals(MESSAGES, result.stored)
+    assert.equals(MESSAGES, result.got)
+  end, { deadline = outbox_load.SECONDS * 3 }))
+end)
