@@ -66,6 +66,7 @@ static void note_stored(struct outbox *o, int64_t id, const char *stream, uint64
         return;
     memmove(o->last_stream, stream, strlen(stream) + 1);
     o->last_sequence = sequence;
+    streams_note_last(&o->streams, stream, sequence);
 }
 
 static void take_ack(struct outbox *o, forward_entry *f, ack *answer)
