@@ -186,20 +186,19 @@ static void set_timer(struct outbox *o, uint64_t now, uint64_t at)
     uv_timer_start(&o->timer, on_timer, at > now ? at - now : 0, 0);
 }
 
-static void take_last(struct outbox *o)
+static void take_places(struct outbox *o)
 {
     const writer_state *file = writer_get_state(o->writer);
-    if (o->last_known || !file->open)
+    if (o->places_known || !file->open)
         return;
-    o->last_known = true;
-    memcpy(o->last_stream, file->last_stream, sizeof o->last_stream);
-    o->last_sequence = file->last_sequence;
+    o->places_known = true;
+    o->places = *writer_get_places(o->writer);
 }
 
 void outbox_drive(struct outbox *o)
 {
     uint64_t now = clock_ms(), again = 0;
-    take_last(o);
+    take_places(o);
     outbox_free_done(o);
     check_link(o);
     outbox_check_overdue(o, now);

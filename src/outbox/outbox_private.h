@@ -37,14 +37,13 @@ struct outbox {
     struct streams streams;
     int64_t asked; /* the id of the entry that a question is about */
     bool reading, expiring;
-    bool expiry;        /* there is one that expires, or was */
-    uint64_t timer_at;  /* ms; 0: it does not run */
-    int64_t read_to;    /* the file was read up to this id */
-    int64_t expire_to;  /* and looked through for what has expired; 0: from the first one */
-    uint64_t expire_at; /* ms */
-    char last_stream[STREAM_NAME_SIZE];
-    uint64_t last_sequence;
-    bool last_known;
+    bool expiry;         /* there is one that expires, or was */
+    uint64_t timer_at;   /* ms; 0: it does not run */
+    int64_t read_to;     /* the file was read up to this id */
+    int64_t expire_to;   /* and looked through for what has expired; 0: from the first one */
+    uint64_t expire_at;  /* ms */
+    store_places places; /* where the last acknowledged entries are */
+    bool places_known;
     double tokens;      /* of the rate */
     uint64_t tokens_at; /* ms; 0: not yet */
     double delay;       /* seconds; the last one */

@@ -56,7 +56,7 @@ static void refuse_entry(struct outbox *o, forward_entry *f, const error *e)
 static void note_stored(struct outbox *o, int64_t id, const char *stream, uint64_t sequence,
                         bool duplicate)
 {
-    bool further = !duplicate || strcmp(stream, o->last_stream) != 0 || sequence > o->last_sequence;
+    bool further = !duplicate || sequence > store_places_get(&o->places, stream);
     o->forwarded++;
     o->duplicates += duplicate;
     o->why.code[0] = '\0';
@@ -64,8 +64,7 @@ static void note_stored(struct outbox *o, int64_t id, const char *stream, uint64
     outbox_remove_entry(o, id, stream, further ? sequence : 0);
     if (!further) /* it was stored long ago, as another entry with its id */
         return;
-    memmove(o->last_stream, stream, strlen(stream) + 1);
-    o->last_sequence = sequence;
+    store_places_note(&o->places, stream, sequence);
     streams_note_last(&o->streams, stream, sequence);
 }
 
@@ -234,7 +233,8 @@ static void on_looked(void *closure, const streams_answer *answer, const error *
     }
     const struct known_stream *stream = streams_get(&o->streams, f->stream);
     if (strcmp(e->code, "look_too_long") == 0) {
-        o->last_sequence = answer->sequence; /* the next one lies behind it, if anywhere */
+        if (stream != NULL) /* the next one lies behind it, if anywhere */
+            store_places_note(&o->places, stream->name, answer->sequence);
         refuse_entry(o, f, e);
     } else if (e->code[0] != '\0' || stream == NULL) {
         fail_entry(o, f, e);
@@ -277,9 +277,8 @@ static void look_for(struct outbox *o, forward_entry *f)
         hub_again(o->hub);
         return;
     }
-    bool known = strcmp(k->name, o->last_stream) == 0 &&
-                 o->last_sequence <= k->last; /* otherwise it was made anew */
-    uint64_t from = known ? o->last_sequence + 1 : 1;
+    uint64_t last = store_places_get(&o->places, k->name);
+    uint64_t from = last <= k->last ? last + 1 : 1; /* otherwise it was made anew */
     o->asked = f->id;
     o->streams.done = on_looked;
     o->streams.closure = o;

@@ -376,11 +376,12 @@ describe("a long backlog", function()
     local grown = dog.moondog:rss() - before
     dog.server:restart()
     add_stream(dog, {})
-    local began = run.now()
+    run.wait_until(function() return dog.status().forwarded > 0 end, 30, "it goes on")
+    local began, left = run.now(), dog.status().waiting
     assert.is_true(dog.lua("return o:flush(40)", 45))
     local seconds = run.now() - began
     run.figure("outbox: memory for 18000 more messages of 2 kB that wait", grown / 2 ^ 20, "MiB")
-    run.figure("outbox: 20000 messages of 2 kB forwarded from the disk", 20000 / seconds, "messages/s")
+    run.figure("outbox: messages of 2 kB forwarded from the disk", left / seconds, "messages/s")
     assert.equals(20000, api(dog, "STREAM.INFO.S").state.messages)
     if not moondog.sanitized() then assert.is_true(grown < 24 * 2 ^ 20, grown) end
   end, { deadline = 120 }))
