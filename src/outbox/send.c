@@ -11,11 +11,24 @@
 #include "outbox/outbox_private.h"
 #include "watch/backoff.h"
 
-#define ANSWER_MS 5000u /* for an acknowledgement */
+#define ANSWER_MS 5000u  /* for an acknowledgement */
+#define ENTRY_BYTES 512u /* of one on its way, beside its texts */
 
 static outbox_entry *entry_of(const forward_entry *f)
 {
     return f->data;
+}
+
+size_t outbox_entry_size(const outbox_entry *entry)
+{
+    return entry->subject_length + entry->header_length + entry->data_length + ENTRY_BYTES;
+}
+
+/* It is not on its way any more. */
+static void leave_flight(struct outbox *o, outbox_entry *entry)
+{
+    entry->via = NULL;
+    o->flight_bytes -= outbox_entry_size(entry);
 }
 
 /* ---- failing ---- */
@@ -95,7 +108,7 @@ static void on_answer(void *closure, natsMsg *msg, const error *e)
     outbox_entry *entry = closure;
     struct outbox *o = entry->owner;
     forward_entry *f = forward_find(&o->forward, entry->id);
-    entry->via = NULL;
+    leave_flight(o, entry);
     if (msg != NULL) {
         ack answer;
         ack_read(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), &answer);
@@ -118,7 +131,7 @@ void outbox_check_overdue(struct outbox *o, uint64_t now)
         outbox_entry *entry = entry_of(f);
         error e = {0};
         connection_request_cancel(entry->via, f->request);
-        entry->via = NULL;
+        leave_flight(o, entry);
         error_set(&e, "timeout", ERROR_CLASS_TIMEOUT,
                   "no stream has acknowledged a message on %s in time", entry->subject);
         fail_entry(o, f, &e);
@@ -194,6 +207,7 @@ static bool send_entry(struct outbox *o, const forward_step *step, uint64_t now)
     }
     entry->owner = o;
     entry->via = o->connection;
+    o->flight_bytes += outbox_entry_size(entry);
     step->entry->request = number;
     forward_sent(&o->forward, step->entry, now, clock_wall_ms());
     o->tokens -= 1;
