@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "conn/connection.h"
 #include "conn/hub.h"
 #include "conn/request.h"
 #include "outbox/outbox_private.h"
@@ -89,10 +90,11 @@ static uint64_t pace(struct outbox *o, uint64_t now)
     return o->tokens >= 1 ? 0 : (uint64_t)((1 - o->tokens) / rate * 1e3) + 1;
 }
 
-static bool has_expired(const forward_entry *f, int64_t wall)
+/* No more than the connection keeps for itself: it would refuse what is beyond that. */
+static bool has_room(const struct outbox *o, const forward_entry *f)
 {
-    const outbox_entry *entry = f->data;
-    return entry->expires > 0 && entry->expires <= wall;
+    size_t most = connection_get_options(o->connection)->pending_bytes / 2;
+    return o->forward.in_flight == 0 || o->flight_bytes + outbox_entry_size(f->data) <= most;
 }
 
 /* Returns when to come again; 0: when something has happened. */
@@ -108,7 +110,9 @@ static uint64_t forward_more(struct outbox *o, uint64_t now)
             again = wait > 0 ? now + wait : step.at;
             break;
         }
-        if (has_expired(step.entry, wall)) {
+        if (step.action == FORWARD_SEND && !has_room(o, step.entry))
+            break;
+        if (outbox_has_expired(step.entry, wall)) {
             outbox_expire_entry(o, step.entry);
             continue;
         }
@@ -186,20 +190,19 @@ static void set_timer(struct outbox *o, uint64_t now, uint64_t at)
     uv_timer_start(&o->timer, on_timer, at > now ? at - now : 0, 0);
 }
 
-static void take_last(struct outbox *o)
+static void take_places(struct outbox *o)
 {
     const writer_state *file = writer_get_state(o->writer);
-    if (o->last_known || !file->open)
+    if (o->places_known || !file->open)
         return;
-    o->last_known = true;
-    memcpy(o->last_stream, file->last_stream, sizeof o->last_stream);
-    o->last_sequence = file->last_sequence;
+    o->places_known = true;
+    o->places = *writer_get_places(o->writer);
 }
 
 void outbox_drive(struct outbox *o)
 {
     uint64_t now = clock_ms(), again = 0;
-    take_last(o);
+    take_places(o);
     outbox_free_done(o);
     check_link(o);
     outbox_check_overdue(o, now);
@@ -221,6 +224,7 @@ void outbox_stop_driving(struct outbox *o)
     while ((f = forward_oldest(&o->forward)) != NULL) {
         outbox_entry *entry = f->data;
         connection_request_cancel(entry->via, f->request);
+        entry->via = NULL;
         forward_drop(f);
         forward_failed(&o->forward, f, FORWARD_TEMPORARY, clock_ms(), 0);
     }

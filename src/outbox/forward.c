@@ -6,7 +6,7 @@
 
 #define GROW_AFTER 32u
 
-static forward_entry *at(forward *f, unsigned index)
+forward_entry *forward_at(forward *f, unsigned index)
 {
     return &f->entries[(f->first + index) % FORWARD_ENTRIES_MAX];
 }
@@ -49,7 +49,7 @@ forward_entry *forward_add(forward *f, int64_t id, int64_t created, bool doubt, 
 {
     if (f->count == FORWARD_ENTRIES_MAX)
         return NULL;
-    forward_entry *entry = at(f, f->count++);
+    forward_entry *entry = forward_at(f, f->count++);
     *entry =
         (forward_entry){.id = id, .created = created, .doubt = doubt && !f->sure, .data = data};
     f->last = id;
@@ -61,27 +61,27 @@ forward_entry *forward_find(forward *f, int64_t id)
     unsigned low = 0, high = f->count;
     while (low < high) { /* the ids ascend */
         unsigned middle = low + (high - low) / 2;
-        if (at(f, middle)->id < id)
+        if (forward_at(f, middle)->id < id)
             low = middle + 1;
         else
             high = middle;
     }
-    return low < f->count && at(f, low)->id == id ? at(f, low) : NULL;
+    return low < f->count && forward_at(f, low)->id == id ? forward_at(f, low) : NULL;
 }
 
 forward_entry *forward_oldest(forward *f)
 {
     for (unsigned i = 0; f->in_flight > 0 && i < f->next; i++)
-        if (at(f, i)->state == FORWARD_IN_FLIGHT)
-            return at(f, i);
+        if (forward_at(f, i)->state == FORWARD_IN_FLIGHT)
+            return forward_at(f, i);
     return NULL;
 }
 
 bool forward_take(forward *f, forward_entry *out)
 {
-    if (f->count == 0 || at(f, 0)->state != FORWARD_DONE)
+    if (f->count == 0 || forward_at(f, 0)->state != FORWARD_DONE)
         return false;
-    *out = *at(f, 0);
+    *out = *forward_at(f, 0);
     f->first = (f->first + 1) % FORWARD_ENTRIES_MAX;
     f->count--;
     if (f->next > 0)
@@ -112,16 +112,16 @@ static void go_back(forward *f)
 {
     f->stopped = false;
     f->next = 0;
-    while (f->next < f->count && at(f, f->next)->state == FORWARD_DONE)
+    while (f->next < f->count && forward_at(f, f->next)->state == FORWARD_DONE)
         f->next++;
 }
 
 /* Skips those that are done. */
 static forward_entry *next_waiting(forward *f)
 {
-    while (f->next < f->count && at(f, f->next)->state != FORWARD_WAITS)
+    while (f->next < f->count && forward_at(f, f->next)->state != FORWARD_WAITS)
         f->next++;
-    return f->next < f->count ? at(f, f->next) : NULL;
+    return f->next < f->count ? forward_at(f, f->next) : NULL;
 }
 
 forward_step forward_next(forward *f, uint64_t now, int64_t wall)
@@ -195,7 +195,7 @@ static void clear_doubt(forward *f, const forward_entry *from)
 {
     f->sure = f->sure || from->sent == 0;
     for (unsigned i = 0; i < f->count; i++) {
-        forward_entry *entry = at(f, i);
+        forward_entry *entry = forward_at(f, i);
         if (entry->id >= from->id && entry->sent_at == 0)
             entry->doubt = false;
     }
@@ -296,14 +296,14 @@ void forward_drop(forward_entry *entry)
 void forward_drop_all(forward *f)
 {
     for (unsigned i = 0; i < f->count; i++)
-        forward_drop(at(f, i));
+        forward_drop(forward_at(f, i));
 }
 
 void forward_forget_streams(forward *f)
 {
     for (unsigned i = 0; i < f->count; i++)
-        if (at(f, i)->state == FORWARD_WAITS)
-            at(f, i)->stream = 0;
+        if (forward_at(f, i)->state == FORWARD_WAITS)
+            forward_at(f, i)->stream = 0;
 }
 
 void forward_link_lost(forward *f)

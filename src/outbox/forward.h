@@ -71,6 +71,8 @@ unsigned forward_waiting(const forward *f);
 /* Behind all others, with a larger id. `doubt`: a process before may have sent it. NULL: no room.
  */
 forward_entry *forward_add(forward *f, int64_t id, int64_t created, bool doubt, void *data);
+/* From the first one on, f->count of them. */
+forward_entry *forward_at(forward *f, unsigned index);
 /* The entry with this id; NULL: it is not in memory. */
 forward_entry *forward_find(forward *f, int64_t id);
 /* The first one that is in flight, which is the one that was sent first; NULL: none. */

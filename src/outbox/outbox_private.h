@@ -35,16 +35,16 @@ struct outbox {
     forward forward;
     struct connection *connection; /* NULL: no link */
     struct streams streams;
+    size_t flight_bytes;
     int64_t asked; /* the id of the entry that a question is about */
     bool reading, expiring;
-    bool expiry;        /* there is one that expires, or was */
-    uint64_t timer_at;  /* ms; 0: it does not run */
-    int64_t read_to;    /* the file was read up to this id */
-    int64_t expire_to;  /* and looked through for what has expired; 0: from the first one */
-    uint64_t expire_at; /* ms */
-    char last_stream[STREAM_NAME_SIZE];
-    uint64_t last_sequence;
-    bool last_known;
+    bool expiry;         /* there is one that expires, or was */
+    uint64_t timer_at;   /* ms; 0: it does not run */
+    int64_t read_to;     /* the file was read up to this id */
+    int64_t expire_to;   /* and looked through for what has expired; 0: from the first one */
+    uint64_t expire_at;  /* ms */
+    store_places places; /* where the last acknowledged entries are */
+    bool places_known;
     double tokens;      /* of the rate */
     uint64_t tokens_at; /* ms; 0: not yet */
     double delay;       /* seconds; the last one */
@@ -83,6 +83,8 @@ bool outbox_carry_out(struct outbox *o, const forward_step *step, uint64_t now);
 void outbox_check_overdue(struct outbox *o, uint64_t now);
 /* When the next one is due: ms; 0: none. */
 uint64_t outbox_next_overdue(struct outbox *o);
+/* What it takes on its way, about. */
+size_t outbox_entry_size(const outbox_entry *entry);
 bool outbox_is_looking(const struct outbox *o);
 /* The headers that a message gets, in memory of the outbox: those that it has (`own`), its id, and
  * which one has to be the last; each may be NULL. -1: no memory. */
@@ -92,6 +94,7 @@ int outbox_headers(struct outbox *o, record_message *m, const char *msg_id, cons
 /* settle.c: what becomes of an entry in the file. */
 void outbox_remove_entry(struct outbox *o, int64_t id, const char *stream, uint64_t sequence);
 void outbox_set_aside(struct outbox *o, const outbox_entry *entry, const error *e);
+bool outbox_has_expired(const forward_entry *f, int64_t wall);
 void outbox_expire_entry(struct outbox *o, forward_entry *f);
 void outbox_entry_replaced(struct outbox *o, int64_t id);
 /* Frees those in memory that are done. */

@@ -15,7 +15,8 @@
 
 /* entry: id gives the order, and is never used twice. msg_id is what Nats-Msg-Id says. headers is
  * "name\0value\0" for each value, or NULL. Times are ms since 1970; expires NULL: never.
- * meta: "last_seq" and "last_stream": where the last acknowledged entry is. */
+ * meta: "last_seq" and "last_stream": where the last acknowledged entry is; "last_seq." and the
+ * name of a stream: where the last one is that went there. */
 #define OUTBOX_SCHEMA                                                                              \
     "CREATE TABLE entry ("                                                                         \
     "  id INTEGER PRIMARY KEY AUTOINCREMENT,"                                                      \

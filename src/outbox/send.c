@@ -11,11 +11,24 @@
 #include "outbox/outbox_private.h"
 #include "watch/backoff.h"
 
-#define ANSWER_MS 5000u /* for an acknowledgement */
+#define ANSWER_MS 5000u  /* for an acknowledgement */
+#define ENTRY_BYTES 512u /* of one on its way, beside its texts */
 
 static outbox_entry *entry_of(const forward_entry *f)
 {
     return f->data;
+}
+
+size_t outbox_entry_size(const outbox_entry *entry)
+{
+    return entry->subject_length + entry->header_length + entry->data_length + ENTRY_BYTES;
+}
+
+/* It is not on its way any more. */
+static void leave_flight(struct outbox *o, outbox_entry *entry)
+{
+    entry->via = NULL;
+    o->flight_bytes -= outbox_entry_size(entry);
 }
 
 /* ---- failing ---- */
@@ -56,7 +69,7 @@ static void refuse_entry(struct outbox *o, forward_entry *f, const error *e)
 static void note_stored(struct outbox *o, int64_t id, const char *stream, uint64_t sequence,
                         bool duplicate)
 {
-    bool further = !duplicate || strcmp(stream, o->last_stream) != 0 || sequence > o->last_sequence;
+    bool further = !duplicate || sequence > store_places_get(&o->places, stream);
     o->forwarded++;
     o->duplicates += duplicate;
     o->why.code[0] = '\0';
@@ -64,8 +77,8 @@ static void note_stored(struct outbox *o, int64_t id, const char *stream, uint64
     outbox_remove_entry(o, id, stream, further ? sequence : 0);
     if (!further) /* it was stored long ago, as another entry with its id */
         return;
-    memmove(o->last_stream, stream, strlen(stream) + 1);
-    o->last_sequence = sequence;
+    store_places_note(&o->places, stream, sequence);
+    streams_note_last(&o->streams, stream, sequence);
 }
 
 static void take_ack(struct outbox *o, forward_entry *f, ack *answer)
@@ -95,7 +108,7 @@ static void on_answer(void *closure, natsMsg *msg, const error *e)
     outbox_entry *entry = closure;
     struct outbox *o = entry->owner;
     forward_entry *f = forward_find(&o->forward, entry->id);
-    entry->via = NULL;
+    leave_flight(o, entry);
     if (msg != NULL) {
         ack answer;
         ack_read(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), &answer);
@@ -118,7 +131,7 @@ void outbox_check_overdue(struct outbox *o, uint64_t now)
         outbox_entry *entry = entry_of(f);
         error e = {0};
         connection_request_cancel(entry->via, f->request);
-        entry->via = NULL;
+        leave_flight(o, entry);
         error_set(&e, "timeout", ERROR_CLASS_TIMEOUT,
                   "no stream has acknowledged a message on %s in time", entry->subject);
         fail_entry(o, f, &e);
@@ -194,6 +207,7 @@ static bool send_entry(struct outbox *o, const forward_step *step, uint64_t now)
     }
     entry->owner = o;
     entry->via = o->connection;
+    o->flight_bytes += outbox_entry_size(entry);
     step->entry->request = number;
     forward_sent(&o->forward, step->entry, now, clock_wall_ms());
     o->tokens -= 1;
@@ -233,7 +247,8 @@ static void on_looked(void *closure, const streams_answer *answer, const error *
     }
     const struct known_stream *stream = streams_get(&o->streams, f->stream);
     if (strcmp(e->code, "look_too_long") == 0) {
-        o->last_sequence = answer->sequence; /* the next one lies behind it, if anywhere */
+        if (stream != NULL) /* the next one lies behind it, if anywhere */
+            store_places_note(&o->places, stream->name, answer->sequence);
         refuse_entry(o, f, e);
     } else if (e->code[0] != '\0' || stream == NULL) {
         fail_entry(o, f, e);
@@ -276,9 +291,8 @@ static void look_for(struct outbox *o, forward_entry *f)
         hub_again(o->hub);
         return;
     }
-    bool known = strcmp(k->name, o->last_stream) == 0 &&
-                 o->last_sequence <= k->last; /* otherwise it was made anew */
-    uint64_t from = known ? o->last_sequence + 1 : 1;
+    uint64_t last = store_places_get(&o->places, k->name);
+    uint64_t from = last <= k->last ? last + 1 : 1; /* otherwise it was made anew */
     o->asked = f->id;
     o->streams.done = on_looked;
     o->streams.closure = o;

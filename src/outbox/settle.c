@@ -66,6 +66,12 @@ static void tell_expired(struct outbox *o, unsigned count)
     o->expired_untold = 0;
 }
 
+bool outbox_has_expired(const forward_entry *f, int64_t wall)
+{
+    const outbox_entry *entry = f->data;
+    return entry->expires > 0 && entry->expires <= wall;
+}
+
 void outbox_expire_entry(struct outbox *o, forward_entry *f)
 {
     outbox_remove_entry(o, f->id, "", 0);
@@ -99,13 +105,24 @@ static void on_expired(writer_job *job)
         o->expire_at = 0; /* go on at once */
 }
 
-/* Those in memory are looked at when their turn comes. */
+/* Those that are not on their way. */
+static void expire_in_memory(struct outbox *o)
+{
+    int64_t wall = clock_wall_ms();
+    for (unsigned i = 0; i < o->forward.count; i++) {
+        forward_entry *f = forward_at(&o->forward, i);
+        if (f->state == FORWARD_WAITS && outbox_has_expired(f, wall))
+            outbox_expire_entry(o, f);
+    }
+}
+
 void outbox_expire_more(struct outbox *o, uint64_t now)
 {
     const writer_state *file = writer_get_state(o->writer);
     if (!o->expiry || o->expiring || !file->open || file->totals.first == 0 || now < o->expire_at)
         return;
     o->expire_at = now + EXPIRE_MS;
+    expire_in_memory(o);
     writer_job *job = writer_job_new(WRITER_EXPIRE, 0);
     if (job == NULL)
         return;

@@ -69,7 +69,8 @@ static const char *const texts[STATEMENT_COUNT] = {
     [STATEMENT_EXPIRED] = "SELECT id, coalesce(expires <= ?, 0) FROM entry "
                           "WHERE state = 0 AND id > ? ORDER BY id LIMIT ?",
     [STATEMENT_SET_META] = "INSERT OR REPLACE INTO meta VALUES (?, ?)",
-    [STATEMENT_GET_META] = "SELECT value FROM meta WHERE key = ?",
+    [STATEMENT_PLACES] = "SELECT key, value FROM meta WHERE key > 'last_seq.' AND "
+                         "key < 'last_seq/' LIMIT ?",
     [STATEMENT_FIRST] = "SELECT id, created FROM entry WHERE state = 0 ORDER BY id LIMIT 1",
 };
 
@@ -355,34 +356,75 @@ int store_expire(store *s, int64_t *after, int64_t now, unsigned max, unsigned *
 
 /* ---- where the last one is ---- */
 
-int store_set_last(store *s, const char *stream, uint64_t sequence, error *e)
+#define LAST_OF "last_seq."
+
+static int set_meta(store *s, const char *key, const char *text, uint64_t number, error *e)
 {
     sqlite3_stmt *set = store_statement(s, STATEMENT_SET_META, e);
     if (set == NULL)
         return -1;
-    bind_text(set, 1, "last_seq");
-    sqlite3_bind_int64(set, 2, (int64_t)sequence);
-    if (finish(s, set, sqlite3_step(set), e) != 0)
-        return -1;
-    bind_text(set, 1, "last_stream");
-    bind_text(set, 2, stream);
+    bind_text(set, 1, key);
+    if (text != NULL)
+        bind_text(set, 2, text);
+    else
+        sqlite3_bind_int64(set, 2, (int64_t)number);
     return finish(s, set, sqlite3_step(set), e);
 }
 
-int store_get_last(store *s, char *stream, size_t size, uint64_t *sequence, error *e)
+int store_set_last(store *s, const char *stream, uint64_t sequence, error *e)
 {
-    sqlite3_stmt *get = store_statement(s, STATEMENT_GET_META, e);
+    char key[sizeof LAST_OF + STORE_STREAM_SIZE];
+    snprintf(key, sizeof key, LAST_OF "%s", stream);
+    if (set_meta(s, "last_seq", NULL, sequence, e) != 0 ||
+        set_meta(s, "last_stream", stream, 0, e) != 0)
+        return -1;
+    return set_meta(s, key, NULL, sequence, e);
+}
+
+static unsigned find_place(const store_places *p, const char *stream)
+{
+    unsigned i = 0;
+    while (i < p->count && strcmp(p->list[i].stream, stream) != 0)
+        i++;
+    return i;
+}
+
+/* The last one that was used is the last of the list. */
+void store_places_note(store_places *p, const char *stream, uint64_t sequence)
+{
+    unsigned i = find_place(p, stream);
+    char name[STORE_STREAM_SIZE]; /* it may lie in the list */
+    snprintf(name, sizeof name, "%s", stream);
+    if (i == p->count && p->count == STORE_PLACES_MAX)
+        i = 0;
+    if (i < p->count) {
+        memmove(&p->list[i], &p->list[i + 1], (p->count - i - 1) * sizeof p->list[0]);
+        p->count--;
+    }
+    memcpy(p->list[p->count].stream, name, sizeof name);
+    p->list[p->count++].sequence = sequence;
+}
+
+uint64_t store_places_get(const store_places *p, const char *stream)
+{
+    unsigned i = find_place(p, stream);
+    return i < p->count ? p->list[i].sequence : 0;
+}
+
+int store_get_places(store *s, store_places *out, error *e)
+{
+    sqlite3_stmt *get = store_statement(s, STATEMENT_PLACES, e);
+    out->count = 0;
     if (get == NULL)
         return -1;
-    bind_text(get, 1, "last_seq");
-    int code = sqlite3_step(get);
-    *sequence = code == SQLITE_ROW ? (uint64_t)sqlite3_column_int64(get, 0) : 0;
-    if (finish(s, get, code, e) != 0)
-        return -1;
-    bind_text(get, 1, "last_stream");
-    code = sqlite3_step(get);
-    const char *text = code == SQLITE_ROW ? (const char *)sqlite3_column_text(get, 0) : NULL;
-    snprintf(stream, size, "%s", text != NULL ? text : "");
+    sqlite3_bind_int(get, 1, STORE_PLACES_MAX);
+    int code;
+    while ((code = sqlite3_step(get)) == SQLITE_ROW) {
+        const char *key = (const char *)sqlite3_column_text(get, 0);
+        if (key != NULL)
+            store_places_note(out, key + sizeof LAST_OF - 1,
+                              (uint64_t)sqlite3_column_int64(get, 1));
+    }
     return finish(s, get, code, e);
 }
 

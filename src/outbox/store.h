@@ -16,6 +16,7 @@ typedef struct {
     const char *path;  /* borrowed for the call */
     bool fsync;        /* what was committed survives a loss of power, not only of the process */
     int64_t max_bytes; /* of all entries, as store_totals.bytes counts them */
+    int64_t last_id;   /* the ids are larger than this, also of a new file; 0: any */
     uint32_t
         max_pages; /* of the file; 0: no limit but the disk's. Fewer than there are: no change */
 } store_options;
@@ -28,6 +29,9 @@ store *store_open(const store_options *options, error *e);
 /* What was not committed is undone. NULL is harmless. */
 void store_close(store *s);
 void store_set_limits(store *s, int64_t max_bytes, bool fsync);
+
+/* Whether the file is not at its path any more: somebody has moved or deleted it. */
+bool store_has_moved(store *s);
 
 /* Everything below happens in a transaction. Errors: "disk_full", "outbox_corrupt", "outbox_file",
  * "no_memory"; the transaction is to be rolled back then. */
@@ -59,7 +63,7 @@ int store_set_aside(store *s, int64_t id, const char *reason, int64_t now, error
 /* Looks at those that wait with an id beyond *after, `max` of them, and removes those that expire
  * at `now` or before. *after is then the id up to which it has looked; 0: there are no more. */
 int store_expire(store *s, int64_t *after, int64_t now, unsigned max, unsigned *count, error *e);
-/* Where the last acknowledged entry is. */
+/* Where the last acknowledged entry is, and so the last one of this stream. */
 int store_set_last(store *s, const char *stream, uint64_t sequence, error *e);
 
 /* What lies in the file; everything in it is borrowed for the call. */
@@ -74,8 +78,23 @@ typedef int (*store_entry_fn)(void *closure, const store_entry *entry);
 /* Those that wait with an id beyond `after`, in order, `max` at most. Outside of a transaction,
  * too. */
 int store_read(store *s, int64_t after, unsigned max, store_entry_fn fn, void *closure, error *e);
-/* stream: "" when there was none yet. Outside of a transaction, too. */
-int store_get_last(store *s, char *stream, size_t size, uint64_t *sequence, error *e);
+#define STORE_STREAM_SIZE 256
+/* Streams whose last entry is known; the one that was used longest ago gives way. */
+#define STORE_PLACES_MAX 32u
+
+typedef struct {
+    unsigned count;
+    struct {
+        char stream[STORE_STREAM_SIZE];
+        uint64_t sequence;
+    } list[STORE_PLACES_MAX];
+} store_places;
+
+void store_places_note(store_places *p, const char *stream, uint64_t sequence);
+/* 0: not known. */
+uint64_t store_places_get(const store_places *p, const char *stream);
+/* As store_set_last() has left them. Outside of a transaction, too. */
+int store_get_places(store *s, store_places *out, error *e);
 
 typedef struct {
     uint64_t waiting, set_aside;

@@ -141,6 +141,27 @@ static int count(store *s, error *e)
     return store_refresh_first(s, e);
 }
 
+bool store_has_moved(store *s)
+{
+    int moved = 0;
+    return sqlite3_file_control(s->db, NULL, SQLITE_FCNTL_HAS_MOVED, &moved) == SQLITE_OK &&
+           moved != 0;
+}
+
+/* Whoever holds entries of a file that was there before knows them by their ids. */
+static int go_on_from(store *s, int64_t last_id, error *e)
+{
+    char text[160];
+    if (s->totals.last >= last_id)
+        return 0;
+    snprintf(text, sizeof text,
+             "DELETE FROM sqlite_sequence WHERE name = 'entry';"
+             "INSERT INTO sqlite_sequence VALUES ('entry', %lld)",
+             (long long)last_id);
+    s->totals.last = last_id;
+    return execute(s, text, e);
+}
+
 void store_set_limits(store *s, int64_t max_bytes, bool fsync)
 {
     s->max_bytes = max_bytes;
@@ -167,7 +188,7 @@ static int open_database(store *s, const store_options *options, error *e)
     if (execute(s, "PRAGMA cache_size = " CACHE_KIB "; PRAGMA journal_size_limit = " WAL_KEPT, e) !=
         0)
         return -1;
-    return count(s, e);
+    return count(s, e) == 0 ? go_on_from(s, options->last_id, e) : -1;
 }
 
 store *store_open(const store_options *options, error *e)

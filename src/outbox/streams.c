@@ -35,6 +35,13 @@ const struct known_stream *streams_get(const struct streams *s, unsigned number)
     return NULL;
 }
 
+void streams_note_last(struct streams *s, const char *name, uint64_t sequence)
+{
+    for (unsigned i = 0; i < s->count; i++)
+        if (s->known[i].last < sequence && strcmp(s->known[i].name, name) == 0)
+            s->known[i].last = sequence;
+}
+
 static void clear_known(struct known_stream *k)
 {
     for (size_t i = 0; i < k->subject_count; i++)

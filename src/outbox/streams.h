@@ -22,7 +22,7 @@ struct known_stream {
     unsigned number; /* 1, 2, ...; a name that is asked for again gets another one */
     char name[STREAM_NAME_SIZE];
     int64_t window; /* ms */
-    uint64_t last;  /* its last sequence, when it was asked for */
+    uint64_t last;  /* the largest sequence that was heard of */
     char **subjects;
     size_t subject_count;
 };
@@ -57,6 +57,9 @@ struct streams {
 const struct known_stream *streams_find(const struct streams *s, const char *subject,
                                         size_t length);
 const struct known_stream *streams_get(const struct streams *s, unsigned number);
+
+/* It has a message of this sequence. */
+void streams_note_last(struct streams *s, const char *name, uint64_t sequence);
 
 /* -1 and *e: it could not be asked. */
 int streams_ask(struct streams *s, struct connection *c, const char *subject, error *e);

@@ -81,6 +81,12 @@ const writer_state *writer_get_state(const writer *w)
     return &w->state;
 }
 
+/* The thread has written it before it said that the file is open, and never again. */
+const store_places *writer_get_places(const writer *w)
+{
+    return &w->places;
+}
+
 void writer_set_limits(writer *w, int64_t max_bytes, bool fsync)
 {
     uv_mutex_lock(&w->lock);

@@ -62,10 +62,8 @@ typedef struct writer writer;
 typedef struct {
     bool open; /* it was, at least once: the totals mean something */
     store_totals totals;
-    char last_stream[256];
-    uint64_t last_sequence; /* of the last acknowledged entry, when the file was opened */
-    int64_t first_max;      /* the largest id that there was when the file was first opened */
-    error problem;          /* why it cannot be opened or written now; code "": it can */
+    int64_t first_max; /* the largest id that there was when the file was first opened */
+    error problem;     /* why it cannot be opened or written now; code "": it can */
 } writer_state;
 
 /* Starts the thread, which opens the file, again and again until it can. `changed` is called in the
@@ -87,6 +85,8 @@ bool writer_is_idle(const writer *w);
 /* REMOVE and SET_ASIDE that were submitted and are not done. */
 unsigned writer_removals(const writer *w);
 const writer_state *writer_get_state(const writer *w);
+/* Where the last entries were when the file was first opened: once it is open. */
+const store_places *writer_get_places(const writer *w);
 
 /* Does what was submitted, then ends the thread and closes the file, meanwhile: jobs are still told
  * that they are done, `changed` is not called any more. */

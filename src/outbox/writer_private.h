@@ -32,6 +32,7 @@ struct writer {
     /* Of the thread. */
     store *store;
     writer_state now;
+    store_places places;
     writer_job *held, **held_end; /* what has to be done, and could not be */
     uint64_t retry_at;            /* ms: the file is not tried before */
     unsigned retries;

@@ -54,8 +54,16 @@ static void note_good(writer *w)
     w->now.totals = *store_get_totals(w->store);
 }
 
+static void close_file(writer *w)
+{
+    store_close(w->store);
+    w->store = NULL;
+}
+
 static int open_file(writer *w, error *e)
 {
+    if (w->store != NULL && store_has_moved(w->store))
+        close_file(w); /* what was in it is where it is now; a new one is made */
     if (w->store != NULL)
         return 0;
     if (clock_ms() < w->retry_at) {
@@ -63,12 +71,14 @@ static int open_file(writer *w, error *e)
         return -1;
     }
     uv_mutex_lock(&w->lock);
-    store_options options = {
-        .path = w->path, .fsync = w->fsync, .max_bytes = w->max_bytes, .max_pages = w->max_pages};
+    store_options options = {.path = w->path,
+                             .fsync = w->fsync,
+                             .max_bytes = w->max_bytes,
+                             .last_id = w->now.totals.last,
+                             .max_pages = w->max_pages};
     uv_mutex_unlock(&w->lock);
     w->store = store_open(&options, e);
-    if (w->store != NULL && store_get_last(w->store, w->now.last_stream, sizeof w->now.last_stream,
-                                           &w->now.last_sequence, e) != 0) {
+    if (w->store != NULL && !w->now.open && store_get_places(w->store, &w->places, e) != 0) {
         store_close(w->store);
         w->store = NULL;
     }
@@ -76,7 +86,7 @@ static int open_file(writer *w, error *e)
         note_problem(w, e);
         return -1;
     }
-    if (!w->now.open)
+    if (!w->now.open) /* from then on the loop knows better */
         w->now.first_max = store_get_totals(w->store)->last;
     w->now.open = true;
     note_good(w);
@@ -85,15 +95,34 @@ static int open_file(writer *w, error *e)
 
 /* ---- one transaction ---- */
 
+/* Of the removals of a transaction, where the last one is: written when that is known. */
 typedef struct {
     const char *stream;
     uint64_t sequence;
 } last_place;
 
+static int write_last(store *s, last_place *last, error *e)
+{
+    uint64_t sequence = last->sequence;
+    last->sequence = 0;
+    return sequence > 0 ? store_set_last(s, last->stream, sequence, e) : 0;
+}
+
+static int remove_job(store *s, writer_job *job, last_place *last, error *e)
+{
+    bool was_there;
+    if (job->sequence > 0) {
+        if (last->sequence > 0 && strcmp(last->stream, job->text) != 0 &&
+            write_last(s, last, e) != 0)
+            return -1;
+        *last = (last_place){job->text, job->sequence};
+    }
+    return store_remove(s, job->id, &was_there, e);
+}
+
 /* 0: it is done, or has failed by itself; -1 and *e: the transaction has failed. */
 static int write_job(store *s, writer_job *job, last_place *last, error *e)
 {
-    bool was_there;
     error own = {0};
     switch (job->kind) {
     case WRITER_PUT:
@@ -106,9 +135,7 @@ static int write_job(store *s, writer_job *job, last_place *last, error *e)
         *e = own;
         return -1;
     case WRITER_REMOVE:
-        if (job->sequence > 0)
-            *last = (last_place){job->text, job->sequence};
-        return store_remove(s, job->id, &was_there, e);
+        return remove_job(s, job, last, e);
     case WRITER_SET_ASIDE:
         return store_set_aside(s, job->id, job->text, clock_wall_ms(), e);
     case WRITER_EXPIRE:
@@ -133,8 +160,8 @@ static int write_all(store *s, const list *jobs, error *e)
         return -1;
     for (writer_job *job = jobs->first; job != NULL && failed == 0; job = job->next)
         failed = write_job(s, job, &last, e);
-    if (failed == 0 && last.sequence > 0)
-        failed = store_set_last(s, last.stream, last.sequence, e);
+    if (failed == 0)
+        failed = write_last(s, &last, e);
     if (failed != 0) {
         store_rollback(s);
         return -1;
@@ -222,10 +249,8 @@ static bool is_held(const writer_job *job)
 /* What has failed is told, or kept for the next time. */
 static void give_up(writer *w, const list *jobs, const error *e, list *finished)
 {
-    if (w->store != NULL && strcmp(e->code, "outbox_corrupt") == 0) {
-        store_close(w->store);
-        w->store = NULL;
-    }
+    if (w->store != NULL && strcmp(e->code, "outbox_corrupt") == 0)
+        close_file(w);
     for (writer_job *job = jobs->first, *next; job != NULL; job = next) {
         next = job->next;
         job->next = NULL;
@@ -250,10 +275,8 @@ static void do_reads(writer *w, const list *reads, list *finished)
         if (w->store == NULL || read_job(w->store, job, &e) != 0) {
             fail_job(job, &e);
             note_problem(w, &e);
-            if (strcmp(e.code, "outbox_corrupt") == 0) {
-                store_close(w->store);
-                w->store = NULL;
-            }
+            if (strcmp(e.code, "outbox_corrupt") == 0 && w->store != NULL)
+                close_file(w);
         }
         list_add(finished, job);
     }

@@ -95,9 +95,11 @@ static void read_path(lua_State *L, int index, const struct generation *g,
     const char *path = options_string(L, index, "path", NULL);
     if (path == NULL || path[0] == '\0')
         luaL_error(L, "moondog.outbox needs the option \"path\": where its file is");
-    d->options.path = outbox_real_path(path);
-    if (d->options.path == NULL)
+    d->options.path = path != NULL ? outbox_real_path(path) : NULL;
+    if (d->options.path == NULL) {
         luaL_error(L, "no memory for an outbox");
+        return; /* never: luaL_error() does not come back */
+    }
     for (const struct outbox_declaration *other = g->outboxes; other != NULL; other = other->next)
         if (strcmp(other->options.path, d->options.path) == 0)
             luaL_error(L,
@@ -111,6 +113,7 @@ static void read_options(lua_State *L, int index, const struct generation *g,
 {
     static const char *const names[] = {"path",     "connection", "max_bytes", "ttl", "fsync",
                                         "policies", "rate",       "window",    NULL};
+    const unsigned most = FORWARD_WINDOW_MAX;
     outbox_options *o = &d->options;
     options_check(L, index, names, "moondog.outbox");
     d->binding = read_connection(L, index);
@@ -119,7 +122,7 @@ static void read_options(lua_State *L, int index, const struct generation *g,
     o->ttl_ms = read_ttl(L, index, 0);
     o->fsync = options_boolean(L, index, "fsync", true);
     o->rate = options_number(L, index, "rate", 0, 0, 1e9);
-    o->window = (unsigned)options_number(L, index, "window", 256, 1, FORWARD_WINDOW_MAX);
+    o->window = (unsigned)options_number(L, index, "window", 256, 1, most);
     if (options_table(L, index, "policies")) {
         int t = lua_gettop(L);
         for (lua_pushnil(L); lua_next(L, t) != 0; lua_pop(L, 1))

@@ -1,180 +1,25 @@
 -- Messages through the outbox while the server and moondog itself are killed at random: the stream
 -- has each exactly once, and in order. MOONDOG_OUTBOX_MESSAGES says how many (10000), MOONDOG_SEED
 -- repeats a run.
-local cjson = require "cjson"
-local moondog = require "support.moondog"
-local nats_server = require "support.nats_server"
+local outbox_load = require "support.outbox_load"
 local run = require "support.run"
-local uv = require "luv"
 
 local MESSAGES = tonumber(os.getenv("MOONDOG_OUTBOX_MESSAGES")) or 10000
-local OUTSTANDING = 256 -- that were asked for and are not on the disk
-local SECONDS = 240 + MESSAGES / 200
-
--- The number is the message and its id. What is answered is on the disk.
-local SCRIPT = [[
-local moondog = require "moondog"
-local gw = moondog.connect { name = "gw", servers = { $URL } }
-local control = moondog.connect { name = "control", servers = { $CONTROL } }
-local o = moondog.outbox { path = $PATH, connection = gw }
-control:subscribe("put", function(msg)
-  local ok, err = o:publish("s.n", msg.data, { msg_id = msg.data })
-  msg:respond(ok and "" or tostring(err))
-end)
-control:subscribe("status", function(msg)
-  local s = o:status()
-  -- What waits is not known before the file is open.
-  msg:respond(("%s %d %d"):format(s.state == "opening" and "?" or s.waiting, s.forwarded, s.duplicates))
-end)
-]]
-
-local function api(server, name, body)
-  local client = server:connect()
-  local answer = client:wait_answer("$JS.API." .. name, body and cjson.encode(body) or "", 20)
-  client:close()
-  answer = cjson.decode(answer.data)
-  assert(not answer.error, answer.error and answer.error.description)
-  return answer
-end
-
--- When what is killed: by how many messages are on the disk.
-local function make_plan(case)
-  local plan = {}
-  for i = 1, case.server_kills + case.moondog_kills do
-    plan[i] = { at = math.random(case.messages), what = i <= case.server_kills and "server" or "moondog" }
-  end
-  table.sort(plan, function(a, b) return a.at < b.at end)
-  return plan
-end
-
--- Asks for the numbers from 1 on, some at a time, in order; after a restart those again that were
--- not answered.
-local function new_feeder(witness, messages)
-  local feeder = { done = 0, asked = 0, epoch = 0, answered = {} }
-  local sub
-  local function on_answer(epoch, msg)
-    if epoch ~= feeder.epoch or msg.status then return end
-    local number = tonumber(msg.subject:match("(%d+)$"))
-    assert(msg.data == "", "number " .. number .. ": " .. msg.data)
-    feeder.answered[number] = true
-    while feeder.answered[feeder.done + 1] do
-      feeder.done = feeder.done + 1
-      feeder.answered[feeder.done] = nil
-    end
-  end
-  function feeder.begin()
-    if sub then witness:unsubscribe(sub) end
-    feeder.epoch = feeder.epoch + 1
-    local epoch = feeder.epoch
-    feeder.inbox = "answer." .. epoch .. "."
-    sub = witness:subscribe(feeder.inbox .. "*", function(msg) on_answer(epoch, msg) end)
-    feeder.asked = feeder.done
-    feeder.answered = {}
-  end
-  function feeder.feed()
-    while feeder.asked < messages and feeder.asked < feeder.done + OUTSTANDING do
-      feeder.asked = feeder.asked + 1
-      witness:publish("put", tostring(feeder.asked), { reply = feeder.inbox .. feeder.asked })
-    end
-  end
-  return feeder
-end
-
-local function read_stream(server, count)
-  local client = server:connect()
-  local got, first_wrong = 0, nil
-  client:subscribe("deliver.here", function(msg)
-    got = got + 1
-    if not first_wrong and msg.data ~= tostring(got) then
-      first_wrong = ("message %d of the stream is %s"):format(got, msg.data)
-    end
-  end)
-  client:flush()
-  api(server, "CONSUMER.CREATE.S", { stream_name = "S",
-    config = { deliver_subject = "deliver.here", deliver_policy = "all", ack_policy = "none" } })
-  run.wait_until(function() return got >= count end, 60, "the messages of the stream")
-  return got, first_wrong
-end
 
 local function play(case)
-  local seed = tonumber(os.getenv("MOONDOG_SEED")) or uv.hrtime() % 2 ^ 31
-  math.randomseed(seed)
-  run.on_failure(function() return ("MOONDOG_SEED=%d"):format(seed) end)
-  local server = nats_server.start { jetstream = { store_dir = run.folder() .. "/js" } }
-  local control = nats_server.start()
-  api(server, "STREAM.CREATE.S", { name = "S", subjects = { "s.>" }, storage = "file",
-    retention = "limits", max_consumers = -1, max_msgs = -1, max_bytes = -1, num_replicas = 1,
-    duplicate_window = case.window * 1e9 })
-  local witness = control:connect()
-  local values = { URL = server.url, CONTROL = control.url, PATH = run.folder() .. "/out.db" }
-  local feeder, dog = new_feeder(witness, case.messages), nil
-  local duplicates = 0
-  local function launch()
-    dog = moondog.run(SCRIPT, values)
-    dog:wait_log(function(entry) return entry.msg == "connected" and entry.connection == "control" end, 15)
-    feeder.begin()
-  end
-  local function ask_status()
-    local answer = witness:request("status", "", 2)
-    if answer then return answer.data:match("(%S+) (%d+) (%d+)") end
-  end
-
-  local began = run.now()
-  local busy = false -- the server is being killed: messages go on meanwhile
-  local kills = {
-    server = function()
-      busy = true
-      run.spawn(function()
-        server:kill()
-        run.pause(math.random() * case.outage) -- an outage lasts a while
-        server:restart()
-        busy = false
-      end)
-    end,
-    moondog = function()
-      local _, _, seen = ask_status()
-      duplicates = duplicates + (tonumber(seen) or 0)
-      dog:signal("sigkill")
-      dog.process:wait_exit(5)
-      launch()
-    end,
-  }
-  local function feed_until(count)
-    run.wait_until(function()
-      feeder.feed()
-      return feeder.done >= count and not busy
-    end, SECONDS, function() return ("%d messages on the disk, there are %d"):format(count, feeder.done) end)
-  end
-  launch()
-  for _, event in ipairs(make_plan(case)) do
-    feed_until(event.at)
-    kills[event.what]()
-  end
-  feed_until(case.messages)
-  local published = run.now() - began
-  run.wait_until(function() return ask_status() == "0" end, SECONDS, function()
-    return ("all are forwarded: waiting, forwarded, duplicates are %s %s %s"):format(ask_status())
-  end)
-  local seconds = run.now() - began
-  local _, _, last = ask_status()
-
-  local stored = api(server, "STREAM.INFO.S").state.messages
-  local got, first_wrong = read_stream(server, stored)
-  print(("figure  outbox under %d kills of the server and %d of moondog: %d messages published, %d in the "
-    .. "stream, %d of them acknowledged as duplicates, %.1f s until all were on the disk, %.1f s until all "
-    .. "were in the stream"):format(case.server_kills, case.moondog_kills, case.messages, stored,
-    duplicates + tonumber(last), published, seconds))
-  assert.is_nil(first_wrong)
-  assert.equals(case.messages, stored)
-  assert.equals(case.messages, got)
+  local result = outbox_load.play(case)
+  assert.is_nil(result.first_wrong)
+  assert.equals(case.messages, result.stored)
+  assert.equals(case.messages, result.got)
 end
 
 describe("An outbox", function()
   it("loses nothing and doubles nothing while server and moondog are killed", run.case(function()
     play { messages = MESSAGES, server_kills = 20, moondog_kills = 10, outage = 0.3, window = 120 }
-  end, { deadline = SECONDS * 2 + 100 }))
+  end, { deadline = outbox_load.SECONDS * 3 }))
 
   it("nor in outages that are longer than the stream's duplicate window", run.case(function()
-    play { messages = MESSAGES / 4, server_kills = 6, moondog_kills = 0, outage = 4, window = 2 }
-  end, { deadline = SECONDS * 2 + 100 }))
+    play { messages = MESSAGES / 4, server_kills = 6, moondog_kills = 0, outage = 3, window = 1,
+      in_turn = true }
+  end, { deadline = outbox_load.SECONDS * 3 }))
 end)

@@ -139,21 +139,42 @@ static void entries_are_kept_in_order_over_a_restart(void **state)
     assert_int_equal(store_remove(s, a, &there, &e), 0);
     assert_false(there);
     assert_int_equal(store_set_last(s, "STREAM", 77, &e), 0);
+    assert_int_equal(store_set_last(s, "OTHER", 3, &e), 0);
+    assert_int_equal(store_set_last(s, "STREAM", 78, &e), 0);
     commit(s);
     assert_int_equal(t->waiting, 2);
     assert_int_equal(t->bytes, bytes - STORE_ENTRY_BYTES - 7);
     store_close(s);
     s = open_store();
-    char stream[32];
-    uint64_t sequence;
-    assert_int_equal(store_get_last(s, stream, sizeof stream, &sequence, &e), 0);
-    assert_string_equal(stream, "STREAM");
-    assert_int_equal(sequence, 77);
+    store_places places;
+    assert_int_equal(store_get_places(s, &places, &e), 0);
+    assert_int_equal(places.count, 2);
+    assert_int_equal(store_places_get(&places, "STREAM"), 78);
+    assert_int_equal(store_places_get(&places, "OTHER"), 3);
+    assert_int_equal(store_places_get(&places, "NONE"), 0);
     expect_entries(s, "b=two c= ");
     begin(s);
     assert_true(put(s, (store_message){.msg_id = "a", .subject = "s"}) > a + 2); /* never again */
     commit(s);
     store_close(s);
+}
+
+static void the_stream_that_was_used_longest_ago_gives_way(void **state)
+{
+    (void)state;
+    store_places p = {0};
+    char name[16];
+    for (unsigned i = 0; i < STORE_PLACES_MAX; i++) {
+        snprintf(name, sizeof name, "S%u", i);
+        store_places_note(&p, name, i + 1);
+    }
+    store_places_note(&p, p.list[0].stream, 100); /* S0, from the list itself */
+    store_places_note(&p, "NEW", 7);
+    assert_int_equal(p.count, STORE_PLACES_MAX);
+    assert_int_equal(store_places_get(&p, "S0"), 100);
+    assert_int_equal(store_places_get(&p, "S1"), 0);
+    assert_int_equal(store_places_get(&p, "S2"), 3);
+    assert_int_equal(store_places_get(&p, "NEW"), 7);
 }
 
 static void headers_and_zero_bytes_come_back(void **state)
@@ -411,6 +432,30 @@ static void the_file_is_for_its_user_alone(void **state)
     store_close(s);
 }
 
+static void a_file_that_was_moved_away_is_noticed(void **state)
+{
+    (void)state;
+    char aside[160];
+    store *s = open_store();
+    snprintf(aside, sizeof aside, "%s.aside", path);
+    begin(s);
+    int64_t id = put(s, (store_message){.msg_id = "a", .subject = "s"});
+    commit(s);
+    assert_false(store_has_moved(s));
+    assert_int_equal(rename(path, aside), 0);
+    assert_true(store_has_moved(s));
+    store_close(s);
+    error e = {0};
+    store_options options = {.path = path, .max_bytes = 1 << 30, .last_id = id};
+    s = store_open(&options, &e);
+    assert_non_null(s);
+    begin(s);
+    assert_int_equal(put(s, (store_message){.msg_id = "b", .subject = "s"}), id + 1);
+    commit(s);
+    store_close(s);
+    unlink(aside);
+}
+
 static void a_missing_folder_is_said(void **state)
 {
     (void)state;
@@ -427,6 +472,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(entries_are_kept_in_order_over_a_restart),
+        cmocka_unit_test(the_stream_that_was_used_longest_ago_gives_way),
         TEST(headers_and_zero_bytes_come_back),
         TEST(a_message_id_is_there_once),
         TEST(the_latest_takes_the_place_of_one_that_was_not_sent),
@@ -437,6 +483,7 @@ int main(void)
         TEST(what_is_no_outbox_is_left_alone),
         TEST(a_damaged_page_is_said),
         TEST(the_file_is_for_its_user_alone),
+        TEST(a_file_that_was_moved_away_is_noticed),
         TEST(a_missing_folder_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
