@@ -6,11 +6,12 @@ local host = ...
 local moondog = require "moondog"
 
 local type, setmetatable, error = type, setmetatable, error
-local floor = math.floor
+local floor, min = math.floor, math.min
 
 local NANO = host.NANO
 local PAUSE_MIN = 0.1        -- seconds, between two attempts to bring it back; it doubles
 local FETCH_TIMEOUT = 5      -- seconds
+local UPKEEP_TIMEOUT = 2     -- seconds, of what its upkeep asks the server
 local ORDERED_INACTIVE = 300 -- seconds, after which the server forgets one that nobody reads
 local FOREVER = 3600         -- seconds; whoever waits so long looks again
 
@@ -211,7 +212,8 @@ return function(js, stream, spec)
   if spec.ordered then prepare_ordered(config) end
   if spec.fresh then ledger:restart() end -- of a generation before
   local c = setmetatable({
-    js = js, connection = js.connection, stream = stream, name = config.name or ledger:name(),
+    js = js, impatient = setmetatable({ timeout = min(js.timeout, UPKEEP_TIMEOUT) }, { __index = js }),
+    connection = js.connection, stream = stream, name = config.name or ledger:name(),
     own_name = config.name == nil, config = config, pull = spec.pull, bind = spec.bind,
     ordered = spec.ordered or false, acks = config.ack_policy ~= "none", ledger = ledger, key = key, in_use = in_use,
     signal = host.signal(js.connection), arrivals = host.signal(js.connection),

@@ -9,6 +9,11 @@ local NANO = host.NANO
 local ACK_WAIT = 30 -- seconds: the server's own default
 local BEHIND = 20 -- seconds, in which the new leader of a replicated stream may know less than the one that died
 
+--- What has worked once is asked again with less patience: while a cluster elects, an answer may never come.
+local function asked(c)
+  return c.made and c.impatient or c.js
+end
+
 local function api(c, verb)
   return ("CONSUMER.%s.%s.%s"):format(verb, c.stream, c.name)
 end
@@ -34,7 +39,7 @@ end
 
 --- Whether the stream is the one that the ledger knows; it forgets all when it is not.
 local function look_at_stream(c)
-  local info, err = host.call(c.js, "STREAM.INFO." .. c.stream)
+  local info, err = host.call(asked(c), "STREAM.INFO." .. c.stream)
   if not info then return nil, err end
   local known = max(c.ledger:position(), c.ledger:floor() - 1, c.received)
   local same, behind = c.ledger:same_stream(info.created or ""), info.state.last_seq < known
@@ -53,7 +58,7 @@ local function look_at_stream(c)
 end
 
 local function make(c, seq)
-  local info, err = host.create_consumer(c.js, c.stream, config_from(c, seq))
+  local info, err = host.create_consumer(asked(c), c.stream, config_from(c, seq))
   if not info then return nil, err end
   c.pending = info.num_pending
   if c.made then
@@ -66,8 +71,8 @@ end
 --- One that keeps its place by itself is made anew each time: behind what has come.
 local function establish_ordered(c)
   local position = max(c.ledger:position(), c.received)
-  if c.made or position > 0 then host.call(c.js, api(c, "DELETE")) end
-  local made, err = host.create_consumer(c.js, c.stream, config_from(c, position > 0 and position + 1 or nil))
+  if c.made or position > 0 then host.call(asked(c), api(c, "DELETE")) end
+  local made, err = host.create_consumer(asked(c), c.stream, config_from(c, position > 0 and position + 1 or nil))
   if not made then return nil, err end
   c.pending = made.num_pending
   c.expected = 1
@@ -88,7 +93,7 @@ local function establish_other(c)
   local seen = c.ledger:floor() > 1
   local info, err
   if c.made or seen or not c.own_name then
-    info, err = host.call(c.js, api(c, "INFO"))
+    info, err = host.call(asked(c), api(c, "INFO"))
     if not info and err.code ~= "consumer_not_found" then return nil, err end
   end
   local config = c.config
