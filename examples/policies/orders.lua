@@ -40,7 +40,7 @@ moondog.on_start(function()
   -- A watch has all values first, and then each change; it goes on where it was after anything.
   local bucket = patiently(js.create_key_value, js, { bucket = "prices" })
   patiently(bucket.watch, bucket, ">", function(entry)
-    if entry then prices[entry.key] = tonumber(entry.value) end
+    prices[entry.key] = tonumber(entry.value)
   end, { fresh = true }) -- after a reload all of them again: `prices` is new
 
   -- A durable consumer is found again by its name. It is kept alive: after a fresh link, a restart of the server, or

@@ -63,8 +63,13 @@ local function on_message(c, inbox, msg)
       c.lost = true
       return c.signal:set()
     end
-    c.expected, c.received = consumer_seq + 1, seq
-    if c.handler then c.ledger:position(seq) end
+    c.expected = consumer_seq + 1
+    if seq <= c.received then -- a cluster made it where it was to begin in an attempt before
+      c.skipped, seq = c.skipped + 1, false
+    else
+      c.received = seq
+      if c.handler then c.ledger:position(seq) end
+    end
   end
   c.pending = pending or c.pending
   if seq then

@@ -208,13 +208,7 @@ static int connection_request_lua(lua_State *L)
 
 static void on_flushed(void *closure, const error *e)
 {
-    struct task *t = closure;
-    if (e->code[0] != '\0') {
-        task_resume_error(t, e);
-        return;
-    }
-    lua_pushboolean(t->co, 1);
-    task_resume(t, 1);
+    task_resume_done(closure, e);
 }
 
 static void cancel_flush(struct task *t, void *closure)

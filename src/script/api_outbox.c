@@ -239,13 +239,7 @@ static void read_message(lua_State *L, outbox_message *m)
 
 static void on_told(void *closure, const error *e)
 {
-    struct task *t = closure;
-    if (e->code[0] != '\0') {
-        task_resume_error(t, e);
-        return;
-    }
-    lua_pushboolean(t->co, 1);
-    task_resume(t, 1);
+    task_resume_done(closure, e);
 }
 
 static void cancel_publish(struct task *t, void *closure)

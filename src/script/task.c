@@ -321,6 +321,16 @@ void task_resume_error(struct task *t, const error *e)
     task_resume(t, 2);
 }
 
+void task_resume_done(struct task *t, const error *e)
+{
+    if (e->code[0] != '\0') {
+        task_resume_error(t, e);
+        return;
+    }
+    lua_pushboolean(t->co, 1);
+    task_resume(t, 1);
+}
+
 void task_interrupt(struct task *t, const error *e)
 {
     task_cancel cancel = t->cancel;

@@ -84,6 +84,8 @@ void task_go_on_soon(struct task *t, void (*how)(struct task *t));
 void task_resume(struct task *t, int count);
 /* The same with nil, err. */
 void task_resume_error(struct task *t, const error *e);
+/* The same with true, or with nil, err when *e has a code. */
+void task_resume_done(struct task *t, const error *e);
 /* It gets nil, err instead of what it waits for. */
 void task_interrupt(struct task *t, const error *e);
 /* It is parked no more and its coroutine is dropped; the script does not see it. */

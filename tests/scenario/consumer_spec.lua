@@ -277,11 +277,7 @@ describe("a misuse of a consumer", function()
     ['local x = js:consumer("S", {}) x:consume(print) x:messages()'] = "go to the handler of consume()",
   } do
     it(("is an error of the script: %s"):format(code), run.case(function()
-      local lua = start(0)
-      local ok, err = pcall(lua, code)
-      assert.is_false(ok)
-      assert.is_truthy(tostring(err):find(text, 1, true), tostring(err))
-      assert.is_truthy(tostring(err):find("local moondog", 1, true), tostring(err)) -- the line of the script
+      js_script.assert_misuse(start(0), code, text)
     end))
   end
 end)

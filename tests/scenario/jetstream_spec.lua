@@ -119,10 +119,7 @@ describe("a misuse", function()
     ['js:add_stream { name = "A", max_age = "1h" }'] = "max_age is a number of seconds",
   } do
     it(("is an error of the script: %s"):format(code), run.case(function()
-      local lua = start()
-      local ok, err = pcall(lua, code)
-      assert.is_false(ok)
-      assert.is_truthy(tostring(err):find(text, 1, true), tostring(err))
+      js_script.assert_misuse(start(), code, text)
     end))
   end
 end)

@@ -315,11 +315,7 @@ describe("a misuse", function()
     ['KV:purge_deletes { older_than = "1h" }'] = "older_than is a number of seconds",
   } do
     it(("is an error of the script's line: %s"):format(code), run.case(function()
-      local lua = js_script.start()
-      local ok, err = pcall(lua, 'KV = KV or js:create_key_value { bucket = "m" }\n' .. code)
-      assert.is_false(ok)
-      assert.is_truthy(tostring(err):find(text, 1, true), tostring(err))
-      assert.is_truthy(tostring(err):find(':2: ', 1, true), tostring(err))
+      js_script.assert_misuse(js_script.start(), code, text, 'KV = js:create_key_value { bucket = "m" }')
     end))
   end
 end)

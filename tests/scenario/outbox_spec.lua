@@ -1,6 +1,7 @@
 -- The outbox: what is published is on the disk, and comes to the stream once and in order.
 local cjson = require "cjson"
 local http = require "support.http"
+local js_script = require "support.js_script"
 local moondog = require "support.moondog"
 local nats_server = require "support.nats_server"
 local network = require "support.network"
@@ -600,10 +601,7 @@ describe("a misuse", function()
     ['o.publish(gw, "s.x")'] = "moondog.outbox expected",
   } do
     it(("is an error of the script: %s"):format(code), run.case(function()
-      local dog = start()
-      local ok, err = pcall(dog.lua, code)
-      assert.is_false(ok)
-      assert.is_truthy(tostring(err):find(text, 1, true), tostring(err))
+      js_script.assert_misuse(start().lua, code, text)
     end))
   end
 

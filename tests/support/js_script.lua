@@ -46,4 +46,14 @@ function M.start(config, jetstream)
   return M.runner(witness), witness, server, dog
 end
 
+-- A misuse is an error that says this, of the line of the script that has it. `before`: the line
+-- before that. run_code: as of start().
+function M.assert_misuse(run_code, code, text, before)
+  local ok, err = pcall(run_code, (before or "") .. "\n" .. code)
+  assert(not ok, code .. " is taken")
+  for _, wanted in ipairs { text, ":2: " } do
+    assert(tostring(err):find(wanted, 1, true), tostring(err))
+  end
+end
+
 return M
