@@ -28,12 +28,16 @@ control:subscribe("status", function(msg)
 end)
 ]]
 
+-- Asked again while it is refused: a cluster that has just begun has no room yet.
 local function api(server, name, body)
   local client = server:connect()
-  local answer = client:wait_answer("$JS.API." .. name, body and cjson.encode(body) or "", 20)
+  local said
+  local answer = run.wait_until(function()
+    local got = cjson.decode(client:wait_answer("$JS.API." .. name, body and cjson.encode(body) or "", 20).data)
+    said = got.error and got.error.description
+    return not said and got
+  end, 30, function() return name .. " is carried out: " .. tostring(said) end)
   client:close()
-  answer = cjson.decode(answer.data)
-  assert(not answer.error, answer.error and answer.error.description)
   return answer
 end
 
