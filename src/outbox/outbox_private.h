@@ -45,10 +45,11 @@ struct outbox {
     uint64_t expire_at;  /* ms */
     store_places places; /* where the last acknowledged entries are */
     bool places_known;
-    double tokens;      /* of the rate */
-    uint64_t tokens_at; /* ms; 0: not yet */
-    double delay;       /* seconds; the last one */
-    error why;          /* nothing is acknowledged now; code "": nothing */
+    uint64_t behind_since; /* ms: a stream knows less than it has acknowledged; 0: none does */
+    double tokens;         /* of the rate */
+    uint64_t tokens_at;    /* ms; 0: not yet */
+    double delay;          /* seconds; the last one */
+    error why;             /* nothing is acknowledged now; code "": nothing */
     outbox_state state, told_state;
     char told_code[ERROR_CODE_SIZE]; /* of the last line of the log about it */
     uint64_t aside_told_at;          /* ms */

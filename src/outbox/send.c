@@ -11,7 +11,8 @@
 #include "outbox/outbox_private.h"
 #include "watch/backoff.h"
 
-#define ANSWER_MS 5000u  /* for an acknowledgement */
+#define ANSWER_MS 5000u /* for an acknowledgement */
+#define BEHIND_MS 20000u
 #define ENTRY_BYTES 512u /* of one on its way, beside its texts */
 
 static outbox_entry *entry_of(const forward_entry *f)
@@ -281,6 +282,21 @@ static bool find_stream(struct outbox *o, forward_entry *f)
     return false;
 }
 
+/* The leader of a replicated stream that has taken over from one that died may not have read all of
+ * its log yet: what it does not find may be there. One that knows less for long has lost it, or was
+ * made anew, as one without replicas was at once. */
+static bool is_behind(struct outbox *o, const struct known_stream *k, uint64_t last)
+{
+    uint64_t now = clock_ms();
+    if (last <= k->last || !k->replicated) {
+        o->behind_since = 0;
+        return false;
+    }
+    if (o->behind_since == 0)
+        o->behind_since = now;
+    return now - o->behind_since < BEHIND_MS;
+}
+
 static void look_for(struct outbox *o, forward_entry *f)
 {
     const outbox_entry *entry = entry_of(f);
@@ -292,7 +308,15 @@ static void look_for(struct outbox *o, forward_entry *f)
         return;
     }
     uint64_t last = store_places_get(&o->places, k->name);
-    uint64_t from = last <= k->last ? last + 1 : 1; /* otherwise it was made anew */
+    uint64_t from = last <= k->last ? last + 1 : 1;
+    if (is_behind(o, k, last)) {
+        error_set(&e, "stream_behind", ERROR_CLASS_NONE,
+                  "stream %s ends at %llu, and has acknowledged %llu: its leader has not read all "
+                  "of it yet",
+                  k->name, (unsigned long long)k->last, (unsigned long long)last);
+        fail_entry(o, f, &e);
+        return;
+    }
     o->asked = f->id;
     o->streams.done = on_looked;
     o->streams.closure = o;

@@ -91,6 +91,7 @@ static const struct known_stream *remember(struct streams *s, const json_t *info
     struct known_stream *k = &s->known[s->count];
     *k = (struct known_stream){.number = ++s->next_number};
     memcpy(k->name, s->name, sizeof k->name);
+    k->replicated = json_integer_value(json_object_get(config, "num_replicas")) > 1;
     k->last =
         (uint64_t)json_integer_value(json_object_get(json_object_get(info, "state"), "last_seq"));
     k->window =

@@ -22,7 +22,8 @@ struct known_stream {
     unsigned number; /* 1, 2, ...; a name that is asked for again gets another one */
     char name[STREAM_NAME_SIZE];
     int64_t window; /* ms */
-    uint64_t last;  /* the largest sequence that was heard of */
+    bool replicated;
+    uint64_t last; /* the largest sequence that was heard of */
     char **subjects;
     size_t subject_count;
 };
