@@ -56,6 +56,33 @@ static void test_floor(void **state)
     ledger_release(l, 0);
 }
 
+static void test_floor_before_anything_came(void **state)
+{
+    (void)state;
+    struct ledger *l = open_ledger("a");
+    ledger_note_floor(l, 41);
+    assert_int_equal(ledger_floor(l), 42);
+    assert_int_equal(ledger_delivered(l, 43, 430, 0), LEDGER_NEW);
+    ledger_note_floor(l, 7); /* never back */
+    assert_int_equal(ledger_floor(l), 43);
+    ledger_release(l, 0);
+}
+
+static void test_acknowledged_together(void **state)
+{
+    (void)state;
+    struct ledger *l = open_ledger("a");
+    ledger_set_acks_all(l, true);
+    for (uint64_t seq = 1; seq <= 4; seq++)
+        ledger_delivered(l, seq, seq * 10, 0);
+    ledger_acked(l, 3, 30);
+    assert_int_equal(ledger_unacked(l), 1);
+    for (uint64_t seq = 1; seq <= 3; seq++)
+        assert_int_equal(ledger_delivered(l, seq, seq * 10, 0), LEDGER_ACKED);
+    assert_int_equal(ledger_floor(l), 4);
+    ledger_release(l, 0);
+}
+
 static void test_acknowledged_before(void **state)
 {
     (void)state;
@@ -235,6 +262,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         EACH(test_floor),
+        EACH(test_floor_before_anything_came),
+        EACH(test_acknowledged_together),
         EACH(test_acknowledged_before),
         EACH(test_in_hand),
         EACH(test_acks_all),
