@@ -230,6 +230,8 @@ void ledger_note_floor(struct ledger *l, uint64_t seq)
 {
     if (seq > l->highest)
         l->highest = seq;
+    if (seq >= l->highest) /* not even one of those that did not fit is left */
+        l->untracked = 0;
 }
 
 /* Out of the messages that are not acknowledged; NULL: it was none of them. */

@@ -133,6 +133,8 @@ static void test_caps(void **state)
         ledger_acked(l, seq, seq);
     assert_int_equal(ledger_unacked(l), 0);
     assert_int_equal(ledger_floor(l), LEDGER_UNACKED_MAX + 1u); /* of those nothing is known */
+    ledger_note_floor(l, LEDGER_UNACKED_MAX + 10u);             /* but the server knows */
+    assert_int_equal(ledger_floor(l), LEDGER_UNACKED_MAX + 11u);
     /* Of those that were acknowledged the last ones are known. */
     assert_int_equal(ledger_delivered(l, LEDGER_UNACKED_MAX, LEDGER_UNACKED_MAX, 0), LEDGER_ACKED);
     uint64_t forgotten = LEDGER_UNACKED_MAX - LEDGER_ACKED_MAX;
@@ -201,7 +203,9 @@ static void test_how_many(void **state)
         ledger_release(ledger_get(all, key), 0);
     }
     assert_null(ledger_get(all, "one more"));
-    assert_non_null(ledger_get(all, "7"));
+    struct ledger *l = ledger_get(all, "7");
+    assert_non_null(l);
+    ledger_release(l, 0);
 }
 
 /* ---- subjects ---- */
