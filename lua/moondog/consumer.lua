@@ -16,6 +16,7 @@ local FETCH_BEAT = 0.15      -- of its time: how often the server shows that it 
 local FETCH_BEAT_FROM = 0.7  -- seconds; in less, none would come
 local UNHEARD = 0.5          -- seconds of requests that nothing came to: then the consumer is looked for
 local ENDED_PAUSE = 0.1      -- seconds
+local MENDING = 4            -- requests, at most, that it takes to bring it back
 local ORDERED_INACTIVE = 300 -- seconds, after which the server forgets one that nobody reads
 local FOREVER = 3600         -- seconds; whoever waits so long looks again
 
@@ -150,17 +151,17 @@ end
 --- Finds it or makes it again, when it may not be there: one task at a time. One that is read otherwise is kept alive
 --- by its own task.
 local function ensure(c, deadline)
-  while c.mending do
-    local left = deadline - moondog.now()
-    if left <= 0 then
+  while c.mending > moondog.now() do
+    local left = min(deadline, c.mending) - moondog.now()
+    if deadline <= moondog.now() then
       return host.fail("timeout", host.TIMEOUT, ("consumer %s is being brought back"):format(c.name))
     end
-    c.arrivals:wait(left)
+    c.arrivals:wait(max(left, 0))
   end
   if c.started or (not c.lost and c.link == host.link(c.connection)) then return true end
-  c.mending = true
+  c.mending = moondog.now() + c.js.timeout * MENDING -- should something end this task that no pcall() holds up
   local fine, ok, err = pcall(establish, c)
-  c.mending = nil
+  c.mending = 0
   c.arrivals:set()
   if not fine then error(ok, 0) end
   if not ok then
@@ -322,8 +323,8 @@ return function(js, stream, spec)
     ledger = ledger, key = key, in_use = in_use, claim = {},
     signal = host.signal(js.connection), arrivals = host.signal(js.connection),
     queue = {}, sequences = {}, first = 1, last = 0,
-    outstanding = 0, expected = 1, received = 0, heard_at = 0, unheard = 0, not_before = 0, pause = PAUSE_MIN,
-    lost = false,
+    outstanding = 0, expected = 1, received = 0, heard_at = 0, unheard = 0, mending = 0, not_before = 0,
+    pause = PAUSE_MIN, lost = false,
     delivered = 0, skipped = 0, recreated = 0, restarts = 0, silences = 0, pending = 0,
   }, Consumer)
   in_use[key] = in_use[key] or c.claim

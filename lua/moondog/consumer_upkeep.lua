@@ -248,7 +248,11 @@ local function finish(c)
   if c.stopped then c.ledger:forget() end
 end
 
+--- It begins again when something has ended it that no pcall() holds up: a machine that stood still for longer than the
+--- time budget, memory that there was not.
 local function keep_alive(c)
+  if c.kept then c.lost = true end
+  c.kept = true
   while alive(c) do
     local ok, err = pcall(step, c)
     if not ok and alive(c) then -- no error may end this
@@ -259,6 +263,7 @@ local function keep_alive(c)
     end
   end
   finish(c)
+  host.keeper_over()
 end
 
 local function begin(c, handler)
@@ -269,7 +274,7 @@ local function begin(c, handler)
   end
   c.handler = handler
   local ok, opened, err = pcall(open_inbox, c)
-  if ok and opened then ok, err = pcall(moondog.spawn, keep_alive, c) end
+  if ok and opened then ok, err = pcall(host.keep, function() keep_alive(c) end) end
   if not ok or not opened then
     close_inbox(c)
     c.handler, c.inbox, c.subscription = nil, nil, nil

@@ -7,6 +7,7 @@
 #include "jetstream/ack_subject.h"
 #include "jetstream/ledger.h"
 #include "script/api.h"
+#include "script/keeper.h"
 #include "script/message.h"
 #include "script/signal.h"
 #include "script/task.h"
@@ -313,12 +314,23 @@ void api_register_consumer(lua_State *L)
                                        {"restart", ledger_restart_lua},
                                        {"forget", ledger_forget_lua},
                                        {NULL, NULL}};
-    static const luaL_Reg functions[] = {
-        {"ledger", open_ledger},  {"signal", signal_new_lua},   {"link", link_lua},
-        {"over", over_lua},       {"ending", ending_lua},       {"hold", hold_lua},
-        {"let_go", let_go_lua},   {"attribute", attribute_lua}, {"turn_time", turn_time},
-        {"breathe", breathe},     {"inbox", inbox_lua},         {"running", running_lua},
-        {"is_over", is_over_lua}, {"wakes", wakes_lua},         {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"ledger", open_ledger},
+                                         {"signal", signal_new_lua},
+                                         {"link", link_lua},
+                                         {"over", over_lua},
+                                         {"ending", ending_lua},
+                                         {"hold", hold_lua},
+                                         {"let_go", let_go_lua},
+                                         {"attribute", attribute_lua},
+                                         {"turn_time", turn_time},
+                                         {"breathe", breathe},
+                                         {"inbox", inbox_lua},
+                                         {"running", running_lua},
+                                         {"is_over", is_over_lua},
+                                         {"wakes", wakes_lua},
+                                         {"keep", keeper_start_lua},
+                                         {"keeper_over", keeper_over_lua},
+                                         {NULL, NULL}};
     signal_register(L);
     api_register_type(L, LEDGER_TYPE, methods, ledger_gc);
     lua_pop(L, 1);

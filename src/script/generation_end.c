@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "script/api.h"
+#include "script/keeper.h"
 #include "script/task.h"
 
 #define EMPTY_BYTES (256u * 1024) /* closing a state with less is quick */
@@ -74,6 +75,7 @@ void generation_close(struct generation *g)
         return;
     g->closing = true;
     api_close_timers(g);
+    keeper_close_all(g);
     task_close_all(g);
     for (struct binding *b = g->bindings; b != NULL; b = b->next)
         binding_detach(b);
