@@ -471,8 +471,8 @@ function consumer:messages() end
 ---@return true? ok
 ---@return moondog.error? err with the code "stopped", or as subscribe()
 function consumer:consume(handler) end
----At most `count` messages; fewer, or none, when there are no more in time. What the server has forgotten is made again,
----in the middle of it, too.
+---At most `count` messages; fewer, or none, when there are no more in time. What the server has forgotten is made
+---again, in the middle of it, too.
 ---@param count integer at most 65536
 ---@param options? { timeout: number } default 5
 ---@return moondog.message[]? messages

@@ -34,15 +34,18 @@ local begin, finish, hungry, give_back_all = upkeep.begin, upkeep.finish, upkeep
 
 -- ---- reading ----
 
---- Of one that keeps its place, what nobody has taken when the generation ends is the next one's.
+--- Of one that keeps its place, what nobody has taken when the generation ends is the next one's. What has waited for
+--- longer than its time comes again, and may be acknowledged before the other one is taken.
 local function pop(c)
-  if c.first > c.last or c.ordered and host.ending() then return nil end
-  local msg = c.queue[c.first]
-  if not c.acks then c.ledger:position(c.sequences[c.first]) end
-  c.queue[c.first], c.sequences[c.first] = nil, nil
-  c.first = c.first + 1
-  if hungry(c) then c.signal:set() end
-  return msg
+  while c.first <= c.last and not (c.ordered and host.ending()) do
+    local msg = c.queue[c.first]
+    if not c.acks then c.ledger:position(c.sequences[c.first]) end
+    c.queue[c.first], c.sequences[c.first] = nil, nil
+    c.first = c.first + 1
+    if hungry(c) then c.signal:set() end
+    if not (c.acks and host.was_acknowledged(msg)) then return msg end
+    c.skipped = c.skipped + 1
+  end
 end
 
 --- Whether none will come any more. What is on its way when the generation ends is still handled, as with any

@@ -282,6 +282,12 @@ void ledger_acked(struct ledger *l, uint64_t seq, uint64_t time)
     remember(l, seq, time);
 }
 
+bool ledger_is_acked(const struct ledger *l, uint64_t seq, uint64_t time)
+{
+    const struct entry *e = find(l->acked, seq);
+    return e != NULL && e->time == time;
+}
+
 uint64_t ledger_floor(const struct ledger *l)
 {
     uint64_t floor = l->highest + 1;

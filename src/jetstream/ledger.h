@@ -72,6 +72,9 @@ void ledger_note_floor(struct ledger *l, uint64_t seq);
 /* It was acknowledged, or will never be. */
 void ledger_acked(struct ledger *l, uint64_t seq, uint64_t time);
 
+/* Whether it was, as far as that is remembered. */
+bool ledger_is_acked(const struct ledger *l, uint64_t seq, uint64_t time);
+
 /* The first sequence that may not be acknowledged yet: a new consumer begins there. */
 uint64_t ledger_floor(const struct ledger *l);
 uint32_t ledger_unacked(const struct ledger *l);

@@ -95,6 +95,20 @@ static int ledger_take(lua_State *L)
     return 4;
 }
 
+/* was_acknowledged(message): since it came, because it has come before: the server is told again.
+ * [-0, +1] */
+static int was_acknowledged(lua_State *L)
+{
+    struct message *m = message_check(L);
+    bool acked = m->ledger != NULL && ledger_is_acked(m->ledger, m->seq, m->time);
+    if (acked) {
+        acknowledge_again(m->binding, natsMsg_GetReply(m->msg));
+        m->settled = true;
+    }
+    lua_pushboolean(L, acked);
+    return 1;
+}
+
 static int ledger_name_lua(lua_State *L)
 {
     lua_pushstring(L, ledger_name(check_ledger(L)));
@@ -329,6 +343,7 @@ void api_register_consumer(lua_State *L)
                                          {"is_over", is_over_lua},
                                          {"wakes", wakes_lua},
                                          {"keep", keeper_start_lua},
+                                         {"was_acknowledged", was_acknowledged},
                                          {"keeper_over", keeper_over_lua},
                                          {NULL, NULL}};
     signal_register(L);

@@ -92,6 +92,26 @@ describe("handlers that fail", function()
   end))
 end)
 
+describe("a message that waits to be read for longer than its time", function()
+  it("is handled once, though it comes again meanwhile", run.case(function()
+    local lua = start(10)
+    lua [[
+      out = {}
+      consumer = assert(js:consumer("S", { durable = "w", ack_wait = 0.4 }))
+      moondog.spawn(function()
+        for msg in consumer:messages() do
+          moondog.sleep(0.2)
+          out[#out + 1] = tonumber(msg.data)
+          msg:ack()
+        end
+      end)]]
+    wait(lua, "return #out >= 10 and consumer:status().queued == 0 and consumer:info().num_ack_pending == 0")
+    run.pause(1)
+    assert.same({ 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 }, lua "return out")
+    assert.is_true(lua "return consumer:status().skipped > 0")
+  end))
+end)
+
 describe("a consumer that vanished before anything came", function()
   for what, open in pairs {
     ["of new messages"] = 'js:consumer("S", { deliver = "new", heartbeat = 0.4, expires = 3 })',
