@@ -76,7 +76,7 @@ local function establish_ordered(c)
   if not made then return nil, err end
   c.pending = made.num_pending
   note_beginning(c, made)
-  c.expected = 1
+  c.expected, c.received = 1, position
   if c.made then c.recreated = c.recreated + 1 end
   return true
 end

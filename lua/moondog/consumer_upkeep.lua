@@ -114,6 +114,7 @@ local function on_message(c, inbox, msg)
   elseif c.stopped then
     give_back(c, msg)
   elseif not c.ordered or not host.ending() then -- of an ordered one, the next generation has it
+    if c.ordered and seq <= c.received then return end -- twice, as while one connection takes over from another
     if c.ordered and consumer_seq ~= c.expected then
       c.lost = true
       return c.signal:set()
@@ -202,6 +203,7 @@ local function note_trouble(c, err)
 end
 
 local function recover(c)
+  if c.ordered then c.inbox = nil end -- what still comes to it is of the consumer before, and counted otherwise
   local ok, err = establish(c)
   if ok then ok, err = open_inbox(c) end
   if ok then
