@@ -362,7 +362,7 @@ function connection:close() end
 ---@class moondog.jetstream_options
 ---@field domain? string
 ---@field timeout? number of a request, with the wait for a link; default 5
----@field max_pending? integer acknowledgements on their way, of publish_async(); default 4096
+---@field max_pending? integer acknowledgements on their way, of publish_async(); default 4096, at most 131072
 ---@field wait? boolean waits until there is JetStream, however long that takes: for on_start, with a server that may
 ---come later
 
@@ -439,8 +439,8 @@ function jetstream:publish(subject, data, options) end
 ---@return moondog.publication? publication
 ---@return moondog.error? err
 function jetstream:publish_async(subject, data, options) end
----Waits until all that publish_async() sent is acknowledged. nil, err: the first of those that failed since the last
----call, err.failed is how many; or "timeout".
+---Waits until all that publish_async() has sent so far is acknowledged. nil, err: the first of those that failed since
+---the last call, err.failed is how many; or "timeout", and what is counted stays counted.
 ---@param timeout? number
 ---@return true? ok
 ---@return moondog.error? err
@@ -512,7 +512,8 @@ function jetstream:delete_consumer(stream, name) end
 ---@return moondog.error? err
 function jetstream:consumer(stream, options) end
 ---A reader that keeps its place by itself: no acknowledgements, each message once and in order. Whenever one is missing
----it is made again behind the last one that was delivered.
+---it is made again behind the last one that was delivered. Only one of a name: another one is nil, err with the code
+---"in_use".
 ---@param stream string
 ---@param options? moondog.consumer_options name, filter, deliver, start_seq, start_time, headers_only,
 ---inactive_threshold, replay, description, and how it is pulled
@@ -529,13 +530,15 @@ local consumer = {}
 function consumer:messages() end
 ---@param handler fun(msg: moondog.message)
 ---@return true? ok
----@return moondog.error? err
+---@return moondog.error? err with the code "stopped", or as subscribe()
 function consumer:consume(handler) end
----At most `count` messages; fewer, or none, when there are no more in time.
----@param count integer
+---At most `count` messages; fewer, or none, when there are no more in time. What the server has forgotten is made
+---again, in the middle of it, too.
+---@param count integer at most 65536
 ---@param options? { timeout: number } default 5
 ---@return moondog.message[]? messages
----@return moondog.error? err
+---@return moondog.error? err with the code "refused", "disconnected", "stopped" (also when this generation ends: a loop
+---ends then), or why the consumer cannot be made again
 function consumer:fetch(count, options) end
 ---@param timeout? number default 5
 ---@return moondog.message? message
@@ -548,7 +551,8 @@ function consumer:info() end
 ---before), queued, unacknowledged, pending (behind the last one), seq (of an ordered one), recreated, silences, error.
 ---@return table status
 function consumer:status() end
----Reads no more. One that is not durable and has no name of its own goes from the server.
+---Reads no more. What was asked for and nobody has read goes back to the server, for others; without acknowledgements
+---it is left to those who read. A consumer that is not durable and has no name of its own goes from the server.
 ---@return true
 function consumer:stop() end
 ---Stops it, and ends it on the server.
@@ -748,7 +752,7 @@ function message:ack() end
 ---@return moondog.error? err
 function message:ack_sync(timeout) end
 ---It comes again, at once or after a delay.
----@param delay? number
+---@param delay? number seconds, at most 4000000
 ---@return true? ok
 ---@return moondog.error? err
 function message:nak(delay) end

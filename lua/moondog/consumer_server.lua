@@ -3,7 +3,7 @@
 local host = ...
 local moondog = require "moondog"
 
-local pairs, max = pairs, math.max
+local pairs, ipairs, min, max = pairs, ipairs, math.min, math.max
 
 local NANO = host.NANO
 local ACK_WAIT = 30 -- seconds: the server's own default
@@ -37,6 +37,12 @@ local function is_behind(c, info)
   return moondog.now() - c.behind_since < BEHIND
 end
 
+--- Where one that has vanished begins again: the first message that may not be acknowledged, or that has not come.
+local function beginning(c)
+  if c.acks then return c.ledger:floor() end
+  return max(c.ledger:position(), c.received) + 1
+end
+
 --- Whether the stream is the one that the ledger knows; it forgets all when it is not.
 local function look_at_stream(c)
   local info, err = host.call(asked(c), "STREAM.INFO." .. c.stream)
@@ -52,15 +58,30 @@ local function look_at_stream(c)
   if not same or behind then
     c.ledger:restart()
     c.restarts, c.received = c.restarts + 1, 0
+    c.sequences = {} -- of what waits to be read: they say nothing of the new one
     if c.made then moondog.log.warn("a stream has begun anew", { stream = c.stream, consumer = c.name }) end
   end
+  c.last_seq = info.state.last_seq
   return true
+end
+
+--- Nothing has come yet, and it may vanish before anything does: where it began is kept. The last ones of many subjects
+--- have no such place.
+local function note_beginning(c, info)
+  if c.config.deliver_policy == "last_per_subject" then return end
+  local delivered = min(info.delivered.stream_seq, c.last_seq)
+  if c.acks then
+    c.ledger:note_floor(info.num_ack_pending == 0 and delivered or min(info.ack_floor.stream_seq, c.last_seq))
+  elseif c.ledger:position() == 0 and c.received == 0 then
+    c.ledger:position(delivered)
+  end
 end
 
 local function make(c, seq)
   local info, err = host.create_consumer(asked(c), c.stream, config_from(c, seq))
   if not info then return nil, err end
   c.pending = info.num_pending
+  note_beginning(c, info)
   if c.made then
     c.recreated = c.recreated + 1
     moondog.log.warn("a consumer was made again", { stream = c.stream, consumer = c.name, from = seq or 1 })
@@ -76,6 +97,7 @@ local function establish_ordered(c)
   local made, err = host.create_consumer(asked(c), c.stream, config_from(c, position > 0 and position + 1 or nil))
   if not made then return nil, err end
   c.pending = made.num_pending
+  note_beginning(c, made)
   c.expected = 1
   if c.made then c.recreated = c.recreated + 1 end
   return true
@@ -89,9 +111,16 @@ local function keep_beginning(c, info)
   end
 end
 
---- Finds it, or makes it; one that has vanished begins at the first message that may not be acknowledged.
+--- Seconds: how soon the server may deliver a message again.
+local function ack_wait_of(config)
+  local wait = config.ack_wait or ACK_WAIT * NANO
+  for i, delay in ipairs(config.backoff or {}) do wait = i == 1 and delay or min(wait, delay) end
+  return wait / NANO
+end
+
+--- Finds it, or makes it; one that has vanished begins where beginning() says.
 local function establish_other(c)
-  local seen = c.ledger:floor() > 1
+  local seen = beginning(c) > 1
   local info, err
   if c.made or seen or not c.own_name then
     info, err = host.call(asked(c), api(c, "INFO"))
@@ -100,23 +129,26 @@ local function establish_other(c)
   local config = c.config
   if info and (c.bind or c.made) then
     config, c.pending = info.config, info.num_pending
+    if c.bind then c.config = config end -- should it have to be made again
   else
     if info then keep_beginning(c, info) end
     local ok
-    ok, err = make(c, not info and seen and c.ledger:floor() or nil)
+    ok, err = make(c, not info and seen and beginning(c) or nil)
     if not ok then return nil, err end
   end
   c.acks = config.ack_policy ~= "none"
+  if info then note_beginning(c, info) end
   c.ledger:acks_all(config.ack_policy == "all")
-  c.ledger:ack_wait((config.backoff and config.backoff[1] or config.ack_wait or ACK_WAIT * NANO) / NANO)
+  c.ledger:ack_wait(ack_wait_of(config))
   return true
 end
 
 local function establish(c)
+  local link = host.link(c.connection)
   local ok, err = look_at_stream(c)
   if ok then ok, err = (c.ordered and establish_ordered or establish_other)(c) end
   if not ok then return nil, err end
-  c.made = true
+  c.made, c.link, c.established = true, link, moondog.now()
   return true
 end
 

@@ -4,7 +4,7 @@
 local host = ...
 local moondog = require "moondog"
 
-local tonumber, pcall, tostring = tonumber, pcall, tostring
+local tonumber, pcall, tostring, error = tonumber, pcall, tostring, error
 local floor, min, max = math.floor, math.min, math.max
 
 local NANO = host.NANO
@@ -14,8 +14,20 @@ local FOREVER = 3600                  -- seconds; whoever waits so long looks ag
 
 local api, establish = host.consumer_server.api, host.consumer_server.establish
 
+local SETTLED = 1                     -- seconds after it was made or found: then it may have vanished again
+
 local function alive(c)
   return not c.stopped and not host.ending() and not host.over(c.connection)
+end
+
+--- Signals are set for many reasons; this is over with the time, with the link, or with the consumer.
+local function pause(c, seconds)
+  local till, link = moondog.now() + seconds, host.link(c.connection)
+  local left = seconds
+  while left > 0 and alive(c) and host.link(c.connection) == link do
+    c.signal:wait(left)
+    left = till - moondog.now()
+  end
 end
 
 -- ---- messages come ----
@@ -26,10 +38,37 @@ local function hungry(c)
 end
 
 local function push(c, msg, seq)
+  msg:retain() -- an error when there is no memory: nothing has changed then
   c.last = c.last + 1
-  c.queue[c.last] = msg:retain()
-  if c.ordered then c.sequences[c.last] = seq end
+  c.queue[c.last] = msg
+  if c.ordered or not c.acks then c.sequences[c.last] = seq end
   c.arrivals:set()
+end
+
+--- Others may have it at once: nobody reads it here.
+local function give_back(c, msg)
+  if c.acks and not c.own_name then msg:nak() end
+end
+
+--- What it has asked for and nobody has read. Without acknowledgements it would be lost: it is left to those who read.
+local function give_back_all(c)
+  if not c.acks and not c.ordered then return end
+  for i = c.first, c.last do
+    give_back(c, c.queue[i])
+    c.queue[i], c.sequences[i] = nil, nil
+  end
+  c.first = c.last + 1
+end
+
+--- A request is refused for a reason that lasts, perhaps: said once, and tried again in a while.
+local function on_refusal(c, status, text)
+  local reason = ("%s %s"):format(status or "no status", text)
+  c.not_before = moondog.now() + REFUSED_PAUSE
+  c.err = host.error("refused", host.PROTOCOL, ("the server does not send messages of %s: %s"):format(c.name, reason))
+  if c.refused == reason then return end
+  c.refused = reason
+  moondog.log.warn("a request for messages was refused", { stream = c.stream, consumer = c.name, status = status,
+    text = text })
 end
 
 --- The server speaks of the request itself.
@@ -41,58 +80,74 @@ local function on_status(c, msg)
   c.outstanding = left and max(c.outstanding - left, 0) or 0
   if status == "503" or text:find("Consumer Deleted", 1, true) then
     c.lost = true
-  elseif status ~= "404" and status ~= "408" and not text:find("Leadership Change", 1, true) then
-    c.not_before = moondog.now() + REFUSED_PAUSE
-    moondog.log.warn("a request for messages was refused", { stream = c.stream, consumer = c.name, status = status,
-      text = text })
+  elseif status ~= "404" and status ~= "408" and not text:find("Leadership Change", 1, true)
+    and not text:find("Batch Completed", 1, true) then
+    on_refusal(c, status, text)
   end
   c.signal:set()
 end
 
+--- A message to be handled.
+local function hand_on(c, msg, seq, consumer_seq)
+  if not c.handler then push(c, msg, seq) end
+  if c.ordered then c.expected = consumer_seq + 1 end
+  c.received = seq
+  c.delivered = c.delivered + 1
+  if not c.handler then return end
+  if not c.acks then c.ledger:position(seq) end
+  c.handler(msg)
+end
+
 local function on_message(c, inbox, msg)
-  if inbox ~= c.inbox then return end -- of one that was given up
+  local current = inbox == c.inbox -- or of one that was given up: only a message that is to be acknowledged counts
+  if not current and not c.acks then return end
   local seq, consumer_seq, pending = c.ledger:take(msg, c.acks)
-  c.heard_at, c.silence = host.turn_time(), nil
-  if seq == nil then return on_status(c, msg) end
-  c.outstanding = max(c.outstanding - 1, 0)
+  if current then c.heard_at, c.silence = host.turn_time(), nil end
+  if seq == nil then
+    if current then on_status(c, msg) end
+    return
+  end
+  if current then c.outstanding = max(c.outstanding - 1, 0) end
+  if c.refused then c.refused, c.err = nil, nil end
   if seq == false then
     c.skipped = c.skipped + 1
-  elseif c.ordered then
-    if host.ending() then return end -- the next generation has it
-    if consumer_seq ~= c.expected then
+  elseif c.stopped then
+    give_back(c, msg)
+  elseif not c.ordered or not host.ending() then -- of an ordered one, the next generation has it
+    if c.ordered and seq <= c.received then
+      -- Twice: while one connection takes over from another, or from where an attempt before wanted to begin.
+      c.skipped = c.skipped + 1
+      if consumer_seq == c.expected then c.expected = consumer_seq + 1 end
+    elseif c.ordered and consumer_seq ~= c.expected then
       c.lost = true
       return c.signal:set()
-    end
-    c.expected = consumer_seq + 1
-    if seq <= c.received then -- a cluster made it where it was to begin in an attempt before
-      c.skipped, seq = c.skipped + 1, false
     else
-      c.received = seq
-      if c.handler then c.ledger:position(seq) end
-    end
-  end
-  c.pending = pending or c.pending
-  if seq then
-    c.delivered = c.delivered + 1
-    if c.handler then
-      c.handler(msg)
-    else
-      push(c, msg, seq)
+      c.pending = pending
+      hand_on(c, msg, seq, consumer_seq)
     end
   end
   if hungry(c) then c.signal:set() end
 end
 
---- A fresh inbox: what is still on its way to the one before is not heard.
+--- What has arrived, or is on its way, to the inbox before is still handled, but where each is acknowledged by itself
+--- only: whoever keeps a place begins behind it.
+local function close_inbox(c)
+  if not c.subscription then return end
+  if c.acks then c.subscription:drain() else c.subscription:unsubscribe() end
+end
+
 local function open_inbox(c)
-  if c.subscription then c.subscription:unsubscribe() end
+  close_inbox(c)
   c.outstanding = 0
   local inbox = host.inbox(c.connection)
   c.inbox = inbox
   local sub, err = c.connection:subscribe(inbox, function(msg) on_message(c, inbox, msg) end,
     { name = c.stream .. "/" .. c.name })
   if not sub then return nil, err end
-  if c.handler then host.attribute(sub, c.attributed or c.handler) end
+  if c.handler then
+    host.attribute(sub, c.attributed or c.handler)
+    host.wakes(sub, c.signal, floor(c.pull.batch / 2)) -- also those that failed make room
+  end
   c.subscription = sub
   return true
 end
@@ -113,9 +168,10 @@ local function ask_for_more(c)
       max_bytes = c.pull.max_bytes,
     }, { reply = c.inbox })
     if not ok then
-      c.err = err
+      c.err, c.unsent = err, true
       return REFUSED_PAUSE
     end
+    if c.unsent then c.err, c.unsent = nil, nil end
     c.outstanding = c.outstanding + room
   end
   if c.outstanding == 0 then return c.pull.heartbeat end
@@ -151,16 +207,15 @@ local function note_trouble(c, err)
 end
 
 local function recover(c)
-  -- What the old one still delivers while the new one is made, the new one delivers, too.
-  if c.ordered then c.inbox = nil end
+  if c.ordered then c.inbox = nil end -- what still comes to it is of the consumer before, and counted otherwise
   local ok, err = establish(c)
   if ok then ok, err = open_inbox(c) end
   if ok then
-    c.lost, c.err, c.pause = false, nil, PAUSE_MIN
+    c.lost, c.err, c.refused, c.pause = false, nil, nil, PAUSE_MIN
     return
   end
   note_trouble(c, err)
-  c.signal:wait(c.pause)
+  pause(c, c.pause)
   c.pause = min(c.pause * 2, PAUSE_MAX)
 end
 
@@ -189,17 +244,21 @@ end
 --- Its name may be used again, by this process or, after a reload, by the next generation.
 local function finish(c)
   local ending, retiring = host.ending()
-  c.in_use[c.key] = nil
+  if c.in_use[c.key] == c.claim then c.in_use[c.key] = nil end
   c.arrivals:set()
   if retiring then return end
-  if c.subscription and not ending then c.subscription:unsubscribe() end
+  if not ending then close_inbox(c) end
   if not c.config.durable_name and c.own_name then
     c.connection:publish(("%s.%s"):format(c.js.prefix, api(c, "DELETE")), "")
   end
   if c.stopped then c.ledger:forget() end
 end
 
+--- It begins again when something has ended it that no pcall() holds up: a machine that stood still for longer than the
+--- time budget, memory that there was not.
 local function keep_alive(c)
+  if c.kept then c.lost = true end
+  c.kept = true
   while alive(c) do
     local ok, err = pcall(step, c)
     if not ok and alive(c) then -- no error may end this
@@ -210,18 +269,28 @@ local function keep_alive(c)
     end
   end
   finish(c)
+  host.keeper_over()
 end
 
 local function begin(c, handler)
   if c.started then return true end
-  if not alive(c) then return host.fail("stopped", host.NONE, ("consumer %s was stopped"):format(c.name)) end
+  if not alive(c) then
+    return host.fail("stopped", host.NONE,
+      ("consumer %s was stopped, or its connection or this generation of the script ends"):format(c.name))
+  end
   c.handler = handler
-  c.link = host.link(c.connection)
-  local ok, err = open_inbox(c)
-  if not ok then return nil, err end
+  local ok, opened, err = pcall(open_inbox, c)
+  if ok and opened then ok, err = pcall(host.keep, function() keep_alive(c) end) end
+  if not ok or not opened then
+    close_inbox(c)
+    c.handler, c.inbox, c.subscription = nil, nil, nil
+    if not ok then error(err or opened, 0) end
+    note_trouble(c, err)
+    return nil, err
+  end
+  if moondog.now() - c.established > SETTLED then c.lost = true end
   c.started = true
-  moondog.spawn(keep_alive, c)
   return true
 end
 
-return { begin = begin, hungry = hungry, finish = finish }
+return { begin = begin, hungry = hungry, finish = finish, give_back_all = give_back_all }

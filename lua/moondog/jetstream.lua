@@ -14,6 +14,8 @@ local TIMEOUT = 5            -- seconds, of a request
 local MAX_PENDING = 4096     -- acknowledgements on their way, of what was published without waiting
 local RETRY_MIN, RETRY_MAX = 0.25, 5 -- seconds, between two looks for JetStream
 local NANO = 1e9
+local SECONDS_MAX = 86400    -- that anything waits
+local PENDING_MAX = 131072   -- of max_pending: half of the requests that a connection may have
 local PAGES_MAX = 1000       -- of a list; the server sends 256 entries in each
 
 ---@class moondog.jetstream
@@ -42,13 +44,19 @@ end
 
 -- ---- requests ----
 
+--- Whether the program ends; a generation that is only replaced may still finish what it has begun.
+local function is_end()
+  local ending, retiring = host.ending()
+  return ending and not retiring
+end
+
 --- Waits until a link is up, at most so long. Returns how much of the time is left; nil: all of it is over, or there
 --- will be no link any more.
 local function wait_for_link(js, seconds)
   local deadline = moondog.now() + seconds
   while not host.link(js.connection) do
     local left = deadline - moondog.now()
-    if left <= 0 or host.over(js.connection) or host.ending() then return nil end
+    if left <= 0 or host.over(js.connection) or is_end() then return nil end
     js.signal:wait(left)
   end
   return max(deadline - moondog.now(), 0.001)
@@ -86,6 +94,13 @@ local function check_name(name, what)
   if type(name) ~= "string" or name == "" or #name > 255 or name:find("[%s.*>/\\%c]") then
     error(("bad name of a %s \"%s\": it has no spaces, dots, slashes, * and >"):format(what, tostring(name)),
       3)
+  end
+end
+
+--- `level`: of the function that calls this; nil: a method that the script calls.
+local function check_timeout(value, what, level)
+  if value ~= nil and not (type(value) == "number" and value > 0 and value <= SECONDS_MAX) then
+    error(("%s: timeout is a number of seconds, more than 0 and no more than a day"):format(what), (level or 1) + 2)
   end
 end
 
@@ -208,7 +223,7 @@ end
 
 host.NANO = NANO
 host.fail, host.call, host.request, host.wait_for_link = fail, call, request, wait_for_link
-host.server_error, host.check_name = server_error, check_name
+host.server_error, host.check_name, host.check_timeout = server_error, check_name, check_timeout
 for _, module in ipairs { "jetstream_publish", "jetstream_consumers", "kv" } do
   for name, method in pairs(host.load("moondog." .. module, host)) do JetStream[name] = method end
 end
@@ -223,11 +238,10 @@ local function check_options(options)
         tostring(key)), 3)
     end
   end
-  for _, key in ipairs { "timeout", "max_pending" } do
-    local value = options[key]
-    if value ~= nil and not (type(value) == "number" and value > 0) then
-      error(("option %s of jetstream is a number greater than 0"):format(key), 3)
-    end
+  check_timeout(options.timeout, "jetstream", 2)
+  local most = options.max_pending
+  if most ~= nil and not (type(most) == "number" and most >= 1 and most <= PENDING_MAX and most == floor(most)) then
+    error(("option max_pending of jetstream is a whole number from 1 to %d"):format(PENDING_MAX), 3)
   end
   if options.domain ~= nil then check_name(options.domain, "domain") end
 end
@@ -247,8 +261,11 @@ return function(connection, options)
   while true do
     local account, err = js:account()
     if account then return js end
-    if not options.wait or host.ending() or host.over(connection) then return nil, err end
-    js.signal:wait(pause)
+    local till, link = moondog.now() + pause, host.link(connection)
+    repeat -- the signal is set for many reasons; of those only a link that came or went counts
+      if not options.wait or host.ending() or host.over(connection) then return nil, err end
+      js.signal:wait(max(till - moondog.now(), 0))
+    until moondog.now() >= till or host.link(connection) ~= link
     pause = min(pause * 2, RETRY_MAX)
   end
 end

@@ -80,8 +80,10 @@ end
 
 local function read_pull(key, value)
   local range = PULL[key]
-  if type(value) ~= "number" or value < range[2] or value > range[3] then
-    error(("consumer: %s is a number from %s to %s"):format(key, range[2], range[3]), 0)
+  local whole = key == "batch" or key == "max_bytes"
+  if type(value) ~= "number" or not (value >= range[2] and value <= range[3]) or (whole and value ~= floor(value)) then
+    local kind = whole and "whole number" or "number"
+    error(("consumer: %s is a %s from %s to %s"):format(key, kind, range[2], range[3]), 0)
   end
   return value
 end

@@ -5,10 +5,11 @@ local moondog = require "moondog"
 
 local type, tostring, pairs = type, tostring, pairs
 local setmetatable, error = setmetatable, error
-local max = math.max
+local min, max = math.min, math.max
 
 local ATTEMPTS = 3   -- while nobody listens: a stream may be electing its leader
 local PAUSE = 0.25   -- seconds, between two of them
+local LOOK = 1       -- seconds; one that is out of its time is noticed so long after, behind one that is not
 
 local M = {}
 
@@ -21,8 +22,14 @@ local EXPECTATIONS = {
 }
 local PUBLISH_OPTIONS = { headers = true, timeout = true }
 
-local function read_publish_options(options)
+--- Tail-called, or called by a method: the script is two levels above.
+local function read_publish_options(subject, data, options)
   local headers, timeout
+  if type(subject) ~= "string" then error("publish: a subject is a text, not a " .. type(subject), 3) end
+  if data ~= nil and type(data) ~= "string" and type(data) ~= "number" then
+    error(("publish: data is a string, not a %s: encode it"):format(type(data)), 3)
+  end
+  if options ~= nil and type(options) ~= "table" then error("publish: options are a table", 3) end
   for key, value in pairs(options or {}) do
     local header = EXPECTATIONS[key]
     if header then
@@ -38,6 +45,7 @@ local function read_publish_options(options)
     for name, value in pairs(options.headers) do headers[name] = value end
   end
   timeout = options and options.timeout
+  host.check_timeout(timeout, "publish", 2)
   return headers, timeout
 end
 
@@ -61,7 +69,7 @@ end
 -- ---- one message ----
 
 function M:publish(subject, data, options)
-  local headers, timeout = read_publish_options(options)
+  local headers, timeout = read_publish_options(subject, data, options)
   local reply, err
   for attempt = 1, ATTEMPTS do
     reply, err = host.request(self, subject, data, { timeout = timeout or self.timeout, headers = headers })
@@ -74,11 +82,11 @@ end
 
 -- ---- many ----
 
---- What was published and is not acknowledged yet: a queue, oldest first. All have the same time.
+--- What was published and is not acknowledged yet: a queue, oldest first.
 local function window_of(js)
   local w = js.window
   if not w then
-    w = { first = 1, last = 0, answered = host.signal(js.connection), failed = 0 }
+    w = { first = 1, last = 0, serial = 0, answered = host.signal(js.connection), failed = 0 }
     js.window = w
   end
   return w
@@ -100,63 +108,87 @@ local function result(p)
   return p.ack, p.err
 end
 
---- Takes what is answered out of the front of the queue, and gives up what is over its time.
+--- Whether it is answered, or out of its time, which is then given up. It is counted when it failed.
+local function is_settled(w, p)
+  if not p.answer:done() then
+    if moondog.now() < p.deadline then return false end
+    p.answer:cancel()
+  end
+  if not p.answer:good() then
+    local _, err = result(p)
+    if err then
+      w.failed = w.failed + 1
+      w.error = w.error or err
+    end
+  end
+  return true
+end
+
+--- Takes what is settled out of the front of the queue.
 local function settle(w)
-  while w.first <= w.last do
-    local p = w[w.first]
-    if not p.answer:done() then
-      if moondog.now() < p.deadline then return end
-      p.answer:cancel()
-    end
-    if not p.answer:good() then
-      local _, err = result(p)
-      if err then
-        w.failed = w.failed + 1
-        w.error = w.error or err
-      end
-    end
+  while w.first <= w.last and is_settled(w, w[w.first]) do
     w[w.first] = nil
     w.first = w.first + 1
   end
+end
+
+--- The same behind one that is not.
+local function settle_all(w)
+  local free = w.first
+  for i = w.first, w.last do
+    local p = w[i]
+    w[i] = nil
+    if not is_settled(w, p) then
+      w[free] = p
+      free = free + 1
+    end
+  end
+  w.last = free - 1
 end
 
 --- Waits until at most `count` are left.
 local function wait_for_room(w, count)
   settle(w)
   while w.last - w.first + 1 > count do
-    w.answered:wait(max(w[w.first].deadline - moondog.now(), 0))
+    local oldest = w[w.first]
+    w.answered:wait(min(max(oldest.deadline - moondog.now(), 0), LOOK))
     settle(w)
+    if w[w.first] == oldest then settle_all(w) end
   end
 end
 
 function M:publish_async(subject, data, options)
-  local headers, timeout = read_publish_options(options)
-  local w = window_of(self)
+  local headers, timeout = read_publish_options(subject, data, options)
+  local w, most = window_of(self), self.max_pending - 1
   timeout = timeout or self.timeout
-  wait_for_room(w, self.max_pending - 1)
-  if not host.link(self.connection) then host.wait_for_link(self, timeout) end
+  wait_for_room(w, most)
+  if not host.link(self.connection) then
+    host.wait_for_link(self, timeout)
+    wait_for_room(w, most) -- others have waited for the link, too
+  end
   local answer, err = host.ask(self.connection, subject, data, headers and { headers = headers }, w.answered)
   if not answer then return explain(err, subject) end
-  local p = setmetatable({ window = w, answer = answer, subject = subject, deadline = moondog.now() + timeout },
-    Publication)
-  w.last = w.last + 1
+  w.serial, w.last = w.serial + 1, w.last + 1
+  local p = setmetatable({ window = w, answer = answer, subject = subject, deadline = moondog.now() + timeout,
+    serial = w.serial }, Publication)
   w[w.last] = p
   host.breathe()
   return p
 end
 
---- Waits for everything that was published without waiting. nil, err: the first of those that failed since the last
---- time; err.failed says how many there were.
+--- Waits for everything that was published without waiting so far. nil, err: the first of those that failed since the
+--- last time; err.failed says how many there were.
 function M:publish_async_complete(timeout)
+  host.check_timeout(timeout, "publish_async_complete")
   local w = window_of(self)
-  local deadline = moondog.now() + (timeout or self.timeout)
+  local deadline, last = moondog.now() + (timeout or self.timeout), w.serial
   settle(w)
-  while w.first <= w.last do
+  while w.first <= w.last and w[w.first].serial <= last do
     local left = deadline - moondog.now()
     if left <= 0 then
       return host.fail("timeout", host.TIMEOUT, ("%d messages are not acknowledged yet"):format(w.last - w.first + 1))
     end
-    w.answered:wait(math.min(left, max(w[w.first].deadline - moondog.now(), 0)))
+    w.answered:wait(min(left, max(w[w.first].deadline - moondog.now(), 0)))
     settle(w)
   end
   if w.failed == 0 then return true end
@@ -172,6 +204,7 @@ end
 
 --- The acknowledgement, or nil, err. Without `timeout` it waits as long as the message has.
 function Publication:wait(timeout)
+  host.check_timeout(timeout, "wait")
   local deadline = timeout and moondog.now() + timeout or self.deadline
   while not self.answer:done() do
     local left = deadline - moondog.now()
@@ -184,6 +217,7 @@ function Publication:wait(timeout)
     end
     self.window.answered:wait(left)
   end
+  host.breathe() -- thousands that are there already are looked at in one loop
   return result(self)
 end
 

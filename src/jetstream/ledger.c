@@ -226,6 +226,14 @@ void ledger_returned(struct ledger *l, uint64_t seq)
         e->due = 0;
 }
 
+void ledger_note_floor(struct ledger *l, uint64_t seq)
+{
+    if (seq > l->highest)
+        l->highest = seq;
+    if (seq >= l->highest) /* not even one of those that did not fit is left */
+        l->untracked = 0;
+}
+
 /* Out of the messages that are not acknowledged; NULL: it was none of them. */
 static struct entry *take(struct ledger *l, uint64_t seq)
 {
@@ -235,24 +243,8 @@ static struct entry *take(struct ledger *l, uint64_t seq)
     return e;
 }
 
-static void forget_below(struct ledger *l, uint64_t seq)
+static void remember(struct ledger *l, uint64_t seq, uint64_t time)
 {
-    struct entry *e, *next;
-    HASH_ITER(hh, l->unacked, e, next)
-    {
-        if (e->seq >= seq)
-            continue;
-        HASH_DEL(l->unacked, e);
-        free(e);
-    }
-    if (l->untracked < seq)
-        l->untracked = 0;
-}
-
-void ledger_acked(struct ledger *l, uint64_t seq, uint64_t time)
-{
-    if (l->acks_all)
-        forget_below(l, seq);
     struct entry *e = take(l, seq);
     if (find(l->acked, seq) != NULL) {
         free(e);
@@ -268,6 +260,32 @@ void ledger_acked(struct ledger *l, uint64_t seq, uint64_t time)
         return; /* it may be handled once more */
     *e = (struct entry){.seq = seq, .time = time};
     HASH_ADD(hh, l->acked, seq, sizeof e->seq, e);
+}
+
+/* What was acknowledged together with `seq`. */
+static void remember_below(struct ledger *l, uint64_t seq)
+{
+    struct entry *e, *next;
+    HASH_ITER(hh, l->unacked, e, next)
+    {
+        if (e->seq < seq)
+            remember(l, e->seq, e->time);
+    }
+    if (l->untracked < seq)
+        l->untracked = 0;
+}
+
+void ledger_acked(struct ledger *l, uint64_t seq, uint64_t time)
+{
+    if (l->acks_all)
+        remember_below(l, seq);
+    remember(l, seq, time);
+}
+
+bool ledger_is_acked(const struct ledger *l, uint64_t seq, uint64_t time)
+{
+    const struct entry *e = find(l->acked, seq);
+    return e != NULL && e->time == time;
 }
 
 uint64_t ledger_floor(const struct ledger *l)

@@ -66,8 +66,14 @@ typedef enum {
 ledger_verdict ledger_delivered(struct ledger *l, uint64_t seq, uint64_t time, uint64_t now_ms);
 /* It is to be delivered again, whenever the server likes. */
 void ledger_returned(struct ledger *l, uint64_t seq);
+/* The server says that all up to `seq` is done with: whoever makes the consumer again begins behind
+ * that, also when nothing has come yet. */
+void ledger_note_floor(struct ledger *l, uint64_t seq);
 /* It was acknowledged, or will never be. */
 void ledger_acked(struct ledger *l, uint64_t seq, uint64_t time);
+
+/* Whether it was, as far as that is remembered. */
+bool ledger_is_acked(const struct ledger *l, uint64_t seq, uint64_t time);
 
 /* The first sequence that may not be acknowledged yet: a new consumer begins there. */
 uint64_t ledger_floor(const struct ledger *l);

@@ -10,6 +10,7 @@
 #include "script/signal.h"
 
 #define ANSWER_TYPE "moondog.answer"
+#define ANSWER_BYTES 512u /* with its message, about: charged to the generation */
 
 struct answer {
     struct generation *generation;
@@ -19,12 +20,15 @@ struct answer {
     error *e; /* when it failed; NULL: no memory for it */
     struct signal *signal;
     int signal_ref;
+    bool charged;
 };
 
 /* The signal lives for as long as it may be set. */
 static void let_signal_go(struct answer *a)
 {
     int ref = a->signal_ref;
+    if (a->signal == NULL)
+        return;
     a->signal_ref = LUA_NOREF;
     a->signal = NULL;
     luaL_unref(a->generation->L, LUA_REGISTRYINDEX, ref);
@@ -56,11 +60,14 @@ static int ask(lua_State *L)
     *a = (struct answer){.generation = b->generation, .signal_ref = LUA_NOREF};
     luaL_getmetatable(L, ANSWER_TYPE);
     lua_setmetatable(L, -2);
+    message_read(L, 3, 4, &m);
+    struct connection *c = api_live(L, b, "publish", &e);
+    if (!generation_charge(L, ANSWER_BYTES))
+        return luaL_error(L, "not enough memory for a message without its acknowledgement");
+    a->charged = true;
     lua_pushvalue(L, 5);
     a->signal_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     a->signal = signal;
-    message_read(L, 3, 4, &m);
-    struct connection *c = api_live(L, b, "publish", &e);
     a->number = c == NULL ? 0 : connection_request(c, &m, on_answer, a, &e);
     if (a->number == 0) {
         let_signal_go(a);
@@ -83,15 +90,18 @@ static int answer_done(lua_State *L)
     return 1;
 }
 
-/* good(): whether it has come, and does not look like an error of JetStream. */
+static bool holds(natsMsg *msg, const char *text)
+{
+    return memmem(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), text, strlen(text)) !=
+           NULL;
+}
+
+/* good(): whether it has come, and looks like an acknowledgement of JetStream; when not, it has to
+ * be read. */
 static int answer_good(lua_State *L)
 {
-    static const char mark[] = "\"error\"";
     const struct answer *a = check(L);
-    bool good =
-        a->msg != NULL && memmem(natsMsg_GetData(a->msg), (size_t)natsMsg_GetDataLength(a->msg),
-                                 mark, sizeof mark - 1) == NULL;
-    lua_pushboolean(L, good);
+    lua_pushboolean(L, a->msg != NULL && holds(a->msg, "\"seq\":") && !holds(a->msg, "\"error\""));
     return 1;
 }
 
@@ -124,6 +134,10 @@ static int answer_gc(lua_State *L)
 {
     struct answer *a = lua_touserdata(L, 1);
     answer_cancel(L);
+    let_signal_go(a);
+    if (a->charged)
+        generation_discharge(a->generation, ANSWER_BYTES);
+    a->charged = false;
     if (a->msg != NULL)
         natsMsg_Destroy(a->msg);
     a->msg = NULL;

@@ -7,6 +7,7 @@
 #include "jetstream/ack_subject.h"
 #include "jetstream/ledger.h"
 #include "script/api.h"
+#include "script/keeper.h"
 #include "script/message.h"
 #include "script/signal.h"
 #include "script/task.h"
@@ -34,7 +35,12 @@ static int open_ledger(lua_State *L)
     h->ledger = NULL;
     luaL_getmetatable(L, LEDGER_TYPE);
     lua_setmetatable(L, -2);
-    h->ledger = ledger_get(generation_of(L)->limits.ledgers, key);
+    struct ledgers *all = generation_of(L)->limits.ledgers;
+    h->ledger = ledger_get(all, key);
+    if (h->ledger == NULL) { /* perhaps nobody has wanted some of them for a while */
+        ledgers_sweep(all, clock_ms());
+        h->ledger = ledger_get(all, key);
+    }
     if (h->ledger == NULL)
         lua_pushnil(L);
     return 1;
@@ -89,6 +95,20 @@ static int ledger_take(lua_State *L)
     return 4;
 }
 
+/* was_acknowledged(message): since it came, because it has come before: the server is told again.
+ * [-0, +1] */
+static int was_acknowledged(lua_State *L)
+{
+    struct message *m = message_check(L);
+    bool acked = m->ledger != NULL && ledger_is_acked(m->ledger, m->seq, m->time);
+    if (acked) {
+        acknowledge_again(m->binding, natsMsg_GetReply(m->msg));
+        m->settled = true;
+    }
+    lua_pushboolean(L, acked);
+    return 1;
+}
+
 static int ledger_name_lua(lua_State *L)
 {
     lua_pushstring(L, ledger_name(check_ledger(L)));
@@ -109,6 +129,13 @@ static int ledger_floor_lua(lua_State *L)
 {
     lua_pushnumber(L, (double)ledger_floor(check_ledger(L)));
     return 1;
+}
+
+/* note_floor(sequence): all up to it is done with. */
+static int ledger_note_floor_lua(lua_State *L)
+{
+    ledger_note_floor(check_ledger(L), (uint64_t)luaL_checknumber(L, 2));
+    return 0;
 }
 
 static int ledger_unacked_lua(lua_State *L)
@@ -236,6 +263,22 @@ static int running_lua(lua_State *L)
     return 1;
 }
 
+/* wakes(subscription, signal, count): it is set whenever the handling of a message is over, however
+ * that ends, and no more than `count` are handled then. */
+static int wakes_lua(lua_State *L)
+{
+    struct handler **h = luaL_checkudata(L, 1, SUBSCRIPTION_TYPE);
+    struct signal *s = signal_check(L, 2);
+    lua_Number count = luaL_checknumber(L, 3);
+    lua_pushvalue(L, 2);
+    int ref = luaL_ref(L, LUA_REGISTRYINDEX);
+    luaL_unref(L, LUA_REGISTRYINDEX, (*h)->wakes_ref);
+    (*h)->wakes_ref = ref;
+    (*h)->wakes = s;
+    (*h)->wakes_at = (unsigned)count;
+    return 0;
+}
+
 /* is_over(subscription): whether no message of it comes any more. */
 static int is_over_lua(lua_State *L)
 {
@@ -258,11 +301,13 @@ static void on_breathed(struct task *t)
     task_resume(t, 0);
 }
 
-/* breathe(): lets the loop turn, when this turn has lasted for a while. */
+/* breathe(): lets the loop turn, when this turn has lasted for a while, and this can wait. */
 static int breathe(lua_State *L)
 {
-    uv_loop_t *loop = generation_of(L)->limits.hub->loop;
-    if (uv_hrtime() / 1000000u - uv_now(loop) < TURN_MS)
+    const struct generation *g = generation_of(L);
+    uv_loop_t *loop = g->limits.hub->loop;
+    if (g->running == NULL || g->cancelled || !lua_isyieldable(L) ||
+        uv_hrtime() / 1000000u - uv_now(loop) < TURN_MS)
         return 0;
     struct task *t = task_current(L, "this");
     task_set_timer(t, 0, on_breathed);
@@ -276,19 +321,31 @@ void api_register_consumer(lua_State *L)
                                        {"position", ledger_position_lua},
                                        {"floor", ledger_floor_lua},
                                        {"unacked", ledger_unacked_lua},
+                                       {"note_floor", ledger_note_floor_lua},
                                        {"same_stream", ledger_same_stream_lua},
                                        {"acks_all", ledger_acks_all},
                                        {"ack_wait", ledger_ack_wait_lua},
                                        {"restart", ledger_restart_lua},
                                        {"forget", ledger_forget_lua},
                                        {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"ledger", open_ledger},  {"signal", signal_new_lua},
-                                         {"link", link_lua},       {"over", over_lua},
-                                         {"ending", ending_lua},   {"hold", hold_lua},
-                                         {"let_go", let_go_lua},   {"attribute", attribute_lua},
-                                         {"turn_time", turn_time}, {"breathe", breathe},
-                                         {"inbox", inbox_lua},     {"running", running_lua},
-                                         {"is_over", is_over_lua}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"ledger", open_ledger},
+                                         {"signal", signal_new_lua},
+                                         {"link", link_lua},
+                                         {"over", over_lua},
+                                         {"ending", ending_lua},
+                                         {"hold", hold_lua},
+                                         {"let_go", let_go_lua},
+                                         {"attribute", attribute_lua},
+                                         {"turn_time", turn_time},
+                                         {"breathe", breathe},
+                                         {"inbox", inbox_lua},
+                                         {"running", running_lua},
+                                         {"is_over", is_over_lua},
+                                         {"wakes", wakes_lua},
+                                         {"keep", keeper_start_lua},
+                                         {"was_acknowledged", was_acknowledged},
+                                         {"keeper_over", keeper_over_lua},
+                                         {NULL, NULL}};
     signal_register(L);
     api_register_type(L, LEDGER_TYPE, methods, ledger_gc);
     lua_pop(L, 1);

@@ -94,10 +94,12 @@ static void on_notice(void *closure, const connection_info *info)
     struct binding *b = closure;
     struct generation *g = b->generation;
     struct callback *cb = &b->hooks[info->notice];
-    if (info->notice == CONNECTION_CONNECTED || info->notice == CONNECTION_RECONNECTED)
-        b->links++;
-    if (info->notice <= CONNECTION_CLOSED)
-        signal_link(b);
+    bool up = info->notice == CONNECTION_CONNECTED || info->notice == CONNECTION_RECONNECTED;
+    for (struct binding *x = b; x != NULL; x = x->older) { /* tasks of those may wait for it */
+        x->links += up;
+        if (info->notice <= CONNECTION_CLOSED)
+            signal_link(x);
+    }
     if (!callback_is_set(cb))
         return;
     struct task *t = task_begin(g, cb);

@@ -21,6 +21,7 @@ struct binding;
 struct failures;
 struct outbox_declaration;
 struct outboxes;
+struct keeper;
 struct user_metrics;
 struct ledgers;
 struct lua_timer;
@@ -98,6 +99,7 @@ struct generation {
     unsigned unloading; /* on_unload functions that have not finished */
     struct lua_timer *timers;
     struct signal *signals;
+    struct keeper *keepers;
 
     /* Tasks: script/task.c. */
     struct task *idle, *parked;

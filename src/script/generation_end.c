@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "script/api.h"
+#include "script/keeper.h"
 #include "script/outbox_declaration.h"
 #include "script/task.h"
 
@@ -75,6 +76,7 @@ void generation_close(struct generation *g)
         return;
     g->closing = true;
     api_close_timers(g);
+    keeper_close_all(g);
     task_close_all(g);
     outbox_declarations_release(g);
     for (struct binding *b = g->bindings; b != NULL; b = b->next)

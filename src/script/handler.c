@@ -24,6 +24,7 @@ void handler_release(struct handler *h)
         return;
     callback_clear(&h->callback, h->binding->generation->L);
     message_clear_slot(&h->slot, h->binding->generation->L);
+    luaL_unref(h->binding->generation->L, LUA_REGISTRYINDEX, h->wakes_ref);
     generation_discharge(h->binding->generation, HANDLER_BYTES);
     free(h->subject);
     free(h->queue);
@@ -77,6 +78,8 @@ static void on_task_finished(void *closure)
     struct handler *h = closure;
     h->binding->busy--;
     h->running--;
+    if (h->wakes != NULL && h->running <= h->wakes_at)
+        signal_set(h->wakes);
     handler_release(h);
 }
 
@@ -148,6 +151,7 @@ struct handler *handler_new(struct binding *b, const subscription_options *optio
         return NULL;
     }
     h->references = 1; /* the caller's */
+    h->wakes_ref = LUA_NOREF;
     h->binding = b;
     h->options = *options;
     h->options.subject = h->subject;

@@ -12,6 +12,7 @@
 #include "script/message.h"
 
 struct binding;
+struct signal;
 
 /* A subscription as the script declared it. Counted: the script's handle, the subscription, and
  * each task that runs it hold it. */
@@ -31,6 +32,9 @@ struct handler {
     struct handler *same_key; /* the next one with this key, while another generation takes over */
     unsigned running;         /* tasks that handle its messages */
     bool taken;               /* matched by a handler of that one */
+    struct signal *wakes;     /* is set when no more than `wakes_at` run any more; NULL: none */
+    unsigned wakes_at;
+    int wakes_ref; /* keeps it */
     subscription_options options;
 };
 

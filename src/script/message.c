@@ -54,11 +54,15 @@ static void discharge(struct message *m)
     m->charged = 0;
 }
 
-/* What was known of it as a message of JetStream. */
+/* What was known of it as a message of JetStream. One that nobody can answer any more may be
+ * delivered again at once: the server counts each time. */
 static void forget_ledger(struct message *m)
 {
-    if (m->ledger != NULL)
+    if (m->ledger != NULL) {
+        if (!m->settled)
+            ledger_returned(m->ledger, m->seq);
         ledger_release(m->ledger, clock_ms());
+    }
     m->ledger = NULL;
     m->settled = false;
 }

@@ -13,7 +13,7 @@
 #include "script/task.h"
 
 #define SYNC_TIMEOUT_S 5.0
-#define DELAY_MAX_S 31536000.0
+#define DELAY_MAX_S 4000000.0
 #define WAIT_MAX_S 86400.0
 
 static const char *ack_reply(struct message *m)
@@ -87,7 +87,7 @@ static int nak(lua_State *L)
     char text[64] = "-NAK";
     if (!lua_isnoneornil(L, 2))
         snprintf(text, sizeof text, "-NAK {\"delay\": %.0f}",
-                 (double)api_seconds(L, 2, 0, DELAY_MAX_S / 1000) * 1e6);
+                 (double)api_seconds(L, 2, 0, DELAY_MAX_S) * 1e6);
     struct message *m = message_check(L);
     int results = say(L, text, true, false);
     if (results == 1)
@@ -118,6 +118,7 @@ static struct message *end_confirmation(struct task *t, void *closure)
 {
     struct confirmation *c = closure;
     struct message *m = c->message;
+    t->cancel = NULL; /* a task that cannot be told is dropped: this is done only once */
     luaL_unref(t->generation->L, LUA_REGISTRYINDEX,
                c->ref); /* nothing is collected before it is used */
     free(c);

@@ -29,7 +29,8 @@ local function pretend(witness, replicas)
         state = { last_seq = self.last_seq } }
     elseif name:find("^CONSUMER%.CREATE") or name:find("^CONSUMER%.DURABLE") then
       table.insert(self.starts, cjson.decode(body).config.opt_start_seq or 1)
-      return { name = "reader", config = { ack_policy = "none" }, num_pending = 0 }
+      return { name = "reader", config = { ack_policy = "none" }, num_pending = 0, num_ack_pending = 0,
+        delivered = { stream_seq = 0 }, ack_floor = { stream_seq = 0 } }
     end
     return { success = true }
   end

@@ -56,6 +56,33 @@ static void test_floor(void **state)
     ledger_release(l, 0);
 }
 
+static void test_floor_before_anything_came(void **state)
+{
+    (void)state;
+    struct ledger *l = open_ledger("a");
+    ledger_note_floor(l, 41);
+    assert_int_equal(ledger_floor(l), 42);
+    assert_int_equal(ledger_delivered(l, 43, 430, 0), LEDGER_NEW);
+    ledger_note_floor(l, 7); /* never back */
+    assert_int_equal(ledger_floor(l), 43);
+    ledger_release(l, 0);
+}
+
+static void test_acknowledged_together(void **state)
+{
+    (void)state;
+    struct ledger *l = open_ledger("a");
+    ledger_set_acks_all(l, true);
+    for (uint64_t seq = 1; seq <= 4; seq++)
+        ledger_delivered(l, seq, seq * 10, 0);
+    ledger_acked(l, 3, 30);
+    assert_int_equal(ledger_unacked(l), 1);
+    for (uint64_t seq = 1; seq <= 3; seq++)
+        assert_int_equal(ledger_delivered(l, seq, seq * 10, 0), LEDGER_ACKED);
+    assert_int_equal(ledger_floor(l), 4);
+    ledger_release(l, 0);
+}
+
 static void test_acknowledged_before(void **state)
 {
     (void)state;
@@ -106,6 +133,8 @@ static void test_caps(void **state)
         ledger_acked(l, seq, seq);
     assert_int_equal(ledger_unacked(l), 0);
     assert_int_equal(ledger_floor(l), LEDGER_UNACKED_MAX + 1u); /* of those nothing is known */
+    ledger_note_floor(l, LEDGER_UNACKED_MAX + 10u);             /* but the server knows */
+    assert_int_equal(ledger_floor(l), LEDGER_UNACKED_MAX + 11u);
     /* Of those that were acknowledged the last ones are known. */
     assert_int_equal(ledger_delivered(l, LEDGER_UNACKED_MAX, LEDGER_UNACKED_MAX, 0), LEDGER_ACKED);
     uint64_t forgotten = LEDGER_UNACKED_MAX - LEDGER_ACKED_MAX;
@@ -174,7 +203,9 @@ static void test_how_many(void **state)
         ledger_release(ledger_get(all, key), 0);
     }
     assert_null(ledger_get(all, "one more"));
-    assert_non_null(ledger_get(all, "7"));
+    struct ledger *l = ledger_get(all, "7");
+    assert_non_null(l);
+    ledger_release(l, 0);
 }
 
 /* ---- subjects ---- */
@@ -235,6 +266,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         EACH(test_floor),
+        EACH(test_floor_before_anything_came),
+        EACH(test_acknowledged_together),
         EACH(test_acknowledged_before),
         EACH(test_in_hand),
         EACH(test_acks_all),
