@@ -35,14 +35,32 @@ local begin, finish, hungry, give_back_all = upkeep.begin, upkeep.finish, upkeep
 
 -- ---- reading ----
 
+--- Seconds from one message to the next, while there are some.
+local function note_pace(c)
+  local now = moondog.now()
+  if c.popped_at then
+    local took = now - c.popped_at
+    c.pace = c.pace and c.pace * 0.9 + took * 0.1 or took
+  end
+  c.popped_at = c.first <= c.last and now or nil
+end
+
+--- Somebody reads: what is there may be asked for again.
+local function note_reader(c)
+  if not c.unread then return end
+  c.unread = false
+  c.signal:set()
+end
+
 --- Of one that keeps its place, what nobody has taken when the generation ends is the next one's. What has waited for
 --- longer than its time comes again, and may be acknowledged before the other one is taken.
 local function pop(c)
   while c.first <= c.last and not (c.ordered and host.ending()) do
     local msg = c.queue[c.first]
     if not c.acks then c.ledger:position(c.sequences[c.first]) end
-    c.queue[c.first], c.sequences[c.first] = nil, nil
+    c.queue[c.first], c.sequences[c.first], c.came_at[c.first] = nil, nil, nil
     c.first = c.first + 1
+    note_pace(c)
     if hungry(c) then c.signal:set() end
     if not (c.acks and host.was_acknowledged(msg)) then return msg end
     c.skipped = c.skipped + 1
@@ -60,6 +78,7 @@ end
 --- The next message; nil: there will be none any more; false: not until the deadline.
 local function wait_for_message(c, deadline)
   host.breathe()
+  note_reader(c)
   while true do
     local msg = pop(c)
     if msg then
@@ -327,7 +346,7 @@ return function(js, stream, spec)
     ordered = spec.ordered or false, acks = config.ack_policy ~= "none",
     ledger = ledger, key = key, in_use = in_use, claim = {},
     signal = host.signal(js.connection), arrivals = host.signal(js.connection),
-    queue = {}, sequences = {}, first = 1, last = 0,
+    queue = {}, sequences = {}, came_at = {}, first = 1, last = 0,
     outstanding = 0, expected = 1, received = 0, heard_at = 0, unheard = 0, mending = 0, not_before = 0,
     pause = PAUSE_MIN, lost = false,
     delivered = 0, skipped = 0, recreated = 0, restarts = 0, silences = 0, pending = 0,

@@ -140,6 +140,7 @@ local function establish_other(c)
   if info then note_beginning(c, info) end
   c.ledger:acks_all(config.ack_policy == "all")
   c.ledger:ack_wait(ack_wait_of(config))
+  c.patience = c.acks and ack_wait_of(config) / 2 or nil
   return true
 end
 

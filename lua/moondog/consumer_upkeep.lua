@@ -32,9 +32,15 @@ end
 
 -- ---- messages come ----
 
+--- How many are asked for ahead: no more than a slow loop reads in a quarter of the time that they may take.
+local function window(c)
+  if not c.pace or not c.patience then return c.pull.batch end
+  return max(min(c.pull.batch, floor(c.patience / 2 / c.pace)), 1)
+end
+
 local function hungry(c)
   local coming = c.outstanding + c.last - c.first + 1
-  return coming <= c.pull.batch / 2
+  return coming <= window(c) / 2
 end
 
 local function push(c, msg, seq)
@@ -42,6 +48,7 @@ local function push(c, msg, seq)
   c.last = c.last + 1
   c.queue[c.last] = msg
   if c.ordered or not c.acks then c.sequences[c.last] = seq end
+  c.came_at[c.last] = host.turn_time()
   c.arrivals:set()
 end
 
@@ -55,9 +62,25 @@ local function give_back_all(c)
   if not c.acks and not c.ordered then return end
   for i = c.first, c.last do
     give_back(c, c.queue[i])
-    c.queue[i], c.sequences[i] = nil, nil
+    c.queue[i], c.sequences[i], c.came_at[i] = nil, nil, nil
   end
   c.first = c.last + 1
+end
+
+--- Whether others may have what nobody reads here: one that counts deliveries would lose it.
+local function is_shared(c)
+  return c.acks and not c.own_name and not c.handler and (c.config.max_deliver or 0) <= 0
+end
+
+--- A loop that was left, has failed or is stuck must not keep messages from others: what has waited for half of its
+--- time is given back, and nothing is asked for until somebody reads again.
+local function give_back_unread(c)
+  if not c.patience or not is_shared(c) or c.first > c.last then return end
+  if host.turn_time() - c.came_at[c.first] < c.patience then return end
+  moondog.log.warn("messages of a consumer were not read in time: they are given back", { stream = c.stream,
+    consumer = c.name, count = c.last - c.first + 1, seconds = c.patience })
+  c.unread = true
+  give_back_all(c)
 end
 
 --- A request is refused for a reason that lasts, perhaps: said once, and tried again in a while.
@@ -111,7 +134,7 @@ local function on_message(c, inbox, msg)
   if c.refused then c.refused, c.err = nil, nil end
   if seq == false then
     c.skipped = c.skipped + 1
-  elseif c.stopped then
+  elseif c.stopped or c.unread then
     give_back(c, msg)
   elseif not c.ordered or not host.ending() then -- of an ordered one, the next generation has it
     if c.ordered and seq <= c.received then
@@ -159,9 +182,11 @@ local function ask_for_more(c)
   local now = host.turn_time()
   local wait = c.not_before - moondog.now()
   if wait > 0 then return wait end
-  local room = c.pull.batch - c.outstanding - (c.last - c.first + 1)
+  give_back_unread(c)
+  if c.unread then return FOREVER end
+  local room = window(c) - c.outstanding - (c.last - c.first + 1)
   if c.handler then room = room - host.running(c.subscription) end
-  if room >= max(c.pull.batch / 2, 1) then
+  if room >= max(window(c) / 2, 1) then
     if c.outstanding == 0 then c.heard_at = now end
     local ok, err = c.connection:publish(("%s.%s"):format(c.js.prefix, api(c, "MSG.NEXT")), host.encode {
       batch = room, expires = floor(c.pull.expires * NANO), idle_heartbeat = floor(c.pull.heartbeat * NANO),
@@ -174,12 +199,13 @@ local function ask_for_more(c)
     if c.unsent then c.err, c.unsent = nil, nil end
     c.outstanding = c.outstanding + room
   end
-  if c.outstanding == 0 then return c.pull.heartbeat end
-  return max(c.heard_at + c.pull.heartbeat * 2 + 0.5 - now, 0.01)
+  local look = (c.patience or FOREVER) / 2 -- at what waits to be read
+  if c.outstanding == 0 then return min(c.pull.heartbeat, look) end
+  return max(min(c.heard_at + c.pull.heartbeat * 2 + 0.5 - now, look), 0.01)
 end
 
 local function is_silent(c)
-  return c.outstanding > 0 and host.turn_time() - c.heard_at >= c.pull.heartbeat * 2
+  return c.outstanding > 0 and not c.unread and host.turn_time() - c.heard_at >= c.pull.heartbeat * 2
 end
 
 --- Nothing was heard for two heartbeats: what does the server say?

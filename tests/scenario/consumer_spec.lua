@@ -231,6 +231,42 @@ describe("a consumer that vanished", function()
   end))
 end)
 
+describe("a loop that reads no more", function()
+  local OPEN = 'js:consumer("S", { durable = "shared", ack_wait = 2 })'
+
+  it("keeps messages from others no longer than half of their time", run.case(function()
+    local lua, _, _, dog = start(20)
+    lua(("left = %s moondog.spawn(function() for msg in left:messages() do msg:ack() break end end)"):format(OPEN))
+    wait(lua, "return left:status().delivered == 20")
+    -- All that are left wait in the first one's queue; the other one has them before the server gives up on it.
+    lua(([[
+      seen = 0
+      other = js:consumer("S", { durable = "shared" })
+      moondog.spawn(function() for msg in other:messages() do seen = seen + 1 msg:ack() end end)]]))
+    wait(lua, "return seen >= 1", 10)
+    local entry = dog:wait_log("were not read in time", 10)
+    assert.equals(19, entry.count)
+    wait(lua, "return other:info().num_ack_pending == 0 and other:info().num_pending == 0", 15)
+  end))
+
+  it("is slow, and has as many as it can read in their time, each once", run.case(function()
+    local lua = start(40)
+    lua(([[
+      times, count = {}, 0
+      slow = %s
+      moondog.spawn(function()
+        for msg in slow:messages() do
+          times[msg.data] = (times[msg.data] or 0) + 1
+          moondog.sleep(0.1)
+          assert(msg:ack())
+          count = count + 1
+        end
+      end)]]):format(OPEN))
+    wait(lua, "return count == 40 and slow:info().num_ack_pending == 0", 30)
+    assert.equals(0, lua("local n = 0 for _, k in pairs(times) do if k > 1 then n = n + 1 end end return n"))
+  end))
+end)
+
 describe("a consumer that hears nothing", function()
   it("is looked at, and says so when messages wait", run.case(function()
     local function server_users(deny)
