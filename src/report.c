@@ -206,7 +206,7 @@ static json_t *describe_handler(const struct handler *h)
     if (h->subscription != NULL)
         subscription_get_state(h->subscription, &state);
     json_t *one =
-        json_pack("{s:o, s:b, s:I, s:I, s:I, s:I, s:I}", "subject", report_text(h->subject),
+        json_pack("{s:o, s:b, s:I, s:I, s:I, s:I, s:I}", "subject", report_text(handler_label(h)),
                   "active", state.active, "handled", (json_int_t)h->callback.calls, "errors",
                   (json_int_t)h->callback.errors, "overruns", (json_int_t)h->callback.overruns,
                   "dropped", (json_int_t)state.dropped, "queued", (json_int_t)state.queued);

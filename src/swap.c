@@ -81,13 +81,14 @@ void swap_check_probation(md_runtime *rt)
                  log_int("errors", (int64_t)g->handler_errors));
         return;
     }
-    if (g->handler_errors < PROBATION_ERRORS_MIN ||
-        (double)g->handler_errors < rt->probation_rate * (double)g->handled)
+    bool failing = g->handler_errors >= PROBATION_ERRORS_MIN &&
+                   (double)g->handler_errors >= rt->probation_rate * (double)g->handled;
+    if (!failing && g->start_errors == 0) /* a loop that has failed handles nothing any more */
         return;
     r->probation_until = 0;
     log_emit(rt->log, LOG_ERROR, "generation failed its probation: going back to the one before",
              log_int("generation", g->number), log_int("handled", (int64_t)g->handled),
-             log_int("errors", (int64_t)g->handler_errors));
+             log_int("errors", (int64_t)(g->handler_errors + g->start_errors)));
     g->failed_probation = true;
     if (reload_go_back(rt, g->number) != 0)
         log_emit(rt->log, LOG_ERROR, "no memory to go back", log_int("generation", g->number));

@@ -44,9 +44,9 @@ moondog.on_start(function()
   end, { fresh = true }) -- after a reload all of them again: `prices` is new
 
   -- A durable consumer is found again by its name. It is kept alive: after a fresh link, a restart of the server, or
-  -- when somebody has deleted it.
+  -- when somebody has deleted it. A handler that fails is logged, and its message comes again after ack_wait.
   local worker = patiently(js.consumer, js, "ORDERS", { durable = "worker", ack_wait = 30 })
-  for msg in worker:messages() do
+  worker:consume(function(msg)
     local price = prices[msg.data]
     if price then
       moondog.log.info("sold", { what = msg.data, price = price, order = msg:metadata().seq })
@@ -54,5 +54,5 @@ moondog.on_start(function()
     else
       msg:nak(5) -- comes again in 5 s: perhaps it has a price then
     end
-  end
+  end)
 end)

@@ -229,7 +229,8 @@ function metric:set(value, labels) end
 function metric:observe(value, labels) end
 
 ---@class moondog.outbox_options
----@field path string of the file: one outbox, and one process, for each. Made with the mode 0600 when there is none
+---@field path string of the file, in the working directory when it is relative: one outbox, and one process, for each.
+---Made with the mode 0600 when there is none
 ---@field connection moondog.connection that it forwards with
 ---@field max_bytes? integer of the messages in it, each with some 128 bytes more; default 1 GiB. The file may be larger
 ---@field ttl? number a message that waits for longer is removed; default: never
@@ -386,6 +387,7 @@ function jetstream:account() end
 ---@return table? info config, state, cluster
 ---@return moondog.error? err
 function jetstream:add_stream(config) end
+---What is left out becomes the server's default again.
 ---@param config table
 ---@return table? info
 ---@return moondog.error? err
@@ -470,7 +472,8 @@ function publication:wait(timeout) end
 ---@field backoff? number[] seconds, before it comes again
 ---@field max_ack_pending? integer
 ---@field max_waiting? integer
----@field inactive_threshold? number seconds, after which the server forgets one that is not durable
+---@field inactive_threshold? number seconds, after which the server forgets one that is not durable and that nobody
+---reads; the server's default is 5
 ---@field headers_only? boolean
 ---@field replicas? integer
 ---@field memory? boolean
@@ -502,7 +505,8 @@ function jetstream:consumers(stream) end
 ---@return moondog.error? err
 function jetstream:delete_consumer(stream, name) end
 
----A consumer to read from; made if it is not there. From then on it is kept alive: after a fresh link, a restart of the
+---A consumer to read from; made if it is not there, and changed if one with its name is there and more than the name is
+---said of it. From then on it is kept alive: after a fresh link, a restart of the
 ---server, a silence of two heartbeats or its deletion it is asked for, or made again, behind what was acknowledged.
 ---After a reload the next generation reads on where this one was. A message that was acknowledged in this process, and
 ---is delivered again because the server has forgotten that, is acknowledged again and not handled again.
@@ -525,7 +529,9 @@ function jetstream:ordered(stream, options) end
 ---@class moondog.consumer
 local consumer = {}
 ---`for msg in consumer:messages() do msg:ack() end`: ends with stop(), with its connection, or with this generation.
----Several tasks may share one consumer.
+---Several tasks may share one consumer; each has one message at a time, so a slow one reads slowly, and less is asked
+---for ahead. An error in the loop ends it, as it ends any task: consume() goes on. What a loop that has ended, or was
+---left with break, does not read is given back after half of its ack_wait; stop() gives it back at once.
 ---@return fun(): moondog.message?
 function consumer:messages() end
 ---@param handler fun(msg: moondog.message)

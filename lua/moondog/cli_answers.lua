@@ -74,6 +74,16 @@ function M.generation(r)
   return lines
 end
 
+local function outbox(o)
+  local text = ("outbox %s: %s, %s waiting (%s)"):format(o.path, o.state, o.waiting, bytes(o.bytes))
+  if o.waiting > 0 then text = text .. (", the first for %s"):format(duration(o.oldest)) end
+  if o.set_aside > 0 then
+    text = text .. (", %d set aside: see moondog outbox %s"):format(o.set_aside, o.path)
+  end
+  local err = value(o.error)
+  return err and err ~= "" and { text, "  " .. (type(err) == "table" and err.message or err) } or { text }
+end
+
 function M.status(r)
   local lines = {
     ("%s (pid %d, moondog %s) has been %s for %s"):format(r.name, r.pid, r.version, r.state, duration(r.uptime)),
@@ -95,6 +105,7 @@ function M.status(r)
     append(lines, connection(c))
     append(lines, columns.lines(subscriptions(c), "  "))
   end
+  for _, o in ipairs(value(r.outboxes) or {}) do append(lines, outbox(o)) end
   return lines
 end
 

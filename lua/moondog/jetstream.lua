@@ -126,10 +126,33 @@ local function from_wire(info)
   return info
 end
 
+--- What servers know of a stream, up to 2.12: a misspelt field would be dropped without a word.
+local STREAM_FIELDS = {}
+for field in ([[allow_atomic allow_direct allow_msg_counter allow_msg_schedules allow_msg_ttl allow_rollup_hdrs
+  compression consumer_limits deny_delete deny_purge description discard discard_new_per_subject duplicate_window
+  first_seq max_age max_bytes max_consumers max_msg_size max_msgs max_msgs_per_subject metadata mirror mirror_direct
+  name no_ack num_replicas persist_mode placement republish retention sealed sources storage subject_delete_marker_ttl
+  subject_transform subjects template_owner]]):gmatch("%S+") do
+  STREAM_FIELDS[field] = true
+end
+
+local function check_stream(config)
+  for key in pairs(config) do
+    if not STREAM_FIELDS[key] then
+      error(("a stream has no field \"%s\": it has name, subjects, retention, max_age, ... as the server calls them")
+        :format(tostring(key)), 3)
+    end
+  end
+  if config.subjects ~= nil and type(config.subjects) ~= "table" then
+    error("a stream's subjects are a list: { \"orders.>\" }", 3)
+  end
+end
+
 --- Makes or changes a stream. Tail-called, so the script is two levels above what is called in here.
 local function put_stream(js, verb, config)
   if type(config) ~= "table" then error("a stream is described by a table", 2) end
   check_name(config.name, "stream")
+  check_stream(config)
   local info, err = call(js, ("STREAM.%s.%s"):format(verb, config.name), to_wire(config))
   if not info then return nil, err end
   return from_wire(info)
@@ -178,6 +201,12 @@ end
 function JetStream:purge_stream(name, options)
   check_name(name, "stream")
   options = options or {}
+  if type(options) ~= "table" then error("purge_stream: options are a table", 2) end
+  for key in pairs(options) do -- a misspelt one must not purge all
+    if key ~= "subject" and key ~= "keep" and key ~= "seq" then
+      error(("unknown option \"%s\" of purge_stream: there are keep, seq, subject"):format(tostring(key)), 2)
+    end
+  end
   local answer, err = call(self, "STREAM.PURGE." .. name,
     { filter = options.subject, keep = options.keep, seq = options.seq })
   if not answer then return nil, err end

@@ -70,9 +70,9 @@ local PULL = {
   batch = { 256, 1, 65536 }, max_bytes = { nil, 1, 2 ^ 30 }, heartbeat = { 5, 0.1, 60 }, expires = { 30, 1, 3600 },
 }
 
-local function list_names()
+local function list_names(allowed)
   local names = {}
-  for name in pairs(FIELDS) do names[#names + 1] = name end
+  for name in pairs(allowed or FIELDS) do names[#names + 1] = name end
   for name in pairs(PULL) do names[#names + 1] = name end
   table.sort(names)
   return table.concat(names, ", ")
@@ -102,7 +102,7 @@ local function read(spec, allowed)
     elseif PULL[key] then
       pull[key] = read_pull(key, value)
     else
-      error(("unknown option \"%s\" of a consumer: there are %s"):format(tostring(key), list_names()), 0)
+      error(("unknown option \"%s\" of a consumer: there are %s"):format(tostring(key), list_names(allowed)), 0)
     end
   end
   if pull.heartbeat * 2 >= pull.expires then error("consumer: expires is more than twice the heartbeat", 0) end

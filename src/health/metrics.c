@@ -35,7 +35,7 @@ static bool copy_subscription(struct metrics *m, const struct handler *h)
     if (h->subscription != NULL)
         subscription_get_state(h->subscription, &state);
     *s = (struct metrics_subscription){.connection = m->connection_count - 1,
-                                       .subject = strdup(h->subject),
+                                       .subject = strdup(handler_label(h)),
                                        .queue = strdup(h->queue != NULL ? h->queue : ""),
                                        .handled = h->callback.calls,
                                        .errors = h->callback.errors,

@@ -7,22 +7,19 @@
 #include <string.h>
 #include <uv.h>
 
+#include "script/failure.h"
+
 /* What the thread is inside. In the static TLS block: a signal handler reads it. */
 static _Thread_local budget *current __attribute__((tls_model("initial-exec")));
 
 static void stop_hook(lua_State *L, lua_Debug *ar)
 {
     budget *b = current;
-    int level = 0;
     if (b != NULL && b->preempt != NULL) {
         b->preempt(L, ar); /* does not come back when it can yield */
         b->preempt = NULL; /* nor may what catches the error go on */
     }
-    /* The place in the script, and not in what moondog puts around coroutines. */
-    while (lua_getstack(L, level, ar) && lua_getinfo(L, "S", ar) &&
-           strncmp(ar->source, "@lua/moondog/", 13) == 0)
-        level++;
-    luaL_where(L, level);
+    failure_push_where(L);
     lua_pushfstring(L, "time budget of %d ms exceeded",
                     b != NULL ? (int)atomic_load(&b->limit_ms) : 0);
     lua_concat(L, 2);

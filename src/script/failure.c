@@ -164,6 +164,7 @@ void failure_report(struct generation *g, struct callback *cb, failure *r, int s
 {
     g->errors++;
     g->handler_errors += strcmp(cb->kind, "handler") == 0;
+    g->start_errors += strcmp(cb->kind, "on_start") == 0;
     cb->errors++;
     cb->overruns += overran;
     fill_in(g, cb, r, status);
@@ -184,4 +185,14 @@ void failure_note(struct generation *g, struct callback *cb, const char *what, c
     g->errors++;
     cb->errors++;
     tell(g, cb, &r, false);
+}
+
+void failure_push_where(lua_State *L)
+{
+    lua_Debug ar;
+    int level = 0;
+    while (lua_getstack(L, level, &ar) && lua_getinfo(L, "S", &ar) &&
+           (ar.what[0] == 'C' || strncmp(ar.source, "@lua/moondog/", 13) == 0))
+        level++;
+    luaL_where(L, level);
 }

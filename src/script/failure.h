@@ -61,4 +61,7 @@ void failure_tell(const struct task *t, failure *r, int status, bool overran);
 /* A callback that ran, and did not do what it should: `what` it did, and the `remedy`. */
 void failure_note(struct generation *g, struct callback *cb, const char *what, const char *remedy);
 
+/* [-0, +1] "gateway.lua:12: ": where the script is, and not what moondog has around it or below. */
+void failure_push_where(lua_State *L);
+
 #endif

@@ -116,6 +116,7 @@ struct generation {
     unsigned garbage_count;
     uint64_t errors; /* of all callbacks */
     uint64_t handled, handler_errors;
+    uint64_t start_errors; /* of on_start functions */
     unsigned handles;  /* open libuv handles */
     size_t steps_left; /* of the collector, after it was closed */
     int64_t loaded_at; /* ms since 1970 */

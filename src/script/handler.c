@@ -13,6 +13,12 @@
 
 #define KEY_HASH_CHARS 8 /* of a handler's key */
 
+const char *handler_label(const struct handler *h)
+{
+    const char *inboxes = h->binding->options.link->inbox_prefix;
+    return strncmp(h->subject, inboxes, strlen(inboxes)) == 0 ? h->callback.name : h->subject;
+}
+
 void handler_retain(struct handler *h)
 {
     h->references++;

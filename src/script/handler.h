@@ -38,6 +38,9 @@ struct handler {
     subscription_options options;
 };
 
+/* What it is called where people look: its subject; its name, when that is an inbox. */
+const char *handler_label(const struct handler *h);
+
 /* What a subscription costs outside of the interpreter, about: charged to the generation. */
 #define HANDLER_BYTES (sizeof(struct handler) + 512u)
 

@@ -213,26 +213,32 @@ void task_start(struct task *t, int count)
 
 /* ---- waiting ---- */
 
+static void complain(lua_State *L, const char *what, const char *why)
+{
+    failure_push_where(L);
+    lua_pushfstring(L, "%s waits, %s", what, why);
+    lua_concat(L, 2);
+    lua_error(L);
+}
+
 struct task *task_current(lua_State *L, const char *what)
 {
     struct generation *g = generation_of(L);
     if (g->loading)
-        luaL_error(L,
-                   "%s waits, and a script cannot wait while it is loaded: do it in "
-                   "moondog.on_start(), moondog.spawn() or a handler",
-                   what);
+        complain(L, what,
+                 "and a script cannot wait while it is loaded: do it in moondog.on_start(), "
+                 "moondog.spawn() or a handler");
     struct task *t = g->running;
     if (t == NULL) {
-        luaL_error(L, "%s waits, and a policy or token function cannot wait", what);
-        return NULL; /* never: luaL_error() does not come back */
+        complain(L, what, "and a policy or token function cannot wait");
+        return NULL; /* never: lua_error() does not come back */
     }
     if (g->cancelled)
-        luaL_error(L, "%s waits, and the time of this generation of the script is over", what);
+        complain(L, what, "and the time of this generation of the script is over");
     if (!lua_isyieldable(L))
-        luaL_error(L,
-                   "%s waits, which a callback of a C function cannot, such as one of "
-                   "table.sort() or string.gsub(), or a metamethod",
-                   what);
+        complain(L, what,
+                 "which a callback of a C function cannot, such as one of table.sort() or "
+                 "string.gsub(), or a metamethod");
     stop_waiting(t); /* a wait that could not yield, and was caught */
     return t;
 }

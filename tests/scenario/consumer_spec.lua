@@ -1,6 +1,7 @@
 -- Consumers from Lua against a real server: read in every way, answered in every way, and brought
 -- back when something takes them away.
 local js_script = require "support.js_script"
+local moondog = require "support.moondog"
 local run = require "support.run"
 
 local STREAM = 'assert(js:add_stream { name = "S", subjects = { "s.>" } }) '
@@ -297,6 +298,17 @@ describe("a consumer that hears nothing", function()
     server:reload(server_users(nothing))
     lua = js_script.runner(server:connect())
     wait(lua, "return #out == 2")
+  end))
+end)
+
+describe("a consumer among the subscriptions", function()
+  it("goes by its name", run.case(function()
+    local lua = start(1)
+    lua 'js:consumer("S", { durable = "named" }):consume(function(msg) msg:ack() end)'
+    local status = moondog.start { "status" }
+    status:wait_exit(0)
+    assert.matches("S/named", status:text("stdout"))
+    assert.is_nil(status:text("stdout"):find("_INBOX", 1, true))
   end))
 end)
 

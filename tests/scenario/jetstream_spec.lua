@@ -115,6 +115,9 @@ describe("a misuse", function()
     ['js:publish("a", "b", { id = 1 })'] = 'unknown option "id" of publish',
     ['js:get_message("A", {})'] = "which one is a sequence",
     ['c:jetstream { prefix = "x" }'] = 'unknown option "prefix" of jetstream',
+    ['js:purge_stream("A", { subjct = "x" })'] = 'unknown option "subjct" of purge_stream',
+    ['js:add_stream { name = "A", subject = "x" }'] = 'a stream has no field "subject"',
+    ['js:update_stream { name = "A", subjects = "x" }'] = "a stream's subjects are a list",
     ['js:stream_info(nil)'] = 'bad name of a stream "nil"',
     ['js:add_stream { name = "A", max_age = "1h" }'] = "max_age is a number of seconds",
   } do

@@ -584,6 +584,9 @@ describe("its numbers", function()
     local _, body = http.get(port, "/status")
     local one = cjson.decode(body).outboxes[1]
     assert.same({ dog.path, 3 }, { one.path, one.waiting })
+    local status = moondog.start { "status" }
+    status:wait_exit(0)
+    assert.matches("outbox .*out%.db: waiting for the stream, 3 waiting", status.process:text("stdout"))
   end))
 end)
 
