@@ -97,7 +97,7 @@ describe("a message that waits to be read for longer than its time", function()
     local lua = start(10)
     lua [[
       out = {}
-      consumer = assert(js:consumer("S", { durable = "w", ack_wait = 0.4 }))
+      consumer = assert(js:consumer("S", { ack_wait = 0.4 })) -- nobody else could have them
       moondog.spawn(function()
         for msg in consumer:messages() do
           moondog.sleep(0.2)
