@@ -35,14 +35,16 @@ local begin, finish, hungry, give_back_all = upkeep.begin, upkeep.finish, upkeep
 
 -- ---- reading ----
 
---- Seconds from one message to the next, while there are some.
+--- Seconds from one message to the next, while there are some. When all were read it is tried with more.
 local function note_pace(c)
   local now = moondog.now()
   if c.popped_at then
     local took = now - c.popped_at
     c.pace = c.pace and c.pace * 0.9 + took * 0.1 or took
   end
-  c.popped_at = c.first <= c.last and now or nil
+  local more = c.first <= c.last
+  if c.pace and not more then c.pace = c.pace * 0.8 end
+  c.popped_at = more and now or nil
 end
 
 --- Somebody reads: what is there may be asked for again.

@@ -8,6 +8,7 @@
 #include <uthash.h>
 
 #include "base/random.h"
+#include "jetstream/acked.h"
 
 struct entry {
     uint64_t seq, time;
@@ -22,8 +23,9 @@ struct ledger {
     uint64_t released_at; /* ms: when it was let go last */
     char name[LEDGER_NAME_SIZE];
     uint64_t position, created;
-    struct entry *unacked, *acked; /* tables; in the order in which they came */
-    uint64_t highest;              /* delivered so far */
+    struct entry *unacked; /* a table, in the order in which they came */
+    acked_set acked;
+    uint64_t highest; /* delivered so far */
     bool acks_all;
     uint64_t ack_wait;  /* ms */
     uint64_t untracked; /* the lowest that did not fit into `unacked`; 0: none */
@@ -59,7 +61,7 @@ static void clear(struct entry **table)
 static void ledger_free(struct ledger *l)
 {
     clear(&l->unacked);
-    clear(&l->acked);
+    acked_clear(&l->acked);
     free(l->key);
     free(l);
 }
@@ -157,7 +159,7 @@ void ledger_set_acks_all(struct ledger *l, bool all)
 void ledger_restart(struct ledger *l)
 {
     clear(&l->unacked);
-    clear(&l->acked);
+    acked_clear(&l->acked);
     l->position = l->highest = l->untracked = 0;
 }
 
@@ -198,16 +200,11 @@ static void track(struct ledger *l, uint64_t seq, uint64_t time, uint64_t due)
 
 ledger_verdict ledger_delivered(struct ledger *l, uint64_t seq, uint64_t time, uint64_t now_ms)
 {
-    struct entry *e = find(l->acked, seq);
-    if (e != NULL) {
-        if (e->time == time)
-            return LEDGER_ACKED;
-        HASH_DEL(l->acked, e); /* the stream has begun anew: this is another message */
-        free(e);
-    }
+    if (acked_has(&l->acked, seq, time))
+        return LEDGER_ACKED;
     if (seq > l->highest)
         l->highest = seq;
-    e = find(l->unacked, seq);
+    struct entry *e = find(l->unacked, seq);
     if (e == NULL) {
         track(l, seq, time, now_ms + l->ack_wait);
         return LEDGER_NEW;
@@ -234,32 +231,14 @@ void ledger_note_floor(struct ledger *l, uint64_t seq)
         l->untracked = 0;
 }
 
-/* Out of the messages that are not acknowledged; NULL: it was none of them. */
-static struct entry *take(struct ledger *l, uint64_t seq)
-{
-    struct entry *e = find(l->unacked, seq);
-    if (e != NULL)
-        HASH_DEL(l->unacked, e);
-    return e;
-}
-
 static void remember(struct ledger *l, uint64_t seq, uint64_t time)
 {
-    struct entry *e = take(l, seq);
-    if (find(l->acked, seq) != NULL) {
+    struct entry *e = find(l->unacked, seq);
+    if (e != NULL) {
+        HASH_DEL(l->unacked, e);
         free(e);
-        return;
     }
-    if (HASH_COUNT(l->acked) >= LEDGER_ACKED_MAX) {
-        struct entry *oldest = l->acked;
-        HASH_DEL(l->acked, oldest);
-        free(e);
-        e = oldest;
-    }
-    if (e == NULL && (e = malloc(sizeof *e)) == NULL)
-        return; /* it may be handled once more */
-    *e = (struct entry){.seq = seq, .time = time};
-    HASH_ADD(hh, l->acked, seq, sizeof e->seq, e);
+    acked_add(&l->acked, seq, time);
 }
 
 /* What was acknowledged together with `seq`. */
@@ -284,8 +263,7 @@ void ledger_acked(struct ledger *l, uint64_t seq, uint64_t time)
 
 bool ledger_is_acked(const struct ledger *l, uint64_t seq, uint64_t time)
 {
-    const struct entry *e = find(l->acked, seq);
-    return e != NULL && e->time == time;
+    return acked_has(&l->acked, seq, time);
 }
 
 uint64_t ledger_floor(const struct ledger *l)

@@ -1,6 +1,6 @@
 /* Ledgers: what this process knows of a consumer of JetStream, whatever happens to the links, to
  * the server's consumer, and to the generation of the script that reads it: how far it was read,
- * which messages are not acknowledged yet, and which ones were, lately. A server that is killed
+ * which messages are not acknowledged yet, and which ones were (acked.h). A server that is killed
  * forgets the acknowledgements of its last moments, and delivers those messages again: the ledger
  * knows them.
  *
@@ -18,7 +18,6 @@ struct ledgers;
 #define LEDGER_NAME_SIZE 64
 #define LEDGERS_MAX 4096u         /* in one process */
 #define LEDGER_KEPT_MS 600000u    /* after nobody holds it any more: outages have reloads in them */
-#define LEDGER_ACKED_MAX 32768u   /* remembered; beyond it the oldest is forgotten */
 #define LEDGER_UNACKED_MAX 65536u /* remembered; beyond it ledger_floor() stays below them */
 
 /* All of one runtime. NULL when out of memory. */

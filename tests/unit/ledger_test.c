@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "jetstream/ack_subject.h"
+#include "jetstream/acked.h"
 
 #define WAIT_MS 1000u
 
@@ -135,11 +136,9 @@ static void test_caps(void **state)
     assert_int_equal(ledger_floor(l), LEDGER_UNACKED_MAX + 1u); /* of those nothing is known */
     ledger_note_floor(l, LEDGER_UNACKED_MAX + 10u);             /* but the server knows */
     assert_int_equal(ledger_floor(l), LEDGER_UNACKED_MAX + 11u);
-    /* Of those that were acknowledged the last ones are known. */
+    /* All that were acknowledged are known. */
+    assert_int_equal(ledger_delivered(l, 1, 1, 0), LEDGER_ACKED);
     assert_int_equal(ledger_delivered(l, LEDGER_UNACKED_MAX, LEDGER_UNACKED_MAX, 0), LEDGER_ACKED);
-    uint64_t forgotten = LEDGER_UNACKED_MAX - LEDGER_ACKED_MAX;
-    assert_int_equal(ledger_delivered(l, forgotten + 1, forgotten + 1, 0), LEDGER_ACKED);
-    assert_int_equal(ledger_delivered(l, forgotten, forgotten, 0), LEDGER_NEW);
     ledger_release(l, 0);
 }
 
@@ -206,6 +205,32 @@ static void test_how_many(void **state)
     struct ledger *l = ledger_get(all, "7");
     assert_non_null(l);
     ledger_release(l, 0);
+}
+
+/* ---- what was acknowledged ---- */
+
+static void test_pages(void **state)
+{
+    (void)state;
+    acked_set set = {0};
+    uint64_t last = (uint64_t)ACKED_PAGE * ACKED_PAGES_MAX; /* in one page more than there may be */
+    assert_false(acked_has(&set, 1, 1));
+    acked_add(&set, 1, 10);
+    for (uint64_t seq = ACKED_PAGE; seq < last; seq += ACKED_PAGE)
+        acked_add(&set, seq, 20);
+    assert_true(acked_has(&set, 1, 10));
+    assert_false(acked_has(&set, 2, 10));
+    assert_false(acked_has(&set, 1, 11)); /* of another stream */
+    acked_add(&set, last, 30);
+    assert_false(acked_has(&set, 1, 10)); /* the oldest page has gone */
+    assert_true(acked_has(&set, ACKED_PAGE, 20));
+    assert_true(acked_has(&set, last, 30));
+    acked_add(&set, last, 40); /* the stream has begun anew, and nothing of before is known */
+    acked_add(&set, last + 1, 41);
+    assert_true(acked_has(&set, last + 1, 41));
+    acked_clear(&set);
+    assert_false(acked_has(&set, last, 30));
+    acked_clear(&set);
 }
 
 /* ---- subjects ---- */
@@ -276,6 +301,7 @@ int main(void)
         EACH(test_it_waits_for_the_next_generation),
         EACH(test_forgotten),
         EACH(test_how_many),
+        cmocka_unit_test(test_pages),
         cmocka_unit_test(test_both_forms),
         cmocka_unit_test(test_other_subjects),
     };
