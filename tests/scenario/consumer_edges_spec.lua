@@ -207,11 +207,18 @@ end)
 describe("a consumer at the end of the program", function()
   it("is no reason to wait, and what was acknowledged is", run.case(function()
     local lua, witness, server, dog = start(0)
+    local handled = 0
+    witness:subscribe("handled", function() handled = handled + 1 end)
+    witness:flush()
     lua [[
       for i = 1, 3000 do assert(js:publish_async("s.1", i)) end
       assert(js:publish_async_complete())
       handled = 0
-      js:consumer("S", { durable = "w", ack_wait = 60 }):consume(function(msg) handled = handled + 1 msg:ack() end)
+      js:consumer("S", { durable = "w", ack_wait = 60 }):consume(function(msg)
+        handled = handled + 1
+        c:publish("handled", "")
+        msg:ack()
+      end)
       js:consumer("S", {}):consume(function(msg) msg:ack() end)
       js:ordered("S"):consume(function() end)
       moondog.spawn(function()
@@ -227,8 +234,14 @@ describe("a consumer at the end of the program", function()
     dog:signal("sigterm")
     dog:wait_exit(0, 10)
     assert.is_true(run.now() - before < 4, ("it took %.1f s"):format(run.now() - before))
-    local text = witness:request("$JS.API.CONSUMER.INFO.S.w", "", 2).data
-    assert.equals("0", text:match('"num_ack_pending":(%d+)'))
+    -- A server that sends while it hears that nobody listens any more counts what nobody has got.
+    local function acknowledged()
+      local text = witness:request("$JS.API.CONSUMER.INFO.S.w", "", 2).data
+      return tonumber(text:match('"delivered":{"consumer_seq":(%d+)')) - tonumber(text:match('"num_ack_pending":(%d+)'))
+    end
+    run.wait_until(function() return handled > 100 and acknowledged() == handled end, 5, function()
+      return ("%d handled, %d acknowledged"):format(handled, acknowledged())
+    end)
     run.wait_until(function()
       local list = witness:request("$JS.API.CONSUMER.NAMES.S", "", 2).data
       return list:find('"consumers":["w"]', 1, true)
