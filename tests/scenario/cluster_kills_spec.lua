@@ -14,7 +14,7 @@ local SCRIPT = [[
 local moondog = require "moondog"
 local c = moondog.connect { servers = { $FIRST, $SECOND, $THIRD },
   reconnect = moondog.backoff { base = 0.05, cap = 0.2 } }
-local published, retried, stopped = 0, 0, false
+local published, retried, stopped, finished = 0, 0, false, false
 local handled, confirmed, seen, count, twice, again, unsure = {}, {}, 0, 0, 0, 0, 0
 local last, wrong = 0, 0
 local durable, ordered
@@ -32,6 +32,7 @@ local function publish(js)
     published = n
     if n % $STEP == 0 then moondog.log.info("progress", { count = n }) end
   end
+  finished = true -- what was on its way when it was told to stop is counted, too
 end
 
 local function read(consumer)
