@@ -28,23 +28,27 @@ const char *md_version(void)
     return MOONDOG_VERSION;
 }
 
-void md_options_init(md_options *options)
+static const md_options defaults = {
+    .size = sizeof defaults,
+    .name = "moondog",
+    .log_fd = 2,
+    .log_format = "auto",
+    .log_level = "info",
+    .handler_budget_ms = 100,
+    .load_budget_ms = 1000,
+    .memory_cap = 256u * 1024 * 1024,
+    .drain_ms = 10000,
+    .retire_ms = 30000,
+    .state_cap = 16u * 1024 * 1024,
+    .probation_rate = 0.1,
+    .stall_ms = 1000,
+};
+
+void md_options_init_sized(md_options *options, size_t size)
 {
-    *options = (md_options){
-        .size = sizeof *options,
-        .name = "moondog",
-        .log_fd = 2,
-        .log_format = "auto",
-        .log_level = "info",
-        .handler_budget_ms = 100,
-        .load_budget_ms = 1000,
-        .memory_cap = 256u * 1024 * 1024,
-        .drain_ms = 10000,
-        .retire_ms = 30000,
-        .state_cap = 16u * 1024 * 1024,
-        .probation_rate = 0.1,
-        .stall_ms = 1000,
-    };
+    memset(options, 0, size);
+    memcpy(options, &defaults, size < sizeof defaults ? size : sizeof defaults);
+    options->size = size;
 }
 
 static int fail(md_error *out, const char *code, const char *message)
@@ -100,8 +104,7 @@ static int open_loop(md_runtime *rt, const md_options *o)
 
 md_runtime *md_create(const md_options *options, md_error *error_out)
 {
-    md_options o;
-    md_options_init(&o);
+    md_options o = defaults;
     if (options != NULL)
         memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
     md_runtime *rt = calloc(1, sizeof *rt);
@@ -450,10 +453,10 @@ static void end_outboxes(md_runtime *rt)
     outboxes_abandon(&rt->outboxes);
 }
 
-void md_free(md_runtime *rt)
+unsigned md_free(md_runtime *rt)
 {
     if (rt == NULL)
-        return;
+        return 0;
     rt->stopped = true;
     rt->stop_deadline = UINT64_MAX;
     sentinel_unguard(&rt->sentinel);
@@ -478,7 +481,7 @@ void md_free(md_runtime *rt)
     if (rt->loop == &rt->own_loop)
         uv_loop_close(&rt->own_loop);
     if (hangs)
-        return; /* a thread that loads for ever uses what is left: better a leak than a crash */
+        return 1; /* a thread that loads for ever uses what is left: better a leak than a crash */
     sentinel_stop(&rt->sentinel);
     notify_close(rt->manager);
     user_metrics_free(rt->user_metrics);
@@ -488,4 +491,5 @@ void md_free(md_runtime *rt)
     failures_clear(&rt->failures);
     free(rt->name);
     free(rt);
+    return 0;
 }
