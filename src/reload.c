@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "runtime_private.h"
 #include "script/message.h"
 #include "script/task.h"
@@ -72,7 +73,7 @@ static void fail(md_runtime *rt, struct reload_request *requests, const error *e
     runtime_error(&out, e, traceback);
     rt->reloads.failed++;
     rt->reloads.last_error = out;
-    rt->reloads.last_error_at = clock_wall_ms();
+    rt->reloads.last_error_at = wall_clock_ms(&rt->hub.clock);
     log_emit(rt->log, LOG_ERROR, "reload failed", log_str("error", out.message),
              log_str("code", out.code), log_int("generation", rt->generation->number),
              log_str("traceback", out.traceback));
@@ -81,19 +82,12 @@ static void fail(md_runtime *rt, struct reload_request *requests, const error *e
 
 /* ---- loading ---- */
 
-/* Of the process: those that are not over when their runtime is, are never joined. */
-static atomic_uint left_to_themselves;
-
-unsigned reload_left_to_themselves(void)
-{
-    return atomic_load(&left_to_themselves);
-}
-
 static void load_main(void *closure)
 {
     struct load_job *job = closure;
     md_runtime *rt = job->rt;
     sources *from = job->from;
+    thread_take_signal(rt->sentinel.signal);
     job->from = NULL;
     job->unchanged = job->known != NULL && sources_are_current(job->known);
     if (!job->unchanged)
@@ -147,7 +141,7 @@ static struct load_job *job_new(md_runtime *rt, reload_kind kind, error *e)
         job->known = kind == RELOAD_IF_CHANGED && r->seen != NULL ? sources_copy(r->seen) : NULL;
     }
     if (job == NULL || job->path == NULL || (kind == RELOAD_PREVIOUS && job->from == NULL) ||
-        uv_thread_create(&job->thread, load_main, job) != 0) {
+        thread_start(&job->thread, load_main, job) != 0) {
         error_set(e, "no_memory", ERROR_CLASS_LIMIT,
                   "cannot load a script: no memory, or no thread");
         if (job != NULL)
@@ -297,11 +291,21 @@ static void reap_hanging(md_runtime *rt)
 static void on_loaded(uv_async_t *handle)
 {
     md_runtime *rt = handle->data;
+    hub_awake(&rt->hub); /* the turn does the rest */
+}
+
+/* A swap is one of the things that a poll has time for. */
+static void finish_job(md_runtime *rt)
+{
     struct load_job *job = rt->reloads.job;
-    hub_awake(&rt->hub);
     reap_hanging(rt);
     if (job == NULL || !atomic_load(&job->finished))
         return;
+    if (hub_is_late(&rt->hub)) {
+        hub_again(&rt->hub);
+        return;
+    }
+    hub_serve(&rt->hub);
     uv_timer_stop(&rt->reloads.deadline);
     rt->reloads.job = NULL;
     uv_thread_join(&job->thread); /* its last act was to wake us */
@@ -385,6 +389,7 @@ static void task_has_ended(void *closure, struct reload_request *q)
 
 void reload_turn(md_runtime *rt)
 {
+    finish_job(rt);
     retire_turn(rt);
     if (rt->generation == NULL)
         return;
@@ -439,7 +444,7 @@ static void end_job(md_runtime *rt)
     r->hanging_count++;
 }
 
-bool reload_end_all(md_runtime *rt)
+unsigned reload_end_all(md_runtime *rt)
 {
     struct reloads *r = &rt->reloads;
     for (struct generation *g = r->retiring; g != NULL; g = g->next)
@@ -450,9 +455,7 @@ bool reload_end_all(md_runtime *rt)
     end_job(rt);
     reap_hanging(rt);
     retire_end_all(rt);
-    for (const struct load_job *job = r->hanging; job != NULL; job = job->next)
-        atomic_fetch_add(&left_to_themselves, 1);
-    return r->hanging == NULL;
+    return r->hanging_count;
 }
 
 static void on_closed(uv_handle_t *handle)

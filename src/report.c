@@ -383,6 +383,18 @@ static json_t *describe_outboxes(const struct outboxes *all)
     return list;
 }
 
+/* Of a program that moondog is embedded into; NULL: nothing of it has been used. */
+static json_t *describe_host(md_runtime *rt)
+{
+    unsigned waiting;
+    uint64_t accepted, refused;
+    posts_count(&rt->posts, &waiting, &accepted, &refused);
+    if (accepted + refused == 0)
+        return NULL;
+    return json_pack("{s:{s:i, s:I, s:I}}", "posts", "waiting", (int)waiting, "accepted",
+                     (json_int_t)accepted, "refused", (json_int_t)refused);
+}
+
 json_t *report_status(md_runtime *rt)
 {
     json_t *status = json_pack("{s:o, s:s, s:i, s:s, s:f}", "name", report_text(rt->name),
@@ -401,6 +413,9 @@ json_t *report_status(md_runtime *rt)
         json_object_set_new(status, "outboxes", describe_outboxes(&rt->outboxes));
     json_object_set_new(status, "reloads", describe_reloads(&rt->reloads));
     json_object_set_new(status, "loop", describe_loop(rt));
+    json_t *host = describe_host(rt);
+    if (host != NULL)
+        json_object_set_new(status, "host", host);
     if (rt->supervision.active)
         json_object_set_new(status, "supervisor", describe_supervision(rt));
     return status;

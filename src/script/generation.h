@@ -14,6 +14,7 @@
 
 #include "conn/connection.h"
 #include "conn/hub.h"
+#include "moondog.h"
 #include "script/sentinel.h"
 #include "script/source.h"
 
@@ -49,6 +50,8 @@ typedef struct {
     struct failures *failures;    /* where failures are remembered; NULL: nowhere */
     uint32_t handler_budget_ms, load_budget_ms;
     size_t memory_cap;
+    md_alloc_fn alloc; /* of the interpreter's memory; NULL: malloc() and its like */
+    void *alloc_closure;
     size_t state_cap;   /* of moondog.state, packed */
     uint32_t retire_ms; /* what a generation that was replaced may take to finish */
     /* A script asks for a reload, and `t` goes on when that is over: with the number of the new
@@ -117,9 +120,9 @@ struct generation {
     uint64_t errors; /* of all callbacks */
     uint64_t handled, handler_errors;
     uint64_t start_errors; /* of on_start functions */
-    unsigned handles;  /* open libuv handles */
-    size_t steps_left; /* of the collector, after it was closed */
-    int64_t loaded_at; /* ms since 1970 */
+    unsigned handles;      /* open libuv handles */
+    size_t steps_left;     /* of the collector, after it was closed */
+    int64_t loaded_at;     /* ms since 1970 */
     uint64_t random;
 };
 

@@ -34,7 +34,7 @@ bool generation_has_finished(const struct generation *g)
 
 bool generation_cancel(struct generation *g)
 {
-    uint64_t until = uv_hrtime() + GENERATION_SLICE_NS;
+    uint64_t until = hub_slice(g->limits.hub, GENERATION_SLICE_NS);
     error e = {0};
     error_set(&e, "replaced", ERROR_CLASS_NONE,
               "this generation of the script was replaced, and had %.1f s to finish",
@@ -91,7 +91,7 @@ void generation_close(struct generation *g)
 static int collect_slice(lua_State *L)
 {
     struct generation *g = lua_touserdata(L, 1);
-    uint64_t until = uv_hrtime() + GENERATION_SLICE_NS;
+    uint64_t until = hub_slice(g->limits.hub, GENERATION_SLICE_NS);
     while (g->memory > EMPTY_BYTES && g->steps_left > 0 && uv_hrtime() < until) {
         g->steps_left--;
         lua_newuserdata(L, STEP_BYTES);
