@@ -135,6 +135,7 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
     rt->limits.ledgers = rt->ledgers = ledgers_new();
     outboxes_init(&rt->outboxes, &rt->hub);
     rt->limits.outboxes = &rt->outboxes;
+    rt->limits.functions = &rt->functions;
     rt->limits.handler_budget_ms = o.handler_budget_ms;
     rt->limits.load_budget_ms = o.load_budget_ms;
     rt->limits.memory_cap = o.memory_cap;
@@ -354,6 +355,8 @@ static void stop_now(md_runtime *rt)
 static void turn_done(void *closure)
 {
     md_runtime *rt = closure;
+    for (; rt->stops_asked > 0; rt->stops_asked--)
+        md_stop(rt);
     if (rt->generation != NULL && !rt->generation->closing) {
         task_run_ready(rt->generation);
         generation_sweep(rt->generation);
@@ -366,6 +369,8 @@ static void turn_done(void *closure)
         connection_free(c);
     }
     reload_turn(rt);
+    events_turn(rt);
+    eval_turn(rt);
     if (rt->failures.quiet)
         failures_tell_quiet(&rt->failures, rt->log, uv_hrtime());
     health_turn(rt->health);
@@ -399,6 +404,13 @@ int md_run(md_runtime *rt)
 
 void md_stop(md_runtime *rt)
 {
+    if (rt->stopped)
+        return;
+    if (budget_inside()) { /* what is done here calls the script, which runs already */
+        rt->stops_asked++;
+        hub_again(&rt->hub);
+        return;
+    }
     if (rt->stopping) {
         rt->forced = true;
         stop_now(rt);
@@ -460,6 +472,9 @@ unsigned md_free(md_runtime *rt)
     rt->stopped = true;
     rt->stop_deadline = UINT64_MAX;
     sentinel_unguard(&rt->sentinel);
+    functions_clear(&rt->functions);
+    events_end(rt);
+    eval_end(rt);
     health_free(rt->health);
     rt->health = NULL;
     end_connections(rt);
@@ -476,7 +491,7 @@ unsigned md_free(md_runtime *rt)
     file_watch_close(rt->watch);
     control_close(rt->control);
     while (!timer_closed || !hub_closed(&rt->hub) || !reload_closed(rt) || !file_watch_closed(rt) ||
-           !control_closed(rt))
+           !control_closed(rt) || !eval_closed(&rt->evaluations))
         uv_run(rt->loop, UV_RUN_NOWAIT);
     if (rt->loop == &rt->own_loop)
         uv_loop_close(&rt->own_loop);
@@ -489,6 +504,7 @@ unsigned md_free(md_runtime *rt)
     uv_mutex_destroy(&rt->reloads.lock);
     log_free(rt->log, LOG_FLUSH_MS);
     failures_clear(&rt->failures);
+    functions_clear(&rt->functions); /* what was registered since */
     free(rt->name);
     free(rt);
     return 0;

@@ -54,6 +54,10 @@ void budget_enter(budget *b, uint32_t limit_ms, const struct callback *what);
 /* Whether the entry was stopped. */
 bool budget_leave(budget *b);
 
+/* Whether this thread is inside one, of any lua_State: then nothing may run that is a script's, or
+ * ends what runs. */
+bool budget_inside(void);
+
 /* The sentinel's: stops the entry that is over its limit. Whether it is inside one. */
 bool budget_look(budget *b);
 /* Takes BUDGET_SIGNAL for the process. 0, or -1. */
