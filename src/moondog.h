@@ -235,7 +235,7 @@ struct md_value {
         struct {
             const md_value *items;
             size_t count;
-        } list; /* a table with the keys 1..count, and {} */
+        } list; /* a table with the keys 1..count, and {}; to scripts, a nil in it is a hole */
         struct {
             const md_field *fields;
             size_t count;

@@ -783,8 +783,8 @@ function message:metadata() end
 
 ---The functions of the host program, one that embeds moondog (md_register() in moondog.h): host.NAME(...). They are
 ---looked for when they are called, so `local move = host.move` stays good when the host replaces move. They can be
----called from moondog.on_start() on, not while the script is loaded; none of them waits. `moondog run` has none: calling
----one raises an error that says which there are.
+---called from moondog.on_start() on, not while the script is loaded; none of them waits. `moondog run` has none: a call
+---raises an error that says which there are.
 ---
 ---They take and give plain data: nil, booleans, numbers, strings, lists (tables with the keys 1 to n; {} is one) and
 ---maps with strings as keys, 32 of them inside each other and 8 MiB in a call at most. Anything else raises an error

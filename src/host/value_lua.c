@@ -180,6 +180,10 @@ static int read_map(struct reading *r, lua_State *L, int index, md_value *to, si
     if (fields == NULL)
         return refuse_memory(r);
     for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1), i++) {
+        if (i == count || lua_type(L, -2) != LUA_TSTRING) { /* by a __tostring of the script's */
+            lua_pop(L, 2);
+            return refuse(r, "bad_value", "was changed while it was read");
+        }
         const char *name = lua_tostring(L, -2);
         size_t size = lua_objlen(L, -2) + 1;
         char *copy = arena_take(r->how->arena, size);
@@ -192,7 +196,7 @@ static int read_map(struct reading *r, lua_State *L, int index, md_value *to, si
         memcpy(copy, name, size);
         fields[i].name = copy;
     }
-    *to = md_map(fields, count);
+    *to = md_map(fields, i);
     return 0;
 }
 

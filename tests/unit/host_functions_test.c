@@ -1,6 +1,8 @@
 /* Functions of the host, called by scripts. */
 #include "host_fixture.h"
 
+#include "runtime_private.h"
+
 static const char start[] = "local moondog = require 'moondog'\nmoondog.on_start(function()\n";
 
 /* Loads a script whose on_start is `body`. */
@@ -357,6 +359,50 @@ static void a_function_may_reload_the_script(void **state)
     end(&f);
 }
 
+static void on_completed(void *closure, json_t *result, const error *e, const char *traceback)
+{
+    json_t **items = closure;
+    (void)traceback;
+    if (result == NULL)
+        fail_msg("%s", e->message);
+    *items = json_incref(json_object_get(result, "items"));
+    json_decref(result);
+}
+
+/* What a console offers behind `text`, as JSON. */
+static char *complete(fixture *f, const char *text)
+{
+    static const console_observer observer = {.done = on_completed};
+    const console_question q = {
+        .kind = "complete", .text = text, .length = strlen(text), .name = "test", .width = 80};
+    console c = {0};
+    error e = {0};
+    json_t *items = NULL;
+    assert_non_null(console_begin(&c, f->runtime->generation, &q, &observer, &items, &e));
+    while (items == NULL)
+        uv_run(&f->loop, UV_RUN_ONCE);
+    char *answer = json_dumps(items, JSON_COMPACT);
+    json_decref(items);
+    console_close(&c, f->runtime->generation);
+    return answer;
+}
+
+static void consoles_complete_the_names(void **state)
+{
+    (void)state;
+    fixture f;
+    create(&f, 0);
+    md_register(f.runtime, "team", add, NULL);
+    load(&f, "local never_called = host.teapot");
+    md_register(f.runtime, "add", add, NULL);
+    char *all = complete(&f, "x = host."), *some = complete(&f, "host.te");
+    assert_string_equal(all, "[\"add\",\"team\",\"tell\"]");
+    assert_string_equal(some, "[\"team\",\"tell\"]");
+    free(all);
+    free(some);
+    end(&f);
+}
+
 static void functions_are_gone_when_the_runtime_ends(void **state)
 {
     (void)state;
@@ -390,6 +436,7 @@ int main(void)
         cmocka_unit_test(policies_and_coroutines_may_call_it),
         cmocka_unit_test(a_function_may_stop_the_runtime),
         cmocka_unit_test(a_function_may_reload_the_script),
+        cmocka_unit_test(consoles_complete_the_names),
         cmocka_unit_test(functions_are_gone_when_the_runtime_ends),
     };
     return cmocka_run_group_tests_name("host_functions", tests, NULL, NULL);

@@ -245,6 +245,30 @@ static void texts_can_stand_for_other_things(void **state)
     arena_free(&a);
 }
 
+/* A __tostring may change what is being read. */
+static void what_changes_meanwhile_is_refused(void **state)
+{
+    (void)state;
+    static const char *const changes[] = {"t.a, t[1] = nil, 1", "t.a, t[true] = nil, 1",
+                                          "for i = 1, 100 do t['k' .. i] = i end",
+                                          "for k in pairs(t) do t[k] = nil end"};
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        arena a = {0};
+        md_value v;
+        char code[400];
+        snprintf(code, sizeof code,
+                 "(function() local t = {} local m = setmetatable({}, { __tostring = function() %s "
+                 "return 'text' end }) t.a, t.b, t.c = m, m, m return t end)()",
+                 changes[i]);
+        const char *message = read_code(&a, code, true, &v);
+        if (message[0] != '\0')
+            assert_string_equal(message, "argument 1 was changed while it was read");
+        else
+            assert_int_equal(v.type, MD_MAP);
+        arena_free(&a);
+    }
+}
+
 /* ---- there and back ---- */
 
 static void to_lua_and_back_it_is_the_same(void **state)
@@ -282,6 +306,7 @@ int main(void)
         cmocka_unit_test(what_is_no_plain_data_is_named),
         cmocka_unit_test(reading_has_caps),
         cmocka_unit_test(texts_can_stand_for_other_things),
+        cmocka_unit_test(what_changes_meanwhile_is_refused),
         cmocka_unit_test(to_lua_and_back_it_is_the_same),
     };
     return cmocka_run_group_tests_name("host_value", tests, NULL, NULL);
