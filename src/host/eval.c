@@ -51,18 +51,18 @@ static void on_print(void *closure, const char *text, size_t length)
 static int on_values(void *closure, lua_State *L, int first, error *e)
 {
     struct evaluation *ev = closure;
-    size_t count = (size_t)(lua_gettop(L) - first + 1);
-    ev->results = arena_take(&ev->arena, count * sizeof *ev->results);
+    int count = lua_gettop(L) - first + 1;
+    ev->results = arena_take(&ev->arena, (size_t)count * sizeof *ev->results);
     if (ev->results == NULL)
         return error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the results");
-    for (size_t i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++) {
         char root[32];
-        snprintf(root, sizeof root, "result %zu", i + 1);
+        snprintf(root, sizeof root, "result %d", i + 1);
         value_reader reader = {.arena = &ev->arena, .root = root, .tostring = 1, .e = e};
-        if (value_read(&reader, L, first + (int)i, &ev->results[i]) != 0)
+        if (value_read(&reader, L, first + i, &ev->results[i]) != 0)
             return -1;
     }
-    ev->count = count;
+    ev->count = (size_t)count;
     return 0;
 }
 

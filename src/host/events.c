@@ -88,9 +88,8 @@ void events_clear(struct generation *g)
 
 void events_free(struct generation *g)
 {
-    struct event_handlers *h, *next;
-    HASH_ITER(hh, g->events, h, next)
-    {
+    while (g->events != NULL) {
+        struct event_handlers *h = g->events;
         while (h->first != NULL) {
             struct callback_node *n = h->first;
             h->first = n->next;
@@ -238,15 +237,21 @@ static int enqueue(md_runtime *rt, const char *event, const md_value *data)
     return 0;
 }
 
-/* The data is copied: a handler may call the host, which may change it. */
+/* The data is copied: a handler may call the host, which may change it. The loop may not turn now:
+ * what takes long is noticed all the same, and what the handlers leave to do wakes it. */
 static int tell_now(md_runtime *rt, struct generation *g, const char *event, const md_value *data)
 {
     arena a = {0};
     md_value copied;
     error e = {0};
+    bool rests = !pulse_is_awake(&rt->hub.pulse);
+    hub_awake(&rt->hub);
     int called = value_copy(&a, data, &copied, &e) == 0 ? tell(g, event, &copied)
                                                         : refuse(rt, event, e.message);
     arena_free(&a);
+    hub_again(&rt->hub);
+    if (rests)
+        pulse_rest(&rt->hub.pulse, uv_hrtime());
     return called;
 }
 

@@ -103,11 +103,8 @@ int md_register(md_runtime *rt, const char *name, md_function fn, void *closure)
 
 void functions_clear(struct functions *all)
 {
-    struct host_function *f, *next;
-    HASH_ITER(hh, all->table, f, next)
-    {
-        forget(all, f);
-    }
+    while (all->table != NULL)
+        forget(all, all->table);
     arena_free(&all->arguments);
     arena_free(&all->results);
 }
@@ -133,23 +130,30 @@ const md_value *md_call_argument(const md_call *call, size_t index)
     return index < call->argument_count ? &call->arguments[index] : &nothing;
 }
 
-int md_call_return(md_call *call, const md_value *value)
+/* A copy of the value at the end of the results. -1 and *e. */
+static int add_result(md_call *call, const md_value *value, error *e)
 {
-    error e = {0};
-    struct result *r = arena_take(call->results_arena, sizeof *r);
+    arena *a = call->results_arena;
+    struct result *r = arena_take(a, sizeof *r);
     if (r == NULL)
-        error_set(&e, call->results_arena->full ? "too_large" : "no_memory", ERROR_CLASS_LIMIT,
-                  "there is no room for one more result");
-    else
-        value_copy(call->results_arena, value, &r->value, &e);
-    if (e.code[0] != '\0')
-        return error_set(&call->failure, e.code, e.cls, "result %d of the function of the host: %s",
-                         call->result_count + 1, e.message);
+        return error_set(e, a->full ? "too_large" : "no_memory", ERROR_CLASS_LIMIT,
+                         "there is no room for it");
+    if (value_copy(a, value, &r->value, e) != 0)
+        return -1;
     r->next = NULL;
     *call->results_end = r;
     call->results_end = &r->next;
     call->result_count++;
     return 0;
+}
+
+int md_call_return(md_call *call, const md_value *value)
+{
+    error e = {0};
+    if (add_result(call, value, &e) == 0)
+        return 0;
+    return error_set(&call->failure, e.code, e.cls, "result %d of the function of the host: %s",
+                     call->result_count + 1, e.message);
 }
 
 void md_call_fail(md_call *call, const char *code, const char *message)

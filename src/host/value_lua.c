@@ -172,6 +172,22 @@ static int read_list(struct reading *r, lua_State *L, int index, md_value *to, s
     return 0;
 }
 
+/* A field from the key at -2 and the value on top. [-0, +0] */
+static int read_field(struct reading *r, lua_State *L, md_field *field)
+{
+    const char *name = lua_tostring(L, -2);
+    size_t size = lua_objlen(L, -2) + 1;
+    char *copy = arena_take(r->how->arena, size);
+    snprintf(r->keys[r->depth++], KEY_SIZE, ".%s", name);
+    if (copy == NULL)
+        return refuse_memory(r);
+    memcpy(copy, name, size);
+    field->name = copy;
+    int failed = read_value(r, L, lua_gettop(L), &field->value);
+    r->depth -= failed == 0;
+    return failed;
+}
+
 /* [-0, +0] */
 static int read_map(struct reading *r, lua_State *L, int index, md_value *to, size_t count)
 {
@@ -180,21 +196,11 @@ static int read_map(struct reading *r, lua_State *L, int index, md_value *to, si
     if (fields == NULL)
         return refuse_memory(r);
     for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1), i++) {
-        if (i == count || lua_type(L, -2) != LUA_TSTRING) { /* by a __tostring of the script's */
+        bool changed = i == count || lua_type(L, -2) != LUA_TSTRING; /* by a __tostring */
+        if (changed || read_field(r, L, &fields[i]) != 0) {
             lua_pop(L, 2);
-            return refuse(r, "bad_value", "was changed while it was read");
+            return changed ? refuse(r, "bad_value", "was changed while it was read") : -1;
         }
-        const char *name = lua_tostring(L, -2);
-        size_t size = lua_objlen(L, -2) + 1;
-        char *copy = arena_take(r->how->arena, size);
-        snprintf(r->keys[r->depth++], KEY_SIZE, ".%s", name);
-        if (copy == NULL ? refuse_memory(r) : read_value(r, L, lua_gettop(L), &fields[i].value)) {
-            lua_pop(L, 2);
-            return -1;
-        }
-        r->depth--;
-        memcpy(copy, name, size);
-        fields[i].name = copy;
     }
     *to = md_map(fields, i);
     return 0;

@@ -121,14 +121,26 @@ static void data_that_the_script_has_no_memory_for_is_its_failure(void **state)
 
 /* ---- reloads ---- */
 
+/* host.released() */
+static void is_released(void *closure, md_call *call)
+{
+    const bool *released = closure;
+    md_value result = md_boolean(*released);
+    assert_int_equal(md_call_return(call, &result), 0);
+}
+
 static void the_generation_at_work_gets_it(void **state)
 {
     (void)state;
     fixture f;
+    bool released = false;
     create(&f, 0);
+    md_register(f.runtime, "released", is_released, &released);
     load(&f, "local moondog = require 'moondog'\n"
              "moondog.on_event('x', function() host.tell('old') end)\n"
-             "moondog.on_event('wait', function() moondog.sleep(0.05) host.tell('finished')\n"
+             "moondog.on_event('wait', function()\n"
+             "  repeat moondog.sleep(0.001) until host.released()\n"
+             "  host.tell('finished')\n"
              "  host.tell((pcall(moondog.on_event, 'x', print))) end)");
     assert_int_equal(md_emit(f.runtime, "wait", NULL), 1);
     reload(&f, "local moondog = require 'moondog'\n"
@@ -136,6 +148,7 @@ static void the_generation_at_work_gets_it(void **state)
                "moondog.on_event('x', function() host.tell('new') end)");
     assert_int_equal(md_emit(f.runtime, "x", NULL), 2);
     assert_int_equal(md_emit(f.runtime, "wait", NULL), 0);
+    released = true;
     run_until_told(&f, "finished false ");
     assert_string_equal(f.told, "new new finished false ");
     end(&f);

@@ -106,7 +106,7 @@ static void create(fixture *f, size_t memory_cap)
     o.log_closure = f;
     o.handler_budget_ms = 5000; /* sanitizers are slow */
     o.load_budget_ms = 10000;
-    o.retire_ms = 500;
+    o.retire_ms = 2000;
     if (memory_cap > 0)
         o.memory_cap = memory_cap;
     f->runtime = md_create(&o, &e);
