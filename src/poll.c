@@ -24,7 +24,7 @@ static int waiting(md_runtime *rt)
     unsigned posts;
     uint64_t accepted, refused;
     posts_count(&rt->posts, &posts, &accepted, &refused);
-    uint64_t count = hub_waiting(&rt->hub) + posts;
+    uint64_t count = hub_waiting(&rt->hub) + posts + rt->events.queued;
     if (rt->generation != NULL)
         count += task_ready_count(rt->generation);
     if (count == 0)

@@ -325,27 +325,38 @@ static void finish_job(md_runtime *rt)
 
 /* ---- asking ---- */
 
-static int ask(md_runtime *rt, reload_kind kind, md_reload_fn fn, void *closure,
-               uint32_t instead_of)
+static struct reload_request *add_request(md_runtime *rt, const struct reload_request *wanted)
 {
     struct reload_request *q = calloc(1, sizeof *q);
     if (q == NULL)
-        return -1;
-    *q = (struct reload_request){
-        .kind = kind, .fn = fn, .closure = closure, .instead_of = instead_of};
+        return NULL;
+    *q = *wanted;
     *rt->reloads.waiting_end = q;
     rt->reloads.waiting_end = &q->next;
-    begin(rt);
+    return q;
+}
+
+/* To begin may fail at once, and those who wait are told then: not while the script runs. */
+static int ask(md_runtime *rt, const struct reload_request *wanted)
+{
+    if (add_request(rt, wanted) == NULL)
+        return -1;
+    if (budget_inside())
+        hub_again(&rt->hub);
+    else
+        begin(rt);
     return 0;
 }
 
 int md_reload(md_runtime *rt, int previous, md_reload_fn fn, void *closure, md_error *out)
 {
+    const struct reload_request wanted = {
+        .kind = previous ? RELOAD_PREVIOUS : RELOAD_FILE, .fn = fn, .closure = closure};
     error e = {0};
     if (rt->generation == NULL || rt->stopping)
         error_set(&e, rt->stopping ? "stopping" : "no_script", ERROR_CLASS_NONE,
                   rt->stopping ? "the runtime stops" : "this runtime has no script yet");
-    else if (ask(rt, previous ? RELOAD_PREVIOUS : RELOAD_FILE, fn, closure, 0) != 0)
+    else if (ask(rt, &wanted) != 0)
         error_set(&e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a reload");
     else
         return 0;
@@ -354,29 +365,26 @@ int md_reload(md_runtime *rt, int previous, md_reload_fn fn, void *closure, md_e
 
 int reload_go_back(md_runtime *rt, uint32_t from)
 {
-    return ask(rt, RELOAD_PREVIOUS, NULL, NULL, from);
+    const struct reload_request wanted = {.kind = RELOAD_PREVIOUS, .instead_of = from};
+    return ask(rt, &wanted);
 }
 
 void reload_if_changed(md_runtime *rt, bool maybe_new)
 {
     bool retry = maybe_new && rt->reloads.seen_failed; /* a module may be there now */
+    const struct reload_request wanted = {.kind = retry ? RELOAD_FILE : RELOAD_IF_CHANGED};
     if (rt->generation != NULL && !rt->stopping)
-        ask(rt, retry ? RELOAD_FILE : RELOAD_IF_CHANGED, NULL, NULL, 0);
+        ask(rt, &wanted);
 }
 
-/* The script's own wish is not carried out inside its call: begin() may fail at once, and would
- * resume a task that is not parked yet. */
 static struct reload_request *ask_from_script(void *closure, struct task *t)
 {
     md_runtime *rt = closure;
-    struct reload_request *q = rt->stopping ? NULL : calloc(1, sizeof *q);
-    if (q == NULL)
+    const struct reload_request wanted = {.kind = RELOAD_FILE, .task = t};
+    if (rt->stopping)
         return NULL;
-    *q = (struct reload_request){.kind = RELOAD_FILE, .task = t};
-    *rt->reloads.waiting_end = q;
-    rt->reloads.waiting_end = &q->next;
-    hub_again(&rt->hub);
-    return q;
+    hub_again(&rt->hub); /* it is not parked yet */
+    return add_request(rt, &wanted);
 }
 
 static void task_has_ended(void *closure, struct reload_request *q)

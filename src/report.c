@@ -94,7 +94,7 @@ static json_t *describe(const struct generation *g)
                                         "subscriptions", describe_subscriptions(b)));
         find_problems(b, problems);
     }
-    if (g->bindings == NULL)
+    if (g->bindings == NULL && g->events == NULL)
         add_problem(problems, g->path, ": it declares no connection: call moondog.connect{...}");
     return json_pack("{s:o, s:b, s:o, s:o, s:I}", "path", report_text(g->path), "ok",
                      json_array_size(problems) == 0, "connections", connections, "problems",
@@ -383,16 +383,33 @@ static json_t *describe_outboxes(const struct outboxes *all)
     return list;
 }
 
-/* Of a program that moondog is embedded into; NULL: nothing of it has been used. */
-static json_t *describe_host(md_runtime *rt)
+static json_t *describe_posts(md_runtime *rt)
 {
     unsigned waiting;
     uint64_t accepted, refused;
     posts_count(&rt->posts, &waiting, &accepted, &refused);
-    if (accepted + refused == 0)
-        return NULL;
-    return json_pack("{s:{s:i, s:I, s:I}}", "posts", "waiting", (int)waiting, "accepted",
-                     (json_int_t)accepted, "refused", (json_int_t)refused);
+    return json_pack("{s:i, s:I, s:I}", "waiting", (int)waiting, "accepted", (json_int_t)accepted,
+                     "refused", (json_int_t)refused);
+}
+
+/* Of a program that has a runtime inside. */
+static json_t *describe_host(md_runtime *rt)
+{
+    const struct events *e = &rt->events;
+    return json_pack("{s:o, s:I, s:{s:I, s:I, s:I, s:I}, s:I, s:o}", "functions",
+                     functions_names(&rt->functions), "calls", (json_int_t)rt->functions.calls,
+                     "events", "emitted", (json_int_t)e->emitted, "unheard", (json_int_t)e->unheard,
+                     "refused", (json_int_t)e->refused, "queued", (json_int_t)e->queued,
+                     "evaluations", (json_int_t)rt->evaluations.count, "posts", describe_posts(rt));
+}
+
+/* Whether a program of its own is around the runtime, as far as that has shown. */
+static bool has_host(const md_runtime *rt)
+{
+    const struct events *e = &rt->events;
+    return rt->functions.table != NULL || rt->functions.calls > 0 ||
+           e->emitted + e->unheard + e->refused > 0 || rt->evaluations.count > 0 ||
+           rt->posts.used;
 }
 
 json_t *report_status(md_runtime *rt)
@@ -411,11 +428,10 @@ json_t *report_status(md_runtime *rt)
     }
     if (rt->outboxes.first != NULL)
         json_object_set_new(status, "outboxes", describe_outboxes(&rt->outboxes));
+    if (has_host(rt))
+        json_object_set_new(status, "host", describe_host(rt));
     json_object_set_new(status, "reloads", describe_reloads(&rt->reloads));
     json_object_set_new(status, "loop", describe_loop(rt));
-    json_t *host = describe_host(rt);
-    if (host != NULL)
-        json_object_set_new(status, "host", host);
     if (rt->supervision.active)
         json_object_set_new(status, "supervisor", describe_supervision(rt));
     return status;

@@ -166,6 +166,7 @@ static void set_limits(md_runtime *rt, const md_options *o)
     l->metrics = rt->user_metrics;
     l->ledgers = rt->ledgers;
     l->outboxes = &rt->outboxes;
+    l->functions = &rt->functions;
     l->handler_budget_ms = o->handler_budget_ms;
     l->load_budget_ms = o->load_budget_ms;
     l->memory_cap = o->memory_cap;
@@ -427,6 +428,8 @@ static void stop_now(md_runtime *rt)
 static void turn_done(void *closure)
 {
     md_runtime *rt = closure;
+    for (; rt->stops_asked > 0; rt->stops_asked--)
+        md_stop(rt);
     posts_run(&rt->posts, rt);
     reload_turn(rt);
     if (rt->generation != NULL && !rt->generation->closing) {
@@ -440,6 +443,8 @@ static void turn_done(void *closure)
         forget_connection(rt, c);
         connection_free(c);
     }
+    events_turn(rt);
+    eval_turn(rt);
     if (rt->failures.quiet)
         failures_tell_quiet(&rt->failures, rt->log, uv_hrtime());
     health_turn(rt->health);
@@ -475,6 +480,13 @@ int md_run(md_runtime *rt)
 
 void md_stop(md_runtime *rt)
 {
+    if (rt->stopped)
+        return;
+    if (budget_inside()) { /* what is done here calls the script, which runs already */
+        rt->stops_asked++;
+        hub_again(&rt->hub);
+        return;
+    }
     if (rt->stopping) {
         rt->forced = true;
         stop_now(rt);
@@ -538,6 +550,9 @@ unsigned md_free(md_runtime *rt)
     rt->stopped = true;
     rt->stop_deadline = UINT64_MAX;
     sentinel_unguard(&rt->sentinel);
+    functions_clear(&rt->functions);
+    events_end(rt);
+    eval_end(rt);
     health_free(rt->health);
     rt->health = NULL;
     unsigned left = end_connections(rt);
@@ -554,7 +569,7 @@ unsigned md_free(md_runtime *rt)
     file_watch_close(rt->watch);
     control_close(rt->control);
     while (!timer_closed || !hub_closed(&rt->hub) || !reload_closed(rt) || !file_watch_closed(rt) ||
-           !control_closed(rt))
+           !control_closed(rt) || !eval_closed(&rt->evaluations))
         uv_run(rt->loop, UV_RUN_NOWAIT);
     if (rt->loop == &rt->own_loop)
         uv_loop_close(&rt->own_loop);
@@ -569,6 +584,7 @@ unsigned md_free(md_runtime *rt)
     uv_mutex_destroy(&rt->reloads.lock);
     left += !log_free(rt->log, LOG_FLUSH_MS);
     failures_clear(&rt->failures);
+    functions_clear(&rt->functions); /* what was registered since */
     free(rt->name);
     free(rt);
     return left;

@@ -7,6 +7,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "conn/hub.h"
+#include "host/eval.h"
+#include "host/events.h"
+#include "host/functions.h"
 #include "host/posts.h"
 #include "moondog.h"
 #include "outbox/outbox.h"
@@ -69,6 +72,9 @@ struct md_runtime {
     struct user_metrics *user_metrics;
     struct ledgers *ledgers; /* of consumers of JetStream */
     struct outboxes outboxes;
+    struct functions functions; /* of the host, for scripts */
+    struct events events;       /* of the host, to scripts */
+    struct evaluations evaluations;
     struct health *health; /* NULL: nobody wants to know */
     notify *manager;       /* the service manager; NULL: none */
     bool ready_told;       /* the manager knows that the script is at work */
@@ -92,6 +98,7 @@ struct md_runtime {
     md_stopped_fn on_stopped;
     void *stopped_closure;
     bool stopping, stopped;
+    unsigned stops_asked;   /* by functions of the host: carried out between two turns */
     bool forced;            /* the second md_stop(): nothing is waited for */
     uint64_t stop_deadline; /* ms, of the whole stop */
 };

@@ -148,6 +148,13 @@ function moondog.on_start(f) end
 ---@param f function
 function moondog.on_unload(f) end
 
+---Runs f(data) when the host program, one that embeds moondog (md_emit() in moondog.h), tells the event. Functions for
+---the same event run in the order in which they were given; each gets tables of its own. It may wait. May be called at
+---any time; the functions end with this generation of the script. `moondog run` tells no events.
+---@param event string
+---@param f fun(data: any)
+function moondog.on_event(event, f) end
+
 ---Loads the script again and puts it to work, as SIGHUP does. Waits. After a reload the generation that was
 ---replaced finishes what it has begun (--retire); then what still waits gets an error with the code "replaced".
 ---@return integer? generation number of the new one
@@ -773,5 +780,17 @@ function message:in_progress() end
 ---@return { stream: string, consumer: string, seq: integer, consumer_seq: integer, deliveries: integer, time: number,
 ---pending: integer, domain: string? }? metadata time: seconds since 1970; nil: it is no message of JetStream
 function message:metadata() end
+
+---The functions of the host program, one that embeds moondog (md_register() in moondog.h): host.NAME(...). They are
+---looked for when they are called, so `local move = host.move` stays good when the host replaces move. They can be
+---called from moondog.on_start() on, not while the script is loaded; none of them waits. `moondog run` has none: a call
+---raises an error that says which there are.
+---
+---They take and give plain data: nil, booleans, numbers, strings, lists (tables with the keys 1 to n; {} is one) and
+---maps with strings as keys, 32 of them inside each other and 8 MiB in a call at most. Anything else raises an error
+---that names it, such as "argument 2.players.3 is a function". What can fail in operation gives nil, err.
+---@class host
+---@field [string] fun(...: any): any
+host = {}
 
 return moondog

@@ -80,6 +80,7 @@ void posts_run(struct posts *p, md_runtime *rt)
         if (one == NULL)
             return;
         hub_serve(&rt->hub);
+        p->used = true;
         one->fn(rt, one->closure);
         free(one);
     }

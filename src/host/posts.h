@@ -3,6 +3,7 @@
 #ifndef MD_HOST_POSTS_H
 #define MD_HOST_POSTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
 
@@ -16,6 +17,7 @@ struct posts {
     struct post *first, **end;
     unsigned count;             /* that wait */
     uint64_t accepted, refused; /* so far */
+    bool used;                  /* some have been called. Loop thread */
 };
 
 /* 0, or a libuv error. */

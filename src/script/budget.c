@@ -100,6 +100,11 @@ bool budget_leave(budget *b)
     return true;
 }
 
+bool budget_inside(void)
+{
+    return current != NULL;
+}
+
 /* ---- from the sentinel's thread ---- */
 
 /* Of the thread that is inside. 0: it has gone meanwhile. */

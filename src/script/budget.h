@@ -63,6 +63,9 @@ bool budget_leave(budget *b);
 
 /* The hook of the state is as it is while nothing is to be stopped: after another one was used. */
 void budget_rest(budget *b);
+/* Whether this thread is inside one, of any lua_State: then nothing may run that is a script's, or
+ * ends what runs. */
+bool budget_inside(void);
 
 /* The sentinel's: stops the entry that is over its limit. Whether it is inside one. */
 bool budget_look(budget *b);

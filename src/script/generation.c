@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "host/functions.h"
 #include "script/api.h"
 #include "script/binding.h"
 #include "script/console.h"
@@ -236,6 +237,7 @@ static int set_up(lua_State *L)
     lua_pushvalue(L, -1);
     g->module_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_setfield(L, -2, "moondog");
+    functions_set_up(L);
     const embedded_module *sandbox = embedded_find("moondog.sandbox");
     if (luaL_loadbuffer(L, sandbox->text, sandbox->length, sandbox->chunk) != 0)
         return lua_error(L);

@@ -19,7 +19,9 @@
 #include "script/source.h"
 
 struct binding;
+struct event_handlers;
 struct failures;
+struct functions;
 struct outbox_declaration;
 struct outboxes;
 struct keeper;
@@ -47,6 +49,7 @@ typedef struct {
     struct user_metrics *metrics; /* of scripts; NULL: none can be declared */
     struct ledgers *ledgers;      /* of consumers */
     struct outboxes *outboxes;    /* of the runtime; NULL: none can be declared */
+    struct functions *functions;  /* of the host, for scripts */
     struct failures *failures;    /* where failures are remembered; NULL: nowhere */
     uint32_t handler_budget_ms, load_budget_ms;
     size_t memory_cap;
@@ -98,6 +101,7 @@ struct generation {
     struct binding *bindings;
     struct outbox_declaration *outboxes;
     struct callback_node *on_start, *on_unload;
+    struct event_handlers *events; /* of the host, by name: a table */
     unsigned spawned_count, due_count;
     unsigned unloading; /* on_unload functions that have not finished */
     struct lua_timer *timers;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "host/events.h"
 #include "script/api.h"
 #include "script/keeper.h"
 #include "script/outbox_declaration.h"
@@ -61,6 +62,7 @@ static int drop_roots(lua_State *L)
     luaL_unref(L, LUA_REGISTRYINDEX, g->old_version_ref);
     clear_callbacks(g->on_start, L);
     clear_callbacks(g->on_unload, L);
+    events_clear(g);
     lua_newtable(L);
     lua_setfield(L, LUA_REGISTRYINDEX, "_LOADED");
     lua_newtable(L);
@@ -139,6 +141,7 @@ void generation_free(struct generation *g)
     outbox_declarations_free(g);
     free_callbacks(g->on_start);
     free_callbacks(g->on_unload);
+    events_free(g);
     sources_release(g->sources);
     free(g->path);
     free(g);
