@@ -3,7 +3,8 @@
 -- in operation returns nil and an error object; a misuse raises an error that names the script's line.
 --
 -- The standard library is there without what could take the runtime down: ffi, bytecode, os.exit, newproxy,
--- package.loadlib, most of debug and jit. print() writes to the log. Modules beside the script are found.
+-- package.loadlib, most of debug and jit. print() writes to the log. Modules beside the script are found. math.random()
+-- is seeded anew in each process and generation.
 
 ---@class moondog
 ---@field version string

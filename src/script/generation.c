@@ -224,7 +224,8 @@ static int set_up(lua_State *L)
     lua_pushcfunction(L, over_budget);
     lua_pushcfunction(L, read_source);
     lua_pushcfunction(L, slice_was_preempted);
-    lua_call(L, 5, 0);
+    lua_pushnumber(L, random_next(&g->random));
+    lua_call(L, 6, 0);
     console_set_up(L);
     return 0;
 }
