@@ -480,7 +480,8 @@ function publication:wait(timeout) end
 ---@field memory? boolean
 ---@field replay? "instant"|"original"
 ---@field description? string
----@field batch? integer messages that are asked for ahead; default 256
+---@field batch? integer messages that are asked for ahead, with those that a handler of consume() has at work among
+---them: so many of them are at work at a time; default 256
 ---@field max_bytes? integer of one batch
 ---@field heartbeat? number seconds; after two that are missed the server is asked; default 5
 ---@field expires? number seconds, of one request for messages; default 30
