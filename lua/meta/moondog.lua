@@ -75,7 +75,7 @@ local moondog = {}
 ---@field nkey_seed_file? string file, read again at each dial
 ---@field tls? moondog.tls|boolean
 ---@field inbox_prefix? string default "_INBOX"
----@field no_echo? boolean do not receive what this connection publishes
+---@field no_echo? boolean do not receive what this connection publishes; its probes are PING and PONG then
 ---@field ping_interval? number default 20
 ---@field ignore_discovered? boolean use the servers of the list only
 ---@field library_reconnect? boolean default true; false: every loss is answered with a fresh link
