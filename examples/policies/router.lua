@@ -128,7 +128,8 @@ end
 
 -- The second request of one whose first try takes longer than most.
 local function hedge(call, delay)
-  if not moondog.sleep(delay) or call.over or call.first_over or moondog.now() >= call.ends or call.tries >= TRIES then return end
+  if not moondog.sleep(delay) or call.over or call.first_over then return end
+  if moondog.now() >= call.ends or call.tries >= TRIES then return end
   if spend(call.route, "hedge") then return run(call, "hedge") end
 end
 
