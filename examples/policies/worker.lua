@@ -39,14 +39,27 @@ local gw = moondog.connect { name = "worker" }
 
 -- ---- what is done with a job ----
 
--- While a job works, the server is told that it is not lost. A timer would end with the generation; the job goes on.
-local function keep(msg)
-  local job = {}
-  moondog.spawn(function()
-    while moondog.sleep(ACK_WAIT / 3) and not job.over do msg:in_progress() end
-  end)
-  return job
+local jobs = {} -- messages of those at work
+local unloaded = false
+
+local function show_running()
+  local count = 0
+  for _ in pairs(jobs) do count = count + 1 end
+  running:set(count)
 end
+
+-- While a job works, the server is told that it is not lost. This is a task and no timer: a timer ends when another
+-- generation takes over, and the jobs that this one has begun go on.
+local function keep_jobs()
+  while moondog.sleep(ACK_WAIT / 3) and not (unloaded and next(jobs) == nil) do
+    for msg in pairs(jobs) do
+      if not pcall(msg.in_progress, msg) then jobs[msg] = nil end -- its handler was ended, by its time budget
+    end
+    show_running()
+  end
+end
+
+moondog.on_unload(function() unloaded = true end)
 
 -- true; or nil, what went wrong, and whether another try is of no use.
 local function work(msg)
@@ -91,11 +104,12 @@ local function handle(js, msg)
   local meta = msg:metadata()
   -- It has had its tries and nobody said how the last one went: it may be what kills the workers.
   if meta.deliveries > DELIVERIES then return bury(js, msg, meta, "its worker was lost, or took too long") end
-  running:add(1)
-  local job, begun = keep(msg), moondog.now()
+  local begun = moondog.now()
+  jobs[msg] = true
+  show_running()
   local fine, ok, why, hopeless = pcall(work, msg)
-  job.over = true
-  running:add(-1)
+  jobs[msg] = nil
+  show_running()
   seconds:observe(moondog.now() - begun)
   if not fine then ok, why, hopeless = nil, tostring(ok), false end
   if ok then
@@ -133,6 +147,7 @@ moondog.on_start(function()
   -- How often it is delivered is counted here and not by max_deliver: then the server would just forget it.
   -- No more are asked for than `batch`, those that are at work among them: none waits here for another one to end.
   local consumer = patiently(js.consumer, js, STREAM, { durable = CONSUMER, ack_wait = ACK_WAIT, batch = CONCURRENT })
+  moondog.spawn(keep_jobs)
   patiently(consumer.consume, consumer, function(msg) return handle(js, msg) end)
   moondog.log.info("takes jobs", { stream = STREAM, concurrent = CONCURRENT })
 end)
