@@ -29,10 +29,18 @@ local function put(witness, key, value, headers)
   assert(not ack.error, cjson.encode(ack))
 end
 
--- Users, as 1s and 0s, that have the new checkout.
+-- Users, as 1s and 0s, that have the new checkout. All are asked for at once.
 local function rollout(witness, count)
-  local out = {}
-  for i = 1, count do out[i] = get(witness, "new_checkout", "user-" .. i).value and "1" or "0" end
+  local out, got = {}, 0
+  local sub = witness:subscribe("rollout.*", function(msg)
+    out[tonumber(msg.subject:match("%d+$"))] = cjson.decode(msg.data).value and "1" or "0"
+    got = got + 1
+  end)
+  for i = 1, count do
+    witness:publish("flags.get.new_checkout", "user-" .. i, { reply = "rollout." .. i })
+  end
+  run.wait_until(function() return got == count end, 20, "answers for all users")
+  witness:unsubscribe(sub)
   return table.concat(out)
 end
 

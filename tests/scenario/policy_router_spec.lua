@@ -121,7 +121,8 @@ describe("the policy router.lua", function()
   end))
 
   it("has no more than a tenth of further tries while a service is down", run.case(function()
-    local dog, witness = start { ROUTER_BUDGET_SAVED = "5", ROUTER_BACKOFF = "0.001" }
+    local dog, witness = start { ROUTER_BUDGET_SAVED = "5", ROUTER_BACKOFF = "0.001",
+      ROUTER_HEDGE_LEAST = "1000" } -- hedges would be paid for out of the same budget
     local service = serve(witness, "price.get", unavailable)
     for _ = 1, 100 do ask(witness, "rpc.price") end
     local retries = tries(dog, "retry")
