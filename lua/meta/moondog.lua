@@ -3,7 +3,8 @@
 -- in operation returns nil and an error object; a misuse raises an error that names the script's line.
 --
 -- The standard library is there without what could take the runtime down: ffi, bytecode, os.exit, newproxy,
--- package.loadlib, most of debug and jit. print() writes to the log. Modules beside the script are found.
+-- package.loadlib, most of debug and jit. print() writes to the log. Modules beside the script are found. math.random()
+-- is seeded anew in each process and generation.
 
 ---@class moondog
 ---@field version string
@@ -74,7 +75,7 @@ local moondog = {}
 ---@field nkey_seed_file? string file, read again at each dial
 ---@field tls? moondog.tls|boolean
 ---@field inbox_prefix? string default "_INBOX"
----@field no_echo? boolean do not receive what this connection publishes
+---@field no_echo? boolean do not receive what this connection publishes; its probes are PING and PONG then
 ---@field ping_interval? number default 20
 ---@field ignore_discovered? boolean use the servers of the list only
 ---@field library_reconnect? boolean default true; false: every loss is answered with a fresh link
@@ -486,7 +487,8 @@ function publication:wait(timeout) end
 ---@field memory? boolean
 ---@field replay? "instant"|"original"
 ---@field description? string
----@field batch? integer messages that are asked for ahead; default 256
+---@field batch? integer messages that are asked for ahead, with those that a handler of consume() has at work among
+---them: so many of them are at work at a time; default 256
 ---@field max_bytes? integer of one batch
 ---@field heartbeat? number seconds; after two that are missed the server is asked; default 5
 ---@field expires? number seconds, of one request for messages; default 30

@@ -1,8 +1,8 @@
 -- Runs first in every generation: takes away what could take the runtime down, and makes what loads code
 -- load it so that it can be interrupted. Called with the scheduler's wait token, the log, what tells whether
 -- the time budget of the entry is used up, what reads a file and remembers it while the script is loaded, what
--- tells whether a coroutine that yielded nothing was preempted, and the clock of the host, if it has one.
-local wait_token, log, over_budget, read_source, was_preempted, host_time = ...
+-- tells whether a coroutine that yielded nothing was preempted, a seed, and the clock of the host, if it has one.
+local wait_token, log, over_budget, read_source, was_preempted, seed, host_time = ...
 
 local jit_off = jit.off
 local debug_traceback, debug_getinfo, debug_getmetatable = debug.traceback, debug.getinfo, debug.getmetatable
@@ -22,6 +22,9 @@ local function text_only(mode)
     end
     return true
 end
+
+-- LuaJIT begins with the same numbers in every process, and jitter that a fleet shares is none.
+math.randomseed(seed)
 
 local raw_load, raw_loadfile = load, loadfile
 

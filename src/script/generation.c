@@ -246,11 +246,12 @@ static int set_up(lua_State *L)
     lua_pushcfunction(L, over_budget);
     lua_pushcfunction(L, read_source);
     lua_pushcfunction(L, slice_was_preempted);
+    lua_pushnumber(L, random_next(&g->random));
     if (g->limits.hub->clock.now != NULL)
         lua_pushcfunction(L, host_time);
     else
         lua_pushnil(L);
-    lua_call(L, 6, 0);
+    lua_call(L, 7, 0);
     console_set_up(L);
     return 0;
 }
