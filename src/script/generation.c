@@ -2,7 +2,6 @@
 #include "script/generation.h"
 
 #include <lauxlib.h>
-#include <limits.h>
 #include <luajit.h>
 #include <lualib.h>
 #include <stdlib.h>
@@ -14,77 +13,20 @@
 #include "script/binding.h"
 #include "script/console.h"
 #include "script/embedded.h"
+#include "script/heap.h"
 #include "script/message.h"
 #include "script/signal.h"
 #include "script/slice.h"
 #include "script/source.h"
 #include "script/task.h"
 
-#define CHARGE_STEP_BYTES (256u * 1024)
 #define PANIC_FLUSH_MS 1000u
-
-/* ---- memory ---- */
-
-static void *resize(const struct generation *g, void *block, size_t old, size_t size)
-{
-    if (g->limits.alloc != NULL)
-        return g->limits.alloc(g->limits.alloc_closure, block, old, size);
-    if (size > 0)
-        return realloc(block, size);
-    free(block);
-    return NULL;
-}
-
-static void *allocate(void *closure, void *block, size_t old, size_t size)
-{
-    struct generation *g = closure;
-    if (size == 0) {
-        if (block != NULL)
-            resize(g, block, old, 0);
-        g->memory -= old;
-        return NULL;
-    }
-    size_t cap = g->limits.memory_cap;
-    if (cap > 0 && size > old && !g->closing && g->memory - old + size > cap) {
-        g->memory_refusals++;
-        return NULL;
-    }
-    void *fresh = resize(g, block, old, size);
-    if (fresh != NULL)
-        g->memory += size - old;
-    if (g->memory > g->memory_peak)
-        g->memory_peak = g->memory;
-    return fresh;
-}
 
 struct generation *generation_of(lua_State *L)
 {
     void *closure;
     lua_getallocf(L, &closure);
     return closure;
-}
-
-/* The interpreter's collector does not see these bytes: it is given work in proportion. */
-bool generation_charge(lua_State *L, size_t bytes)
-{
-    struct generation *g = generation_of(L);
-    size_t cap = g->limits.memory_cap;
-    g->charged += bytes;
-    if (g->charged >= CHARGE_STEP_BYTES) {
-        lua_gc(L, LUA_GCSTEP, (int)(g->charged / 1024 < INT_MAX ? g->charged / 1024 : INT_MAX));
-        g->charged = 0;
-    }
-    if (cap > 0 && g->memory + bytes > cap) {
-        g->memory_refusals++;
-        return false;
-    }
-    g->memory += bytes;
-    return true;
-}
-
-void generation_discharge(struct generation *g, size_t bytes)
-{
-    g->memory -= bytes;
 }
 
 /* ---- callbacks ---- */
@@ -280,7 +222,7 @@ struct generation *generation_new(const generation_limits *limits, uint32_t numb
     g->spawned_end = &g->spawned;
     g->due_end = &g->due;
     g->slices.end = &g->slices.first;
-    g->L = lua_newstate(allocate, g);
+    g->L = heap_new_state(g);
     if (g->L != NULL)
         lua_atpanic(g->L, on_panic);
     if (g->L == NULL || lua_cpcall(g->L, set_up, g) != 0) {

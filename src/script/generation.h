@@ -81,7 +81,8 @@ struct generation {
     uint32_t number;
     lua_State *L; /* its main thread: used between entries, from the loop */
     budget budget;
-    size_t memory, memory_peak; /* with what was charged */
+    struct heap_reserve *reserve; /* while the lua_State is made: script/heap.c */
+    size_t memory, memory_peak;   /* with what was charged */
     size_t charged;             /* since the collector last worked for it */
     uint64_t memory_refusals;
     bool loading;          /* the top level runs: it declares, and cannot wait or send */
@@ -185,8 +186,8 @@ typedef void (*generation_fn)(lua_State *L, void *closure);
 int generation_protect(struct generation *g, generation_fn fn, void *closure, int results,
                        const char *what);
 
-/* Memory outside of the interpreter that the script makes us hold: it counts against its cap. From
- * within Lua. False: there is no room. */
+/* heap.c: Memory outside of the interpreter that the script makes us hold: it counts against its
+ * cap. From within Lua. False: there is no room. */
 bool generation_charge(lua_State *L, size_t bytes);
 void generation_discharge(struct generation *g, size_t bytes);
 
