@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <execinfo.h>
+#include <link.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -22,8 +23,6 @@
 #define LINES_MAX 8
 #define FRAMES_MAX 32
 
-/* ---- what fails ---- */
-
 static _Thread_local bool armed __attribute__((tls_model("initial-exec")));
 static _Thread_local bool arms_children __attribute__((tls_model("initial-exec")));
 static atomic_ulong fails_at, asked, failed;
@@ -35,18 +34,6 @@ void allocator_fail(unsigned long number, bool all)
     atomic_store(&failed, 0);
     atomic_store(&fails_all, all);
     atomic_store(&fails_at, number);
-}
-
-void allocator_arm(void)
-{
-    void *frame;
-    backtrace(&frame, 1); /* the first time, it allocates */
-    armed = true;
-}
-
-void allocator_disarm(void)
-{
-    armed = false;
 }
 
 void allocator_arm_children(bool on)
@@ -64,11 +51,40 @@ unsigned long allocator_failures(void)
     return atomic_load(&failed);
 }
 
-static bool is_in(const void *caller, const char *library)
+/* ---- who asks ---- */
+
+enum { LIBCRYPTO, LIBUV, LIBNATS, LOADER, LIBTSAN, LIBRARY_COUNT };
+
+static const char *const library_names[LIBRARY_COUNT] = {
+    [LIBCRYPTO] = "/libcrypto.", [LIBUV] = "/libuv.",     [LIBNATS] = "/libnats.",
+    [LOADER] = "/ld-linux",      [LIBTSAN] = "/libtsan.",
+};
+
+static struct {
+    uintptr_t from, to;
+} libraries[LIBRARY_COUNT];
+
+static int note_library(struct dl_phdr_info *info, size_t size, void *closure)
 {
-    Dl_info info;
-    return dladdr(caller, &info) != 0 && info.dli_fname != NULL &&
-           strstr(info.dli_fname, library) != NULL;
+    (void)size;
+    (void)closure;
+    for (int i = 0; i < LIBRARY_COUNT; i++) {
+        if (strstr(info->dlpi_name, library_names[i]) == NULL)
+            continue;
+        const ElfW(Phdr) *last = NULL;
+        for (int n = 0; n < info->dlpi_phnum; n++)
+            if (info->dlpi_phdr[n].p_type == PT_LOAD)
+                last = &info->dlpi_phdr[n];
+        libraries[i].from = info->dlpi_addr;
+        libraries[i].to = info->dlpi_addr + (last != NULL ? last->p_vaddr + last->p_memsz : 0);
+    }
+    return 0;
+}
+
+static bool is_in(const void *caller, int library)
+{
+    return (uintptr_t)caller >= libraries[library].from &&
+           (uintptr_t)caller < libraries[library].to;
 }
 
 /* Whether the calling thread is inside of the exported function `name` of a library's. */
@@ -88,22 +104,36 @@ static bool is_inside(const char *name)
  * another allocator, which is the host's to do:
  * libuv ends the process when it cannot enlarge the list of the descriptors that a loop watches
  * (maybe_resize() in its core.c): the only memory that it gets by realloc().
+ * OpenSSL remembers for ever what it could not get at its first use, and uses that all the same.
  * nats.c, when it is opened for the first time in a process, waits for itself for ever when there
  * is no memory for its lock: to note the error it opens itself. */
 static bool must_not_fail(const void *caller, bool by_realloc)
 {
-    if (by_realloc)
-        return is_in(caller, "libuv");
-    return is_in(caller, "libnats") && is_inside("nats_InitOnce");
+    return (by_realloc && is_in(caller, LIBUV)) || is_in(caller, LIBCRYPTO) ||
+           (is_in(caller, LIBNATS) && is_inside("nats_InitOnce"));
+}
+
+/* ---- what fails ---- */
+
+void allocator_arm(void)
+{
+    void *frame;
+    backtrace(&frame, 1); /* the first time, it allocates */
+    dl_iterate_phdr(note_library, NULL);
+    armed = true;
+}
+
+void allocator_disarm(void)
+{
+    armed = false;
 }
 
 static bool fails(const void *caller, bool by_realloc)
 {
-    if (!armed)
+    if (!armed || must_not_fail(caller, by_realloc))
         return false;
     unsigned long number = atomic_fetch_add(&asked, 1) + 1, first = atomic_load(&fails_at);
-    bool hit = first != 0 && (number == first || (number > first && atomic_load(&fails_all)));
-    if (!hit || must_not_fail(caller, by_realloc))
+    if (first == 0 || number < first || (number > first && !atomic_load(&fails_all)))
         return false;
     atomic_fetch_add(&failed, 1);
     errno = ENOMEM;
@@ -186,7 +216,8 @@ void allocator_forget(void)
 
 static bool counts(const struct block *b)
 {
-    return b->at > 1 && !is_in(b->caller, "ld-linux") && !is_in(b->caller, "libtsan");
+    return b->at > 1 && !is_in(b->caller, LOADER) && !is_in(b->caller, LIBTSAN) &&
+           !is_in(b->caller, LIBCRYPTO);
 }
 
 unsigned long allocator_left(void)

@@ -22,8 +22,8 @@ void allocator_arm_children(bool on);
 unsigned long allocator_count(void);
 unsigned long allocator_failures(void);
 
-/* What armed threads have allocated since allocator_forget() and nobody has freed. The C library
- * keeps some memory with the stacks of threads that have ended: that does not count. */
+/* What armed threads have allocated since allocator_forget() and nobody has freed. What the C
+ * library keeps with the stacks of threads that have ended, and OpenSSL, does not count. */
 unsigned long allocator_left(void);
 /* Says which blocks these are, of a few. */
 void allocator_print_left(void);
