@@ -18,7 +18,8 @@
 #define WRAPPED 0
 #endif
 
-#define BLOCKS_MAX (1u << 19) /* a power of two; remembered at a time: half of it */
+#define BLOCKS_BITS 16
+#define BLOCKS_MAX (1u << BLOCKS_BITS) /* remembered at a time: half of it */
 
 #define LINES_MAX 8
 #define FRAMES_MAX 32
@@ -143,14 +144,13 @@ static bool fails(const void *caller, bool by_realloc)
 /* ---- what is remembered ---- */
 
 struct block {
-    uintptr_t at; /* 0: never used; 1: not used any more */
+    uintptr_t at; /* 0: none */
     const void *caller;
     unsigned long number;
     size_t size;
 };
 
-static struct block blocks[BLOCKS_MAX];
-static unsigned long used; /* places that are not 0 */
+static struct block blocks[BLOCKS_MAX]; /* a hash table, with linear probing */
 static atomic_ulong remembered;
 static atomic_flag busy = ATOMIC_FLAG_INIT; /* for a moment: nothing in there waits */
 
@@ -167,7 +167,7 @@ static void unlock(void)
 
 static size_t place_of(uintptr_t at)
 {
-    return (at >> 4) * 0x9e3779b97f4a7c15u >> (64 - 19);
+    return (at >> 4) * 0x9e3779b97f4a7c15u >> (64 - BLOCKS_BITS);
 }
 
 static void remember(void *block, size_t size, const void *caller)
@@ -176,14 +176,26 @@ static void remember(void *block, size_t size, const void *caller)
         return;
     lock();
     size_t i = place_of((uintptr_t)block);
-    while (blocks[i].at > 1)
+    while (blocks[i].at != 0)
         i = (i + 1) % BLOCKS_MAX;
-    used += blocks[i].at == 0;
-    if (used > BLOCKS_MAX / 2)
-        abort(); /* allocator_forget() is called too rarely */
+    if (atomic_load(&remembered) == BLOCKS_MAX / 2)
+        abort(); /* more than a test should have */
     blocks[i] = (struct block){(uintptr_t)block, caller, atomic_load(&asked), size};
     atomic_fetch_add(&remembered, 1);
     unlock();
+}
+
+/* What stands behind the hole, and would not be found any more, moves into it. */
+static void close_hole(size_t hole)
+{
+    for (size_t i = (hole + 1) % BLOCKS_MAX; blocks[i].at != 0; i = (i + 1) % BLOCKS_MAX) {
+        size_t distance = (i - place_of(blocks[i].at)) % BLOCKS_MAX;
+        if (distance < (i - hole) % BLOCKS_MAX)
+            continue;
+        blocks[hole] = blocks[i];
+        hole = i;
+    }
+    blocks[hole].at = 0;
 }
 
 /* Whether it was remembered. */
@@ -197,7 +209,7 @@ static bool forget(const void *block)
     while (blocks[i].at != 0 && blocks[i].at != (uintptr_t)block)
         i = (i + 1) % BLOCKS_MAX;
     if (blocks[i].at == (uintptr_t)block) {
-        blocks[i].at = 1;
+        close_hole(i);
         atomic_fetch_sub(&remembered, 1);
         found = true;
     }
@@ -208,15 +220,14 @@ static bool forget(const void *block)
 void allocator_forget(void)
 {
     lock();
-    memset(blocks, 0, sizeof blocks);
-    used = 0;
-    atomic_store(&remembered, 0);
+    if (atomic_exchange(&remembered, 0) > 0)
+        memset(blocks, 0, sizeof blocks);
     unlock();
 }
 
 static bool counts(const struct block *b)
 {
-    return b->at > 1 && !is_in(b->caller, LOADER) && !is_in(b->caller, LIBTSAN) &&
+    return b->at != 0 && !is_in(b->caller, LOADER) && !is_in(b->caller, LIBTSAN) &&
            !is_in(b->caller, LIBCRYPTO);
 }
 
