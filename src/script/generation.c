@@ -21,6 +21,7 @@
 #include "script/task.h"
 
 #define PANIC_FLUSH_MS 1000u
+#define REFERENCES 64 /* more than the registry has room for beside what else is in it */
 
 struct generation *generation_of(lua_State *L)
 {
@@ -74,8 +75,7 @@ struct protected_call {
 
 static int call_in_protected_mode(lua_State *L)
 {
-    struct protected_call *call = lua_touserdata(L, 1);
-    lua_settop(L, 0);
+    const struct protected_call *call = generation_of(L)->protected_call;
     call->fn(L, call->closure);
     return lua_gettop(L);
 }
@@ -85,9 +85,9 @@ int generation_protect(struct generation *g, generation_fn fn, void *closure, in
 {
     struct protected_call call = {fn, closure};
     lua_State *L = g->L;
+    g->protected_call = &call; /* an argument of Lua's could need memory here */
     lua_rawgeti(L, LUA_REGISTRYINDEX, g->protect_ref);
-    lua_pushlightuserdata(L, &call);
-    if (lua_pcall(L, 1, results, 0) == 0)
+    if (lua_pcall(L, 0, results, 0) == 0)
         return 0;
     const char *text = lua_tostring(L, -1);
     g->errors++;
@@ -160,10 +160,24 @@ static int load_embedded(lua_State *L)
     return 1;
 }
 
+/* luaL_unref() is called outside of protected mode, where nothing may need memory: from now on the
+ * registry has a part for numbers, and its list of free ones a place in that. [-0, +0] */
+static void make_references(lua_State *L)
+{
+    int refs[REFERENCES];
+    for (int i = 0; i < REFERENCES; i++) {
+        lua_pushboolean(L, 1);
+        refs[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+    for (int i = 0; i < REFERENCES; i++)
+        luaL_unref(L, LUA_REGISTRYINDEX, refs[i]);
+}
+
 static int set_up(lua_State *L)
 {
     struct generation *g = lua_touserdata(L, 1);
     luaL_openlibs(L);
+    make_references(L);
     lua_pushcfunction(L, call_in_protected_mode);
     g->protect_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_getglobal(L, "package");

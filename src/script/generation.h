@@ -25,6 +25,7 @@ struct functions;
 struct outbox_declaration;
 struct outboxes;
 struct keeper;
+struct protected_call;
 struct user_metrics;
 struct ledgers;
 struct lua_timer;
@@ -117,6 +118,7 @@ struct generation {
     unsigned idle_count, parked_count;
     struct slices slices;
     int protect_ref;      /* the C function behind generation_protect() */
+    const struct protected_call *protected_call; /* that begins */
     int module_ref;       /* the module `moondog` */
     int console_ref;      /* the Lua side of consoles: script/console.c */
     int old_version_ref;  /* state.version of the generation before; LUA_NOREF: none */

@@ -170,9 +170,15 @@ static size_t place_of(uintptr_t at)
     return (at >> 4) * 0x9e3779b97f4a7c15u >> (64 - BLOCKS_BITS);
 }
 
+/* By those for the next time, or the end of a thread. */
+static bool is_kept(const void *caller)
+{
+    return is_in(caller, LOADER) || is_in(caller, LIBTSAN) || is_in(caller, LIBCRYPTO);
+}
+
 static void remember(void *block, size_t size, const void *caller)
 {
-    if (block == NULL || !armed)
+    if (block == NULL || !armed || is_kept(caller))
         return;
     lock();
     size_t i = place_of((uintptr_t)block);
@@ -225,20 +231,9 @@ void allocator_forget(void)
     unlock();
 }
 
-static bool counts(const struct block *b)
-{
-    return b->at != 0 && !is_in(b->caller, LOADER) && !is_in(b->caller, LIBTSAN) &&
-           !is_in(b->caller, LIBCRYPTO);
-}
-
 unsigned long allocator_left(void)
 {
-    unsigned long left = 0;
-    if (atomic_load(&remembered) == 0)
-        return 0;
-    for (size_t i = 0; i < BLOCKS_MAX; i++)
-        left += counts(&blocks[i]);
-    return left;
+    return atomic_load(&remembered);
 }
 
 void allocator_print_left(void)
@@ -246,7 +241,7 @@ void allocator_print_left(void)
     int lines = 0;
     for (size_t i = 0; i < BLOCKS_MAX && lines < LINES_MAX; i++) {
         Dl_info info = {0};
-        if (!counts(&blocks[i]))
+        if (blocks[i].at == 0)
             continue;
         lines++;
         dladdr(blocks[i].caller, &info);

@@ -560,13 +560,82 @@ static void md_reload_to_another_version(void **state)
     }
 }
 
-int main(void)
+/* ---- a script at work ---- */
+
+static void give_back(void *closure, md_call *call)
 {
+    (void)closure;
+    for (size_t i = 0; i < md_call_count(call); i++)
+        md_call_return(call, md_call_argument(call, i));
+}
+
+static const char *const worker_text =
+    "local moondog = require 'moondog'\n"
+    "VERSION = 1\n"
+    "local gw = moondog.connect { name = 'gw', servers = 'nats://127.0.0.1:1',\n"
+    "  reconnect = function(ctx) return 5 + #ctx.server end }\n"
+    "local made = moondog.metrics.counter('made_total')\n"
+    "moondog.on_event('event', function(data)\n"
+    "  made:add(1, { kind = tostring(data.n) })\n"
+    "  gw:publish('a.b', data.list[1], { headers = { k = 'v' } })\n"
+    "  local sub = gw:subscribe('c.*', function() end, { queue = 'q' })\n"
+    "  local timer = moondog.every(60, function() end)\n"
+    "  moondog.spawn(function(a) moondog.sleep(0.0001) assert(host.give_back(a) == a) end, 'x')\n"
+    "  host.give_back({ 1, 2, { a = 'b' } })\n"
+    "  moondog.sleep(0)\n"
+    "  timer:cancel() sub:unsubscribe()\n"
+    "  moondog.log.info('done', { n = data.n }) gw:status() gw:stats()\n"
+    "  error({ code = 'mine' })\n"
+    "end)\n";
+
+static bool work_once(md_runtime *rt)
+{
+    const md_value list[] = {md_string("text"), md_number(2)};
+    const md_field fields[] = {{"n", md_number(1)}, {"list", md_list(list, 2)}};
+    md_value data = md_map(fields, 2);
+    struct answer a = {0};
+    md_error e = {0};
+    begin_to_fail();
+    a.over = md_eval(rt, "(VERSION + 1) .. 'x', { 1, 2 }, print", on_answer, &a, &e) != 0;
+    md_emit(rt, "event", &data);
+    md_register(rt, "give_back", give_back, NULL);
+    for (int i = 0; i < 20 || !a.over; i++)
+        md_poll(rt, 1000);
+    free(md_status(rt));
+    bool more = allocator_failures() > 0;
+    end_to_fail();
+    md_register(rt, "give_back", NULL, NULL);
+    if (ask_version(rt) != 1)
+        FAIL("the script does not answer any more");
+    return more;
+}
+
+static void a_script_at_work(void **state)
+{
+    (void)state;
+    number = 0;
+    for (int all = 0; all < 2; all++) {
+        md_error e = {0};
+        all_after = all != 0;
+        md_runtime *rt = make();
+        write_file(place.script, worker_text);
+        if (md_load(rt, place.script, &e) != 0)
+            FAIL("[%s] %s", e.code, e.message);
+        for (number = 1; work_once(rt); number++)
+            assert_in_range(number, 1, ENOUGH);
+        free_runtime(rt);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1) cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_md_create_of_a_process), /* before any other runtime */
         cmocka_unit_test(md_create_of_further_runtimes),
         cmocka_unit_test(md_load_of_a_script),
         cmocka_unit_test(md_reload_to_another_version),
+        cmocka_unit_test(a_script_at_work),
     };
     return cmocka_run_group_tests_name("allocations", tests, set_up, tear_down);
 }
