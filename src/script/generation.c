@@ -13,6 +13,7 @@
 #include "script/binding.h"
 #include "script/console.h"
 #include "script/embedded.h"
+#include "script/fast_functions.h"
 #include "script/heap.h"
 #include "script/message.h"
 #include "script/signal.h"
@@ -68,6 +69,12 @@ void callback_name_by_place(struct callback *cb, lua_State *L, int index)
 
 /* ---- protected mode ---- */
 
+/* Of the error on top, outside of protected mode: to make a text of a number needs memory. */
+static const char *error_text(lua_State *L)
+{
+    return lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "an error that has no text";
+}
+
 struct protected_call {
     generation_fn fn;
     void *closure;
@@ -89,10 +96,9 @@ int generation_protect(struct generation *g, generation_fn fn, void *closure, in
     lua_rawgeti(L, LUA_REGISTRYINDEX, g->protect_ref);
     if (lua_pcall(L, 0, results, 0) == 0)
         return 0;
-    const char *text = lua_tostring(L, -1);
     g->errors++;
     log_emit(g->limits.hub->log, LOG_ERROR, "internal call failed", log_str("name", what),
-             log_str("error", text != NULL ? text : "not enough memory"));
+             log_str("error", error_text(L)));
     lua_pop(L, 1);
     return -1;
 }
@@ -177,6 +183,7 @@ static int set_up(lua_State *L)
 {
     struct generation *g = lua_touserdata(L, 1);
     luaL_openlibs(L);
+    fast_functions_set_up(L);
     make_references(L);
     lua_pushcfunction(L, call_in_protected_mode);
     g->protect_ref = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -216,10 +223,9 @@ static int set_up(lua_State *L)
  * without a word. */
 static int on_panic(lua_State *L)
 {
-    const char *text = lua_tostring(L, -1);
     struct logger *log = generation_of(L)->limits.hub->log;
     log_emit(log, LOG_ERROR, "the interpreter gave up: this is a bug of moondog's",
-             log_str("error", text != NULL ? text : "no memory"));
+             log_str("error", error_text(L)));
     log_free(log, PANIC_FLUSH_MS); /* nothing else is freed */
     abort();
 }
@@ -241,9 +247,8 @@ struct generation *generation_new(const generation_limits *limits, uint32_t numb
         lua_atpanic(g->L, on_panic);
     if (g->L == NULL || lua_cpcall(g->L, set_up, g) != 0) {
         if (g->L != NULL) {
-            const char *text = lua_tostring(g->L, -1);
             log_emit(limits->hub->log, LOG_ERROR, "no lua_State",
-                     log_str("error", text != NULL ? text : "not enough memory"));
+                     log_str("error", error_text(g->L)));
             lua_close(g->L);
         }
         free(g);
@@ -275,6 +280,7 @@ static int note_traceback(lua_State *L)
     if (!lua_isstring(L, 1) && luaL_callmeta(L, 1, "__tostring"))
         return 1;
     lua_settop(L, 1);
+    lua_tostring(L, 1); /* makes a number one */
     return 1;
 }
 
@@ -298,9 +304,7 @@ static void set_package_path(lua_State *L, const char *path)
 
 static void note_error(lua_State *L, struct load *load)
 {
-    const char *text = lua_tostring(L, -1);
-    if (text == NULL)
-        text = "an error that has no text";
+    const char *text = error_text(L);
     bool placed = strchr(text, ':') != NULL; /* a stack overflow, for one, says no place */
     error_set(load->e, load->status == LUA_ERRSYNTAX ? "syntax" : "script", ERROR_CLASS_NONE,
               "%s%s%s", placed ? "" : load->path, placed ? "" : ": ", text);
