@@ -1,8 +1,8 @@
 /* tostring() and a part of `string`. See fast_functions.h. */
 #include "script/fast_functions.h"
 
-#include <ctype.h>
 #include <lauxlib.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 /* tostring(value): a number here, all else as LuaJIT does it. [-0, +1] */
@@ -28,7 +28,7 @@ static int char_(lua_State *L)
     luaL_buffinit(L, &b);
     for (int i = 1; i <= count; i++) {
         int byte = luaL_checkint(L, i);
-        luaL_argcheck(L, byte >= 0 && byte <= 255, i, "value out of range");
+        luaL_argcheck(L, byte >= 0 && byte <= 255, i, "invalid value");
         luaL_addchar(&b, (char)byte);
     }
     luaL_pushresult(&b);
@@ -67,30 +67,31 @@ static int reverse(lua_State *L)
     return 1;
 }
 
-static int change_case(lua_State *L, int (*change)(int))
+/* Letters from `first` on, of ASCII as LuaJIT's, become the others. [-0, +1] */
+static int change_case(lua_State *L, char first)
 {
     size_t length;
     const char *text = luaL_checklstring(L, 1, &length);
     luaL_Buffer b;
     luaL_buffinit(L, &b);
     for (size_t i = 0; i < length; i++) {
-        unsigned char c = (unsigned char)text[i];
-        luaL_addchar(&b, (char)(c < 0x80 ? change(c) : c));
+        bool letter = text[i] >= first && text[i] < first + 26;
+        luaL_addchar(&b, (char)(letter ? text[i] ^ 0x20 : text[i]));
     }
     luaL_pushresult(&b);
     return 1;
 }
 
-/* string.lower(text): ASCII, as LuaJIT's. [-0, +1] */
+/* string.lower(text). [-0, +1] */
 static int lower(lua_State *L)
 {
-    return change_case(L, tolower);
+    return change_case(L, 'A');
 }
 
 /* string.upper(text). [-0, +1] */
 static int upper(lua_State *L)
 {
-    return change_case(L, toupper);
+    return change_case(L, 'a');
 }
 
 void fast_functions_set_up(lua_State *L)

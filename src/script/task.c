@@ -16,8 +16,8 @@
 
 void *task_wait_token(void)
 {
-    static char token;
-    return &token;
+    static const char token;
+    return (void *)&token;
 }
 
 /* ---- coroutines ---- */
