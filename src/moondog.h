@@ -14,7 +14,8 @@
  * exception.
  *
  * The process is yours. moondog writes to no descriptor but the log's, takes no signal unless it is
- * asked to (budget_signal), and never ends the process.
+ * asked to (budget_signal), and never ends the process. Where SIGPIPE has no handler, it is ignored
+ * from the first md_create() on.
  *
  * ABI. What is exported begins with md_; nothing else is. Structs that begin with their size may
  * grow at the end, the others never change; functions keep what they mean. Whatever breaks this
@@ -126,7 +127,8 @@ MD_API const char *md_version(void);
 MD_API void md_options_init_sized(md_options *options, size_t size);
 #define md_options_init(options) md_options_init_sized((options), sizeof(md_options))
 
-/* A runtime without a script. NULL and *error when it cannot be made. The caller frees it. */
+/* A runtime without a script. NULL and *error when it cannot be made: then it may have turned the
+ * loop, as md_free() does. The caller frees it. */
 MD_API md_runtime *md_create(const md_options *options, md_error *error);
 
 /* Runs the loop until the runtime has stopped, or something calls uv_stop(). 0. */

@@ -113,6 +113,19 @@ static int read_options(md_options *o, const md_options *given, md_error *e)
 
 static void turn_done(void *closure);
 
+/* The first time, it ignores SIGPIPE for the whole process. A handler that the program has stays;
+ * where there is none, that is left so: libuv writes to sockets that have been closed. */
+static int open_library(void)
+{
+    struct sigaction before, after;
+    sigaction(SIGPIPE, NULL, &before);
+    natsStatus status = nats_Open(-1);
+    sigaction(SIGPIPE, NULL, &after);
+    if (before.sa_handler != SIG_DFL && after.sa_handler == SIG_IGN)
+        sigaction(SIGPIPE, &before, NULL);
+    return status == NATS_OK ? 0 : -1;
+}
+
 /* What has a handle in the loop or a thread. Each part can be ended when it was begun. */
 static int begin(md_runtime *rt, const md_options *o, error *e)
 {
@@ -129,7 +142,7 @@ static int begin(md_runtime *rt, const md_options *o, error *e)
     if (posts_init(&rt->posts) != 0)
         goto no_posts;
     what = "the NATS library";
-    if (nats_Open(-1) != NATS_OK)
+    if (open_library() != 0)
         goto no_thread;
     what = "a thread";
     if (sentinel_start(&rt->sentinel, o->budget_signal) != 0)

@@ -96,8 +96,8 @@ static int upper(lua_State *L)
 
 void fast_functions_set_up(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"char", char_},   {"sub", sub},     {"reverse", reverse},
-                                         {"lower", lower},  {"upper", upper}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"char", char_},  {"sub", sub},     {"reverse", reverse},
+                                         {"lower", lower}, {"upper", upper}, {NULL, NULL}};
     lua_getglobal(L, "tostring");
     lua_pushcclosure(L, to_string, 1);
     lua_setglobal(L, "tostring");

@@ -357,6 +357,9 @@ int generation_load(struct generation *g, const char *path, sources *from, error
         note_error(g->L, &load);
         lua_pop(g->L, 1);
     }
+    if (load.status == LUA_ERRMEM && g->memory_refusals == 0)
+        return error_set(e, "no_memory", ERROR_CLASS_LIMIT,
+                         "%s: no memory for its top level: the system has none left", path);
     if (load.status == LUA_ERRMEM)
         return error_set(e, "no_memory", ERROR_CLASS_LIMIT,
                          "%s: its top level needs more than the %zu MB that a script may have; "

@@ -84,7 +84,7 @@ struct generation {
     budget budget;
     struct heap_reserve *reserve; /* while the lua_State is made: script/heap.c */
     size_t memory, memory_peak;   /* with what was charged */
-    size_t charged;             /* since the collector last worked for it */
+    size_t charged;               /* since the collector last worked for it */
     uint64_t memory_refusals;
     bool loading;          /* the top level runs: it declares, and cannot wait or send */
     bool committed;        /* it is at work */
@@ -117,10 +117,10 @@ struct generation {
     struct task *running;
     unsigned idle_count, parked_count;
     struct slices slices;
-    int protect_ref;      /* the C function behind generation_protect() */
+    int protect_ref;                             /* the C function behind generation_protect() */
     const struct protected_call *protected_call; /* that begins */
-    int module_ref;       /* the module `moondog` */
-    int console_ref;      /* the Lua side of consoles: script/console.c */
+    int module_ref;                              /* the module `moondog` */
+    int console_ref;                             /* the Lua side of consoles: script/console.c */
     int old_version_ref;  /* state.version of the generation before; LUA_NOREF: none */
     natsMsg *garbage[64]; /* handled messages, destroyed together */
     unsigned garbage_count;

@@ -10,8 +10,8 @@
 #define ALIGNMENT 16u
 
 /* LuaJIT (of 2022, fixed later) crashes when it gets no memory for the first few blocks of a
- * lua_State, before it has a table of strings. In that case they come from here. A state that needed
- * any of it is not used. */
+ * lua_State, before it has a table of strings. In that case they come from here. A state that
+ * needed any of it is not used. */
 struct heap_reserve {
     size_t used;
     _Alignas(ALIGNMENT) char bytes[RESERVE_BYTES];

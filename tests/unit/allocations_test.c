@@ -132,7 +132,7 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    static const char *const names[] = {"script.lua", "module.lua", "control", "out.db",
+    static const char *const names[] = {"script.lua", "module.lua", "control",     "out.db",
                                         "out.db-wal", "out.db-shm", "out.db.lock", "notify"};
     char path[128];
     (void)state;
@@ -636,15 +636,12 @@ static void a_script_at_work(void **state)
     }
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
-    if (argc > 1) cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_md_create_of_a_process), /* before any other runtime */
-        cmocka_unit_test(md_create_of_further_runtimes),
-        cmocka_unit_test(md_load_of_a_script),
-        cmocka_unit_test(md_reload_to_another_version),
-        cmocka_unit_test(a_script_at_work),
+        cmocka_unit_test(md_create_of_further_runtimes),    cmocka_unit_test(md_load_of_a_script),
+        cmocka_unit_test(md_reload_to_another_version),     cmocka_unit_test(a_script_at_work),
     };
     return cmocka_run_group_tests_name("allocations", tests, set_up, tear_down);
 }

@@ -17,7 +17,9 @@ static const char *const comparison =
     "local function same(name, f, g, ...)\n"
     "  local a, b = { pcall(f, ...) }, { pcall(g, ...) }\n"
     "  for i = 1, 2 do\n"
-    "    if a[i] ~= b[i] then error(name .. old_tostring((select(1, ...))) .. ',' .. old_tostring((select(2, ...))) .. ',' .. old_tostring((select(3, ...))) .. ': ' .. old_tostring(a[i]) .. ' and ' .. old_tostring(b[i])) end\n"
+    "    if a[i] ~= b[i] then error(name .. old_tostring((select(1, ...))) .. ',' .. "
+    "old_tostring((select(2, ...))) .. ',' .. old_tostring((select(3, ...))) .. ': ' .. "
+    "old_tostring(a[i]) .. ' and ' .. old_tostring(b[i])) end\n"
     "  end\n"
     "end\n"
     "for _, v in ipairs(values) do\n"
@@ -41,7 +43,8 @@ static const char *const comparison =
     "same('upper', old.upper, string.upper, {})\n"
     "local object = setmetatable({}, { __tostring = function() return 'it' end })\n"
     "local bad = setmetatable({}, { __tostring = function() error('no') end })\n"
-    "for _, v in ipairs { 1, -0.1, 1e300, 2^53, 0/0, 1/0, 'x', true, false, {}, print, object, bad } do\n"
+    "for _, v in ipairs { 1, -0.1, 1e300, 2^53, 0/0, 1/0, 'x', true, false, {}, print, object, bad "
+    "} do\n"
     "  same('tostring', old_tostring, tostring, v)\n"
     "end\n"
     "same('tostring', old_tostring, tostring, nil)\n"
@@ -54,8 +57,9 @@ static void they_do_as_those_of_luajit_do(void **state)
     lua_State *L = luaL_newstate();
     luaL_openlibs(L);
     lua_getglobal(L, "tostring");
-    assert_int_equal(luaL_dostring(L, "local copy = {} for k, v in pairs(string) do copy[k] = v end "
-                                      "return copy"),
+    assert_int_equal(luaL_dostring(L,
+                                   "local copy = {} for k, v in pairs(string) do copy[k] = v end "
+                                   "return copy"),
                      0);
     fast_functions_set_up(L);
     assert_int_equal(lua_gettop(L), 2);

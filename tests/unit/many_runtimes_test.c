@@ -1,6 +1,6 @@
-/* A hundred runtimes in one process, on threads of their own, on a loop that they share, and polled:
- * each has a connection to a real server, is reloaded, stops, and leaves nothing behind. And what
- * runtimes do with the signals of the process: nothing. */
+/* A hundred runtimes in one process, on threads of their own, on a loop that they share, and
+ * polled: each has a connection to a real server, is reloaded, stops, and leaves nothing behind.
+ * And what runtimes do with the signals of the process: nothing. */
 #include <dirent.h>
 #include <malloc.h>
 #include <setjmp.h>
@@ -52,7 +52,8 @@ static void start_patience(void)
 
 /* ---- a server ---- */
 
-/* What the server says of its port, in a file that it makes when it listens: {"nats":["URL",...]} */
+/* What the server says of its port, in a file that it makes when it listens: {"nats":["URL",...]}
+ */
 static bool read_url(char *url, size_t size)
 {
     char path[160], text[512] = "";
@@ -90,9 +91,8 @@ static int set_up(void **state)
     snprintf(place.folder, sizeof place.folder, "/tmp/moondog-unit-XXXXXX");
     assert_non_null(mkdtemp(place.folder));
     snprintf(place.script, sizeof place.script, "%s/script.lua", place.folder);
-    char *arguments[] = {"nats-server", "-a",         "127.0.0.1",          "-p",
-                         "-1",          "--log",      "/dev/null",          "--ports_file_dir",
-                         place.folder,  NULL};
+    char *arguments[] = {"nats-server", "-a",        "127.0.0.1",        "-p",         "-1",
+                         "--log",       "/dev/null", "--ports_file_dir", place.folder, NULL};
     assert_int_equal(posix_spawnp(&place.server, arguments[0], NULL, NULL, arguments, environ), 0);
     while (!read_url(url, sizeof url))
         wait_a_moment("the server does not say where it listens");
@@ -344,6 +344,11 @@ static void check_threads(void)
     assert_true(others > 3); /* of the log, the sentinel, the link, nats.c */
 }
 
+static void on_pipe(int number)
+{
+    (void)number;
+}
+
 static void on_compiled(void *closure, const md_value *results, size_t count, const md_error *e)
 {
     (void)results;
@@ -360,6 +365,7 @@ static void the_signals_are_the_programs_own(void **state)
     sigset_t mask_before, mask_after;
     one o = {.id = COUNT, .stays = true};
     start_patience();
+    signal(SIGPIPE, on_pipe); /* nats.c would ignore it from now on */
     read_dispositions(before);
     pthread_sigmask(SIG_SETMASK, NULL, &mask_before);
     begin(&o, NULL);
