@@ -35,9 +35,11 @@
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define STRIDE 101ul
 #define STRIDE_OF_FIRST 23ul
+#define STRIDE_OF_OWN 5ul /* the sanitizers are slow */
 #else
 #define STRIDE 11ul
 #define STRIDE_OF_FIRST 1ul
+#define STRIDE_OF_OWN 1ul
 #endif
 
 /* ---- a folder with a script ---- */
@@ -465,7 +467,7 @@ static void md_load_of_a_script(void **state)
         unsigned long stride = all == 0 ? STRIDE_OF_FIRST : STRIDE;
         all_after = all != 0;
         rt = make();
-        for (number = 1; load_once(&rt); number += number + OWN < count ? stride : 1)
+        for (number = 1; load_once(&rt); number += number + OWN < count ? stride : STRIDE_OF_OWN)
             assert_in_range(number, 1, ENOUGH);
         load(rt);
         assert_int_equal(ask_version(rt), 1);
@@ -553,7 +555,7 @@ static void md_reload_to_another_version(void **state)
     for (int all = 0; all < 2; all++) {
         all_after = all != 0;
         rt = make_with_script();
-        for (number = 1; reload_once(&rt); number += number + OWN < count ? STRIDE : 1)
+        for (number = 1; reload_once(&rt); number += number + OWN < count ? STRIDE : STRIDE_OF_OWN)
             assert_in_range(number, 1, ENOUGH);
         reload_well(rt, 3);
         free_runtime(rt);
@@ -625,9 +627,9 @@ static void a_script_at_work(void **state)
     for (int all = 0; all < 2; all++) {
         all_after = all != 0;
         md_runtime *rt = make_worker();
-        for (number = 1; work_once(rt); number++) {
+        for (number = 1; work_once(rt); number += STRIDE_OF_OWN) {
             assert_in_range(number, 1, ENOUGH);
-            if (number % 8 == 0) {
+            if (number % 8 < STRIDE_OF_OWN) {
                 free_runtime(rt); /* before that, some is still in use */
                 rt = make_worker();
             }

@@ -28,6 +28,12 @@
 #define PATIENCE_MS 100000
 #define MEMORY_SLACK (256 * 1024) /* less than 3 KB a runtime */
 
+#if defined(__SANITIZE_THREAD__)
+#define SANITIZER_HAS_THREAD true /* which takes signals */
+#else
+#define SANITIZER_HAS_THREAD false
+#endif
+
 extern char **environ;
 
 static struct {
@@ -381,9 +387,8 @@ static void the_signals_are_the_programs_own(void **state)
         md_poll(o.runtime, 1000);
         wait_a_moment("not compiled");
     }
-#if !defined(__SANITIZE_THREAD__) /* which has a thread of its own */
-    check_threads();
-#endif
+    if (!SANITIZER_HAS_THREAD)
+        check_threads();
     md_stop(o.runtime);
     while (md_poll(o.runtime, 1000) >= 0)
         wait_a_moment("not stopped");
