@@ -10,6 +10,7 @@
 #include "control/server.h"
 #include "health/health.h"
 #include "health/user_metrics.h"
+#include "host/messages.h"
 #include "jetstream/ledger.h"
 #include "report.h"
 #include "runtime_private.h"
@@ -133,6 +134,7 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
     rt->limits.failures = &rt->failures;
     rt->limits.metrics = rt->user_metrics = user_metrics_new();
     rt->limits.ledgers = rt->ledgers = ledgers_new();
+    rt->limits.messages = rt->messages = messages_new(&rt->hub, &rt->sentinel);
     outboxes_init(&rt->outboxes, &rt->hub);
     rt->limits.outboxes = &rt->outboxes;
     rt->limits.handler_budget_ms = o.handler_budget_ms;
@@ -146,7 +148,7 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
     rt->name = strdup(o.name != NULL ? o.name : "moondog");
     rt->created_at = clock_ms();
     if (rt->name == NULL || rt->user_metrics == NULL || rt->ledgers == NULL ||
-        (o.watch != 0 && (rt->watch = file_watch_new(rt)) == NULL)) {
+        rt->messages == NULL || (o.watch != 0 && (rt->watch = file_watch_new(rt)) == NULL)) {
         fail(error_out, "no_memory", "no memory for a runtime");
         md_free(rt);
         return NULL;
@@ -462,6 +464,7 @@ unsigned md_free(md_runtime *rt)
     sentinel_unguard(&rt->sentinel);
     health_free(rt->health);
     rt->health = NULL;
+    messages_end(rt->messages);
     end_connections(rt);
     if (rt->generation != NULL)
         retire_discard(rt, rt->generation);
@@ -476,7 +479,7 @@ unsigned md_free(md_runtime *rt)
     file_watch_close(rt->watch);
     control_close(rt->control);
     while (!timer_closed || !hub_closed(&rt->hub) || !reload_closed(rt) || !file_watch_closed(rt) ||
-           !control_closed(rt))
+           !control_closed(rt) || !messages_closed(rt->messages))
         uv_run(rt->loop, UV_RUN_NOWAIT);
     if (rt->loop == &rt->own_loop)
         uv_loop_close(&rt->own_loop);
@@ -486,6 +489,7 @@ unsigned md_free(md_runtime *rt)
     notify_close(rt->manager);
     user_metrics_free(rt->user_metrics);
     ledgers_free(rt->ledgers);
+    messages_free(rt->messages);
     uv_mutex_destroy(&rt->reloads.lock);
     log_free(rt->log, LOG_FLUSH_MS);
     failures_clear(&rt->failures);

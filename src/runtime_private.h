@@ -66,7 +66,8 @@ struct md_runtime {
     generation_limits limits;
     struct failures failures; /* of functions of the script */
     struct user_metrics *user_metrics;
-    struct ledgers *ledgers; /* of consumers of JetStream */
+    struct ledgers *ledgers;   /* of consumers of JetStream */
+    struct messages *messages; /* what the host sends and subscribes to */
     struct outboxes outboxes;
     struct health *health; /* NULL: nobody wants to know */
     notify *manager;       /* the service manager; NULL: none */

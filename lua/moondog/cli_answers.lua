@@ -31,10 +31,17 @@ function M.reload(r)
   return lines
 end
 
+--- "host, queue workers": one of the script's has no kind.
+local function kind(s)
+  local queue = value(s.queue) and "queue " .. s.queue
+  if s.kind ~= "host" then return queue or "" end
+  return queue and "host, " .. queue or "host"
+end
+
 local function subscriptions(c)
   local rows = {}
   for _, s in ipairs(c.subscriptions) do
-    rows[#rows + 1] = { s.subject, value(s.queue) and "queue " .. s.queue or "", s.handled .. " handled",
+    rows[#rows + 1] = { s.subject, kind(s), s.handled .. " handled",
       s.errors .. " errors", s.dropped .. " dropped", s.queued .. " queued" }
   end
   return rows

@@ -49,7 +49,7 @@ static void on_slow(struct connection *c, const link_event *event)
 {
     error e = {0};
     error_set(&e, "slow_consumer", ERROR_CLASS_LIMIT,
-              "messages on %s arrive faster than the script handles them: the newest are dropped; "
+              "messages on %s arrive faster than they are handled: the newest are dropped; "
               "raise the subscription's pending, or add workers in a queue group",
               event->text);
     c->counters.slow_bursts++;

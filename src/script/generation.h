@@ -24,6 +24,7 @@ struct outboxes;
 struct keeper;
 struct user_metrics;
 struct ledgers;
+struct messages;
 struct lua_timer;
 struct reload_request;
 struct signal;
@@ -45,6 +46,7 @@ typedef struct {
     sentinel *sentinel;
     struct user_metrics *metrics; /* of scripts; NULL: none can be declared */
     struct ledgers *ledgers;      /* of consumers */
+    struct messages *messages;    /* what the host does with connections; NULL: nothing */
     struct outboxes *outboxes;    /* of the runtime; NULL: none can be declared */
     struct failures *failures;    /* where failures are remembered; NULL: nowhere */
     uint32_t handler_budget_ms, load_budget_ms;
@@ -117,9 +119,9 @@ struct generation {
     uint64_t errors; /* of all callbacks */
     uint64_t handled, handler_errors;
     uint64_t start_errors; /* of on_start functions */
-    unsigned handles;  /* open libuv handles */
-    size_t steps_left; /* of the collector, after it was closed */
-    int64_t loaded_at; /* ms since 1970 */
+    unsigned handles;      /* open libuv handles */
+    size_t steps_left;     /* of the collector, after it was closed */
+    int64_t loaded_at;     /* ms since 1970 */
     uint64_t random;
 };
 
