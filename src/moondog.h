@@ -313,7 +313,8 @@ typedef struct md_header {
     const char *name, *value;
 } md_header;
 
-/* Begin with `md_outgoing m = {sizeof m}`; in C++ `md_outgoing m = {}; m.size = sizeof m`. */
+/* Begin with `md_outgoing m = {.size = sizeof m}`; in C++ `md_outgoing m = {}; m.size = sizeof m`.
+ */
 typedef struct md_outgoing {
     size_t size;            /* of this struct, as the caller knows it */
     const char *connection; /* NULL: see above */

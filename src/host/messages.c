@@ -117,8 +117,9 @@ static int read_outgoing(const md_outgoing *message, md_outgoing *out, error *e)
 {
     *out = (md_outgoing){0};
     if (message == NULL || message->size == 0)
-        return error_set(e, "usage", ERROR_CLASS_NONE,
-                         "a message without its size: begin with md_outgoing m = {sizeof m}");
+        return error_set(
+            e, "usage", ERROR_CLASS_NONE,
+            "a message without its size: begin with md_outgoing m = {.size = sizeof m}");
     memcpy(out, message, message->size < sizeof *out ? message->size : sizeof *out);
     if (out->subject == NULL)
         return error_set(e, "invalid_subject", ERROR_CLASS_NONE, "a message without a subject");

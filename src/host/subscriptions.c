@@ -194,8 +194,9 @@ static int read_interest(const md_interest *interest, md_interest *out, error *e
 {
     *out = (md_interest){0};
     if (interest == NULL || interest->size == 0)
-        return error_set(e, "usage", ERROR_CLASS_NONE,
-                         "an interest without its size: begin with md_interest i = {sizeof i}");
+        return error_set(
+            e, "usage", ERROR_CLASS_NONE,
+            "an interest without its size: begin with md_interest i = {.size = sizeof i}");
     memcpy(out, interest, interest->size < sizeof *out ? interest->size : sizeof *out);
     if (out->subject == NULL)
         return error_set(e, "invalid_subject", ERROR_CLASS_NONE, "an interest without a subject");
