@@ -319,7 +319,7 @@ typedef struct md_outgoing {
     size_t size;            /* of this struct, as the caller knows it */
     const char *connection; /* NULL: see above */
     const char *subject;
-    const char *reply; /* NULL: none */
+    const char *reply; /* NULL: none; md_request() has one of its own */
     const void *data;
     size_t length;
     const md_header *headers;
@@ -336,14 +336,16 @@ MD_API const void *md_message_data(const md_message *message, size_t *length);
 MD_API const char *md_message_header(const md_message *message, const char *name);
 
 /* Takes the message, to be sent in order. -1 and *error when it is refused ("pending_full",
- * "too_large", "invalid_subject", "no_connection", "closed", "no_memory"). */
+ * "too_large", "invalid_subject", "invalid_header", "no_connection", "closed", "no_memory";
+ * "usage": the struct makes no sense). */
 MD_API int md_publish(md_runtime *runtime, const md_outgoing *message, md_error *error);
 
 /* Once: with the answer, or with an error ("timeout", "no_responders", "disconnected", "closed").
  */
 typedef void (*md_answer_fn)(void *closure, const md_message *answer, const md_error *error);
 
-/* fn is never called from within this. -1 and *error: it was not sent, and fn is not called. */
+/* fn is never called from within this. -1 and *error: it was not sent, and fn is not called; codes
+ * as of md_publish(), and "disconnected" while there is no link, "too_many" when 262144 wait. */
 MD_API int md_request(md_runtime *runtime, const md_outgoing *message, md_answer_fn fn,
                       void *closure, md_error *error);
 
@@ -364,8 +366,10 @@ typedef void (*md_message_fn)(void *closure, md_subscription *subscription,
 
 /* fn handles the messages of the subject until md_unsubscribe() or md_free(). The subscription
  * survives reloads: while no script declares the connection it waits for one that does (and may be
- * made before the first script is loaded). NULL and *error: the subject is none, or there is no
- * memory. */
+ * made before the first script is loaded). NULL and *error: the subject is none, there is no
+ * memory, or there are a million. When a reload changes the options of the connection, a message
+ * may come twice while the new link takes the place of the old one; with a queue group it does not.
+ */
 MD_API md_subscription *md_subscribe(md_runtime *runtime, const md_interest *interest,
                                      md_message_fn fn, void *closure, md_error *error);
 /* No message is handled after this; it is freed. May be called from its own fn. NULL is harmless.

@@ -71,7 +71,6 @@ static bool copy_host_subscription(struct metrics *m, const md_subscription *of_
 static bool copy_bindings(struct metrics *m, const struct generation *g)
 {
     const struct messages *host = g->limits.messages;
-    m->host_waiting = subscriptions_waiting(host);
     size_t bindings = 0, wanted = host->subscription_count - m->host_waiting;
     for (const struct binding *b = g->bindings; b != NULL; b = b->next) {
         bindings++;
@@ -121,6 +120,7 @@ metrics *metrics_of(md_runtime *rt)
     m->lag = rt->hub.pulse.lag;
     m->log_dropped = log_dropped(rt->log);
     m->hanging = rt->hub.hanging;
+    m->host_waiting = subscriptions_waiting(rt->messages);
     m->crashed = rt->supervision.crashed;
     m->wedged = rt->supervision.wedged;
     m->ended = rt->supervision.ended;

@@ -15,11 +15,9 @@ c:subscribe("script.silent", function() end)
 c:subscribe("script.close", function() c:close() end)
 ]]
 
-local function start(script, values)
-  local server = nats_server.start()
-  values = values or {}
-  values.URL = server.url
-  local program = host.start(script or SCRIPT, values)
+local function start(config)
+  local server = nats_server.start(config)
+  local program = host.start(SCRIPT, { URL = server.url })
   program:wait_log("^connected$")
   return server, program, server:connect()
 end
@@ -56,7 +54,8 @@ describe("the host", function()
   end))
 
   it("is told what is wrong with a message", run.case(function()
-    local server, program = start()
+    local server, program = start { max_payload = 1024 }
+    assert.matches("larger", refused("too_large", program, "publish", "-", "a", "-", ("x"):rep(2000)))
     assert.matches("empty token", refused("invalid_subject", program, "publish", "-", "a..b", "-", "x"))
     assert.matches("without a subject", refused("invalid_subject", program, "publish", "-", "-", "-", "x"))
     assert.matches("nothing can be published", refused("invalid_subject", program, "publish", "-", "a.*", "-", "x"))

@@ -201,6 +201,22 @@ describe("the host's messages", function()
     check_numbers(program, "one", 2100)
   end))
 
+  it("are back when a reload brings back a connection that the script has closed", run.case(function()
+    local text = SCRIPT:gsub("moondog.connect", "local c = moondog.connect")
+      .. 'c:subscribe("close", function() c:close() end)'
+    local server = nats_server.start { users = USERS }
+    local program = host.start(text, values(server))
+    program:tell("subscribe", "one", "gateway", "numbers", "-", "count")
+    wait_subscribed(server, "numbers")
+    program:tell("publish", "-", "close", "-", "")
+    program:wait_log("^connection ended$")
+    assert.same({ subscriptions = 1, waiting = 1, requests = 0 }, program:status().host)
+    program:reload()
+    wait_subscribed(server, "numbers")
+    program:tell("flow", "-", "numbers", "1", "100")
+    check_numbers(program, "one", 100)
+  end))
+
   it("wait for the first script, and for a connection that it declares when it starts", run.case(function()
     local server = nats_server.start { users = USERS }
     local program = host.start()
