@@ -112,6 +112,11 @@ function M.status(r)
     append(lines, connection(c))
     append(lines, columns.lines(subscriptions(c), "  "))
   end
+  local host = value(r.host)
+  if host and host.waiting > 0 then
+    lines[#lines + 1] = ("%s of the host waiting for a connection that no script declares, or that is closed"):format(
+      count(host.waiting, "subscription"))
+  end
   for _, o in ipairs(value(r.outboxes) or {}) do append(lines, outbox(o)) end
   return lines
 end
