@@ -246,7 +246,7 @@ static json_t *describe_handlers(const struct binding *b, unsigned *left)
     list = reversed(list);
     const struct messages *host = b->generation->limits.messages;
     for (const md_subscription *s = host->subscriptions; s != NULL && *left > 0; s = s->next)
-        if (subscriptions_on(s, b->connection) != NULL) {
+        if (subscriptions_place(s) == b) {
             json_array_append_new(list, describe_host_subscription(s));
             (*left)--;
         }

@@ -92,7 +92,7 @@ static bool copy_bindings(struct metrics *m, const struct generation *g)
             if (m->subscription_count < wanted && !copy_subscription(m, h))
                 return false;
         for (const md_subscription *s = host->subscriptions; s != NULL; s = s->next)
-            if (subscriptions_on(s, b->connection) != NULL && m->subscription_count < wanted &&
+            if (subscriptions_place(s) == b && m->subscription_count < wanted &&
                 !copy_host_subscription(m, s))
                 return false;
     }

@@ -116,21 +116,22 @@ static struct connection *find_connection(const struct messages *m, const char *
 static int read_outgoing(const md_outgoing *message, md_outgoing *out, error *e)
 {
     *out = (md_outgoing){0};
-    if (message == NULL || message->size == 0)
-        return error_set(
-            e, "usage", ERROR_CLASS_NONE,
-            "a message without its size: begin with md_outgoing m = {.size = sizeof m}");
-    memcpy(out, message, message->size < sizeof *out ? message->size : sizeof *out);
-    if (out->subject == NULL)
-        return error_set(e, "invalid_subject", ERROR_CLASS_NONE, "a message without a subject");
-    if (out->data == NULL && out->length > 0)
-        return error_set(e, "usage", ERROR_CLASS_NONE,
-                         "a message to %.100s with a length, and no data", out->subject);
-    if (out->headers == NULL && out->header_count > 0)
-        return error_set(e, "usage", ERROR_CLASS_NONE,
-                         "a message to %.100s with a number of headers, and no headers",
-                         out->subject);
-    return 0;
+    if (message != NULL && message->size > 0)
+        memcpy(out, message, message->size < sizeof *out ? message->size : sizeof *out);
+    if (out->size == 0)
+        error_set(e, "usage", ERROR_CLASS_NONE,
+                  "a message without its size: begin with md_outgoing m = {.size = sizeof m}");
+    else if (out->subject == NULL)
+        error_set(e, "invalid_subject", ERROR_CLASS_NONE, "a message without a subject");
+    else if (out->data == NULL && out->length > 0)
+        error_set(e, "usage", ERROR_CLASS_NONE, "a message to %.100s with a length, and no data",
+                  out->subject);
+    else if (out->headers == NULL && out->header_count > 0)
+        error_set(e, "usage", ERROR_CLASS_NONE,
+                  "a message to %.100s with a number of headers, and no headers", out->subject);
+    else
+        return 0;
+    return -1;
 }
 
 /* How many bytes the headers are, with a NUL behind each name and value. */

@@ -24,6 +24,12 @@ struct subscription *subscriptions_on(const md_subscription *s, const struct con
     return a != NULL ? a->subscription : NULL;
 }
 
+const struct binding *subscriptions_place(const md_subscription *s)
+{
+    const struct binding *b = messages_binding(s->messages->generation, s->connection);
+    return b != NULL && subscriptions_on(s, b->connection) != NULL ? b : NULL;
+}
+
 /* It ended, or is about to: what it has counted is kept. */
 static void detach(struct attachment *a)
 {
@@ -166,10 +172,8 @@ void subscriptions_hand_over(struct messages *m, const struct connection *c,
 unsigned subscriptions_waiting(const struct messages *m)
 {
     unsigned count = 0;
-    for (const md_subscription *s = m->subscriptions; s != NULL; s = s->next) {
-        const struct binding *b = messages_binding(m->generation, s->connection);
-        count += b == NULL || subscriptions_on(s, b->connection) == NULL;
-    }
+    for (const md_subscription *s = m->subscriptions; s != NULL; s = s->next)
+        count += subscriptions_place(s) == NULL;
     return count;
 }
 

@@ -48,6 +48,8 @@ void subscriptions_drain_rest(struct messages *m);
 void subscriptions_hand_over(struct messages *m, const struct connection *c,
                              const struct connection *heir);
 
+/* Which of the generation at work it is on; NULL: it waits for one. */
+const struct binding *subscriptions_place(const md_subscription *s);
 /* The one of `s` on this connection, or NULL. */
 struct subscription *subscriptions_on(const md_subscription *s, const struct connection *c);
 /* How many are on no connection: no script declares it, or it is closed. */
