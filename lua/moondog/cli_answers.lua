@@ -113,9 +113,10 @@ function M.status(r)
     append(lines, columns.lines(subscriptions(c), "  "))
   end
   local host = value(r.host)
-  if host and host.waiting > 0 then
+  local waiting = host and host.messages and host.messages.waiting or 0
+  if waiting > 0 then
     lines[#lines + 1] = ("%s of the host waiting for a connection that no script declares, or that is closed"):format(
-      count(host.waiting, "subscription"))
+      count(waiting, "subscription"))
   end
   for _, o in ipairs(value(r.outboxes) or {}) do append(lines, outbox(o)) end
   return lines

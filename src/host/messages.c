@@ -13,9 +13,9 @@
 #define REQUEST_TIMEOUT_MS 2000u
 #define HEADER_BYTES 1024u /* of all headers; more are put together on the heap */
 
-/* A request without its answer. */
+/* A request that the host has not been told the end of. */
 struct request {
-    struct request *next, **back; /* in messages->requests */
+    struct request *next, **back; /* in messages->requests; `back` NULL: in messages->failed */
     struct messages *messages;
     struct connection *connection; /* fails what waits before it ends */
     uint64_t number;
@@ -23,7 +23,9 @@ struct request {
     uint32_t timeout_ms;
     md_answer_fn fn;
     void *closure;
-    char subject[]; /* for reports */
+    char code[ERROR_CODE_SIZE]; /* of why it failed */
+    char *why;                  /* NULL: no memory for it */
+    char subject[];             /* for reports */
 };
 
 /* ---- making and ending ---- */
@@ -36,10 +38,12 @@ struct messages *messages_new(struct hub *hub, sentinel *watching)
     m->hub = hub;
     m->sentinel = watching;
     m->subscriptions_end = &m->subscriptions;
+    m->failed_end = &m->failed;
     return m;
 }
 
-static void finish_request(struct request *r, natsMsg *answer, const error *e);
+static void fail_request(struct request *r, const error *e);
+static void tell_failure(struct messages *m);
 
 void messages_end(struct messages *m)
 {
@@ -50,8 +54,10 @@ void messages_end(struct messages *m)
     error_set(&e, "closed", ERROR_CLASS_NONE, "the runtime was freed before there was an answer");
     while (m->requests != NULL) {
         connection_request_cancel(m->requests->connection, m->requests->number);
-        finish_request(m->requests, NULL, &e);
+        fail_request(m->requests, &e);
     }
+    while (m->failed != NULL)
+        tell_failure(m);
     while (m->subscriptions != NULL)
         md_unsubscribe(m->subscriptions);
     m->generation = NULL;
@@ -216,45 +222,94 @@ static void on_deadline_closed(uv_handle_t *handle)
 {
     struct request *r = handle->data;
     r->messages->handles--;
+    free(r->why);
     free(r);
 }
 
-/* Takes the answer. `r` is not looked at again. */
-static void finish_request(struct request *r, natsMsg *answer, const error *e)
+/* Out of the list of those that wait. */
+static void take_out(struct request *r)
 {
-    struct messages *m = r->messages;
-    md_message message = {answer};
-    md_error why;
     *r->back = r->next;
     if (r->next != NULL)
         r->next->back = r->back;
+    r->back = NULL;
+}
+
+/* One of answer and why is NULL. It is freed when the loop has closed its timer. */
+static void tell(struct request *r, const md_message *answer, const md_error *why)
+{
+    struct messages *m = r->messages;
     m->request_count--;
     uv_close((uv_handle_t *)&r->deadline, on_deadline_closed);
-    if (answer == NULL)
-        runtime_error(&why, e, "");
     callback_init(&m->answering, "host answer", r->subject);
     const struct callback *outer = sentinel_host_enters(m->sentinel, &m->answering);
-    r->fn(r->closure, answer != NULL ? &message : NULL, answer != NULL ? NULL : &why);
+    r->fn(r->closure, answer, why);
     sentinel_host_leaves(m->sentinel, outer);
     sentinel_settle(m->sentinel); /* it is written to again for the next one */
-    if (answer != NULL)
-        natsMsg_Destroy(answer);
+}
+
+/* Many may fail at once, as when a link is lost: they are told in the turns that follow. */
+static void fail_request(struct request *r, const error *e)
+{
+    struct messages *m = r->messages;
+    take_out(r);
+    uv_timer_stop(&r->deadline);
+    memcpy(r->code, e->code, sizeof r->code);
+    r->why = strdup(e->message);
+    r->next = NULL;
+    *m->failed_end = r;
+    m->failed_end = &r->next;
+    m->failed_count++;
+}
+
+/* The first of them. */
+static void tell_failure(struct messages *m)
+{
+    struct request *r = m->failed;
+    error e = {0};
+    md_error why;
+    m->failed = r->next;
+    if (m->failed == NULL)
+        m->failed_end = &m->failed;
+    m->failed_count--;
+    error_set(&e, r->code, ERROR_CLASS_NONE, "%s",
+              r->why != NULL ? r->why : "no memory to say why");
+    runtime_error(&why, &e, "");
+    tell(r, NULL, &why);
+}
+
+void messages_turn(struct messages *m)
+{
+    uint64_t until = m->failed != NULL ? uv_hrtime() + HUB_BATCH_NS : 0;
+    while (m->failed != NULL && !hub_is_late(m->hub) && uv_hrtime() < until) {
+        hub_serve(m->hub);
+        tell_failure(m);
+    }
+    if (m->failed != NULL)
+        hub_again(m->hub);
 }
 
 static void on_answer(void *closure, natsMsg *answer, const error *e)
 {
-    finish_request(closure, answer, e);
+    struct request *r = closure;
+    if (answer == NULL) {
+        fail_request(r, e);
+        return;
+    }
+    md_message message = {answer};
+    take_out(r);
+    tell(r, &message, NULL);
+    natsMsg_Destroy(answer);
 }
 
 static void on_deadline(uv_timer_t *timer)
 {
     struct request *r = timer->data;
     error e = {0};
-    hub_awake(r->messages->hub);
     connection_request_cancel(r->connection, r->number);
     error_set(&e, "timeout", ERROR_CLASS_TIMEOUT, "no answer to a request to %.100s within %u ms",
               r->subject, r->timeout_ms);
-    finish_request(r, NULL, &e);
+    fail_request(r, &e);
 }
 
 static int send_record(struct connection *c, const record_message *m, struct request *r, error *e)

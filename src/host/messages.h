@@ -25,8 +25,9 @@ struct messages {
     struct generation *generation; /* whose connections are used; NULL: none */
     md_subscription *subscriptions, **subscriptions_end;
     unsigned subscription_count;
-    struct request *requests; /* without an answer */
-    unsigned request_count;
+    struct request *requests;             /* without an answer */
+    struct request *failed, **failed_end; /* of which that is not told yet */
+    unsigned request_count, failed_count;
     struct callback answering; /* names the request whose answer is handled */
     unsigned handles;          /* open libuv handles */
     bool ended;                /* nothing is taken any more */
@@ -34,6 +35,8 @@ struct messages {
 
 /* NULL: no memory. */
 struct messages *messages_new(struct hub *hub, sentinel *watching);
+/* Between two turns: tells which requests have failed, so many as there is time for. */
+void messages_turn(struct messages *m);
 /* Requests fail with "closed", subscriptions are freed. Then messages_closed() until it is true,
  * then messages_free(). NULL is harmless. */
 void messages_end(struct messages *m);

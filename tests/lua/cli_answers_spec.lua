@@ -39,9 +39,10 @@ describe("an answer about subscriptions", function()
   end)
 
   it("says that some of the host's wait for their connection", function()
-    has(answers.status(status { host = { subscriptions = 3, waiting = 1, requests = 0 } }),
+    has(answers.status(status { host = { messages = { subscriptions = 3, waiting = 1, requests = 0 } } }),
       "1 subscription of the host waiting for a connection")
-    for _, line in ipairs(answers.status(status { host = { subscriptions = 3, waiting = 0, requests = 0 } })) do
+    local none = { host = { messages = { subscriptions = 3, waiting = 0, requests = 0 } } }
+    for _, line in ipairs(answers.status(status(none))) do
       assert.is_nil(line:find("waiting for a connection", 1, true))
     end
   end)

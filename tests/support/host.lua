@@ -34,10 +34,11 @@ local function finish(self)
   if broken then error(("the host broke: %s\n%s"):format(broken, p:report()), 0) end
 end
 
--- script: a text to load, with `values` in it (see moondog.fill()); nil: none yet. http: where pages are served.
-function M.start(script, values, http)
+-- script: a text to load, with `values` in it (see moondog.fill()); nil: none yet. argument: "poll", or where
+-- health and metrics are served.
+function M.start(script, values, argument)
   local self = setmetatable({ events = {}, answers = {}, logs = {} }, M)
-  self.process = process.start { name = "host", file = program, input = true, args = { http },
+  self.process = process.start { name = "host", file = program, input = true, args = { argument },
     env = { NATS_URL = false },
     on_line = function(line, stream)
       if stream == "stdout" then

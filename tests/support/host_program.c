@@ -2,7 +2,9 @@
  * reads, a line at a time, with fields between tabs ("-": NULL), and answers each with "ok" or with
  * "no", the code and the message; what comes later are lines of its own. See
  * tests/support/host.lua. What it is told is done between two turns of the loop, which is the
- * program's own. One thread. An argument: where health and metrics are served. */
+ * program's own. An argument: "poll", and it polls the runtime instead of running it; or where
+ * health and metrics are served. One thread. */
+#include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +18,7 @@
 #define LINE_MAX_BYTES (1u << 20)
 #define NUMBERS_MAX (1u << 20)
 #define NAME_SIZE 64
+#define POLL_US 200
 
 typedef struct listener {
     struct listener *next;
@@ -130,6 +133,8 @@ static void on_message(void *closure, md_subscription *subscription, const md_me
     }
     if (strcmp(l->mode, "hang") == 0)
         hang(as_number(m));
+    if (strcmp(l->mode, "stop") == 0)
+        md_stop(runtime);
     if (strcmp(l->mode, "once") == 0) {
         l->subscription = NULL;
         md_unsubscribe(subscription); /* the message is good until we return */
@@ -391,6 +396,14 @@ static void on_check(uv_check_t *check)
     fflush(stdout);
 }
 
+/* As a program with frames to draw. Whether the runtime has stopped. */
+static int poll_once(void)
+{
+    struct pollfd fd = {.fd = md_backend_fd(runtime), .events = POLLIN};
+    poll(&fd, 1, md_backend_timeout(runtime));
+    return md_poll(runtime, POLL_US) < 0;
+}
+
 int main(int argc, char **argv)
 {
     md_options o;
@@ -400,7 +413,8 @@ int main(int argc, char **argv)
     md_options_init(&o);
     o.loop = &loop;
     o.log_format = "json";
-    o.http = argc > 1 ? argv[1] : NULL;
+    int polls = argc > 1 && strcmp(argv[1], "poll") == 0;
+    o.http = argc > 1 && !polls ? argv[1] : NULL;
     runtime = md_create(&o, &e);
     if (runtime == NULL) {
         fprintf(stderr, "%s\n", e.message);
@@ -413,9 +427,10 @@ int main(int argc, char **argv)
     uv_read_start((uv_stream_t *)&input, on_alloc, on_read);
     do {
         has_read = 0;
-        md_run(runtime);
+        int stopped = polls ? poll_once() : (md_run(runtime), !has_read);
         run_lines();
-    } while (has_read && !ended);
+        ended |= stopped;
+    } while (!ended);
     unsigned left = md_free(runtime);
     printf("freed\t%u\n", left);
     uv_close((uv_handle_t *)&check, NULL);
