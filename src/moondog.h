@@ -14,7 +14,9 @@
  * exception.
  *
  * The process is yours. moondog writes to no descriptor but the log's, takes no signal unless it is
- * asked to (budget_signal), and never ends the process.
+ * asked to (budget_signal), blocks all signals in the threads that it starts, and ends the process
+ * only when one of its own assertions fails. A host with a control socket ignores SIGPIPE, as libuv
+ * wants it.
  *
  * ABI. What is exported begins with md_; nothing else is. Structs that begin with their size may
  * grow at the end, the others never change; functions keep what they mean. Whatever breaks this
@@ -158,7 +160,7 @@ MD_API void md_stop(md_runtime *runtime);
  * otherwise the library must not be unloaded, and nats_Close() not be called. NULL is harmless. */
 MD_API unsigned md_free(md_runtime *runtime);
 
-/* ---- from any thread ---- */
+/* ---- from any thread, until md_free() begins ---- */
 
 /* The loop turns: what waits in md_run(), or on the backend descriptor, goes on. */
 MD_API void md_wakeup(md_runtime *runtime);
