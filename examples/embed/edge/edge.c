@@ -39,7 +39,7 @@
 #define TARGET_C 21.0
 #define GLITCH_EVERY 40  /* readings */
 #define GLITCH_C 85.0    /* what a DS18B20 says after its power was away for a moment */
-#define DRAIN_MS 5000    /* for the policy's last words */
+#define DRAIN_MS 3000    /* for the policy's last words */
 #define POLICY_BUDGET 50 /* ms, of each function of the policy */
 
 struct gateway;
@@ -362,6 +362,7 @@ static void read_arguments(arguments *a, int argc, char **argv)
         {"outbox", required_argument, NULL, 'o'},  {"sensors", required_argument, NULL, 'n'},
         {"seconds", required_argument, NULL, 's'}, {NULL, 0, NULL, 0},
     };
+    int wrong = 0;
     for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         if (c == 'u')
             a->url = optarg;
@@ -374,9 +375,9 @@ static void read_arguments(arguments *a, int argc, char **argv)
         else if (c == 's')
             a->seconds = number_argument("seconds", optarg, 1000000);
         else
-            optind = argc + 1; /* getopt_long() has said what is wrong */
+            wrong = 1; /* getopt_long() has said what it is */
     }
-    if (optind == argc && a->sensors > 0)
+    if (!wrong && optind == argc && a->sensors > 0)
         return;
     fprintf(stderr, "usage: edge [--url URL] [--policy FILE] [--outbox FILE] [--sensors N] "
                     "[--seconds N]\n");

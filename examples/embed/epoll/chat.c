@@ -69,7 +69,6 @@ typedef struct {
     client *clients; /* CLIENTS_MAX of them */
     unsigned guests; /* so far */
     int stopping;
-    pthread_t operator_thread;
     int operator_end; /* an eventfd: the thread shall end */
     atomic_int quit;  /* the operator wants the program to end */
 } chat;
@@ -112,6 +111,7 @@ __attribute__((format(printf, 3, 4))) static void tell(chat *c, client *k, const
     size_t length = (size_t)written < sizeof line - 1 ? (size_t)written : sizeof line - 2;
     line[length++] = '\n';
     if (k->out_length + length > OUT_MAX) {
+        fprintf(stderr, "chat: %s does not read, and goes\n", k->name);
         k->gone = 1;
         return;
     }
@@ -174,11 +174,10 @@ static void on_message(void *closure, md_subscription *subscription, const md_me
     const char *data = md_message_data(m, &length);
     const char *from = md_message_header(m, "From");
     (void)subscription;
-    if (length > sizeof text - 1)
-        length = sizeof text - 1;
-    for (size_t i = 0; i < length; i++)
+    size_t shown = length < sizeof text ? length : sizeof text - 1;
+    for (size_t i = 0; i < shown; i++)
         text[i] = iscntrl((unsigned char)data[i]) ? ' ' : data[i];
-    text[length] = '\0';
+    text[shown] = '\0';
     for (client *k = c->clients; k < c->clients + CLIENTS_MAX; k++)
         tell(c, k, "%s: %s", from != NULL ? from : "NATS", text);
 }
@@ -439,10 +438,9 @@ static int begin_descriptors(chat *c)
 
 static void end(chat *c)
 {
-    for (client *k = c->clients; k != NULL && k < c->clients + CLIENTS_MAX; k++)
-        k->gone = 1;
-    if (c->clients != NULL)
-        sweep(c);
+    for (int i = 0; c->clients != NULL && i < CLIENTS_MAX; i++)
+        if (c->clients[i].fd >= 0)
+            close(c->clients[i].fd);
     int fds[] = {c->epoll, c->listener, c->signals, c->operator_end};
     for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
         if (fds[i] >= 0)
@@ -455,13 +453,14 @@ static int run(chat *c, const arguments *a)
 {
     if (begin_descriptors(c) != 0 || begin_runtime(c, a) != 0 || begin_listening(c, a->port) != 0)
         return 1;
-    if (pthread_create(&c->operator_thread, NULL, operator_main, c) != 0) {
+    pthread_t operator_thread;
+    if (pthread_create(&operator_thread, NULL, operator_main, c) != 0) {
         fail("no thread for the operator", "are there too many?");
         return 1;
     }
     run_loop(c);
     eventfd_write(c->operator_end, 1);
-    pthread_join(c->operator_thread, NULL);
+    pthread_join(operator_thread, NULL);
     return 0;
 }
 
