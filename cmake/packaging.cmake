@@ -24,7 +24,7 @@ install(FILES ${CMAKE_BINARY_DIR}/moondog.fish
   DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/moondog)
 install(DIRECTORY lua/meta/ DESTINATION ${MOONDOG_META})
-install(DIRECTORY examples/policies examples/service DESTINATION ${MOONDOG_EXAMPLES})
+install(DIRECTORY examples/ DESTINATION ${MOONDOG_EXAMPLES})
 # Texts that say where others are: that is known when they are installed.
 configure_file(cmake/install_texts.cmake.in install_texts.cmake @ONLY)
 install(SCRIPT ${CMAKE_BINARY_DIR}/install_texts.cmake)
@@ -115,9 +115,11 @@ This is the library, for programs that embed it.")
 
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libmoondog-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
+# libunistring-dev: `pkg-config --static` names it, for libgnutls, and nothing else depends on it.
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS
   "${CPACK_DEBIAN_LIBRARY_PACKAGE_NAME} (= ${PROJECT_VERSION}), libuv1-dev, libluajit-5.1-dev, \
-libnats-dev (>= 3.4.1), libssl-dev, libjansson-dev, libmicrohttpd-dev, libsqlite3-dev")
+libnats-dev (>= 3.4.1), libssl-dev, libjansson-dev, libmicrohttpd-dev, libsqlite3-dev, \
+libunistring-dev")
 set(CPACK_DEBIAN_DEVELOPMENT_DESCRIPTION "resilience runtime for NATS (development files)
 ${MOONDOG_IS}
 .
