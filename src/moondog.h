@@ -16,6 +16,11 @@
  * The process is yours. moondog writes to no descriptor but the log's, takes no signal unless it is
  * asked to (budget_signal), and never ends the process.
  *
+ * Lua. moondog links LuaJIT as a shared library, and modules in C that scripts require find it
+ * there: a host that loads moondog with dlopen() says RTLD_GLOBAL for them. One that has a Lua of
+ * its own links libmoondog.so, and its Lua from an archive with -Wl,--exclude-libs,ALL; md_create()
+ * fails ("other_lua") where the one would get the calls of the other.
+ *
  * ABI. What is exported begins with md_; nothing else is. Structs that begin with their size may
  * grow at the end, the others never change; functions keep what they mean. Whatever breaks this
  * changes the number in the library's name (soname). */

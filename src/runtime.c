@@ -14,6 +14,7 @@
 #include "report.h"
 #include "runtime_private.h"
 #include "script/binding.h"
+#include "script/interpreter.h"
 #include "script/source_image.h"
 #include "script/takeover.h"
 #include "script/task.h"
@@ -107,6 +108,11 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
     md_options o = defaults;
     if (options != NULL)
         memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
+    error e = {0};
+    if (interpreter_check(&e) != 0) {
+        runtime_error(error_out, &e, "");
+        return NULL;
+    }
     md_runtime *rt = calloc(1, sizeof *rt);
     if (rt == NULL) {
         fail(error_out, "no_memory", "no memory for a runtime");
@@ -151,7 +157,6 @@ md_runtime *md_create(const md_options *options, md_error *error_out)
         md_free(rt);
         return NULL;
     }
-    error e = {0};
     if (o.control != NULL && control_new(rt, o.control, &e) == NULL) {
         runtime_error(error_out, &e, "");
         md_free(rt);

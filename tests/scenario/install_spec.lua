@@ -4,6 +4,7 @@ local cjson = require "cjson"
 local uv = require "luv"
 local command = require "support.command"
 local moondog = require "support.moondog"
+local process = require "support.process"
 local run = require "support.run"
 
 local BUILD = os.getenv("MOONDOG_BUILD") or "build"
@@ -28,6 +29,10 @@ end
 
 local function path_of(prefix, name)
   return (command.run("/usr/bin/find", { prefix, "-name", name, "-not", "-type", "d" }))
+end
+
+local function libraries_of(prefix)
+  return path_of(prefix, "libmoondog.so"):match("^(.*)/")
 end
 
 -- A program that was sanitized wants the same of those that it is linked into.
@@ -59,8 +64,7 @@ end
 -- Runs a host with a script that needs a C module, which finds Lua in the library's own dependency.
 local function check(host, prefix)
   local script = moondog.script('require "moondog".log.info(require "cjson".encode { "embedded" })')
-  local libraries = path_of(prefix, "libmoondog.so"):match("^(.*)/")
-  local out, log = command.run(host, { script }, { env = { LD_LIBRARY_PATH = libraries } })
+  local out, log = command.run(host, { script }, { env = { LD_LIBRARY_PATH = libraries_of(prefix) } })
   assert.equals("moondog " .. VERSION, out)
   assert.matches('"msg":"[\\"embedded\\"]"', log, 1, true)
 end
@@ -93,6 +97,24 @@ describe("What is installed", function()
       pwd]], file:match("^(.*)/"), VERSION, run.folder(), flags(), SOURCES)
     check(build .. "/shared", prefix)
     check(build .. "/static", prefix)
+  end))
+
+  it("refuses a host's own Lua, unless only the host sees it", run.case(function()
+    local prefix = install("prefix")
+    local file = path_of(prefix, "moondog.pc")
+    command.shell([[
+      export PKG_CONFIG_PATH="$1"
+      cd "$2"
+      cc $3 -c "$4/other_lua.c"
+      ar qcs libother.a other_lua.o
+      flags="$3 $4/host.c $(pkg-config --cflags --libs moondog) -Wl,-u,lua_settop -L. -lother"
+      cc -o seen $flags
+      cc -o hidden $flags -Wl,--exclude-libs,ALL]], file:match("^(.*)/"), run.folder(), flags(), SOURCES)
+    check(run.folder() .. "/hidden", prefix)
+    local refused = process.start { file = run.folder() .. "/seen", args = { moondog.script("") },
+      env = { LD_LIBRARY_PATH = libraries_of(prefix) } }
+    assert.equals(1, (refused:wait_exit()))
+    assert.matches("^the Lua of .*/seen hides LuaJIT %(.*%-Wl,%-%-exclude%-libs,ALL", refused:text("stderr"))
   end))
 
   it("shows a host what the header declares, and nothing else", run.case(function()
