@@ -22,3 +22,5 @@ file(GLOB_RECURSE archives "${root}/development/*.a")
 execute_process(COMMAND gzip -9n ${compressed} COMMAND_ERROR_IS_FATAL ANY)
 execute_process(COMMAND strip --strip-debug --enable-deterministic-archives ${archives}
   COMMAND_ERROR_IS_FATAL ANY)
+# Folders, and files that no rule of installation made, have the rights that this user's umask gives.
+execute_process(COMMAND chmod -R u+rwX,go+rX,go-w "${root}" COMMAND_ERROR_IS_FATAL ANY)

@@ -45,7 +45,7 @@ if(IS_ABSOLUTE ${CMAKE_INSTALL_LIBDIR})
   set(MOONDOG_PREFIX ${CMAKE_INSTALL_PREFIX})
 else() # found from where the file is, so that it may be moved with all the rest
   file(RELATIVE_PATH MOONDOG_PREFIX /prefix/${MOONDOG_PKGCONFIG} /prefix)
-  string(PREPEND MOONDOG_PREFIX "\${pcfiledir}/")
+  string(REGEX REPLACE "(.*[^/])/*$" "\${pcfiledir}/\\1" MOONDOG_PREFIX ${MOONDOG_PREFIX})
 endif()
 cmake_path(ABSOLUTE_PATH CMAKE_INSTALL_LIBDIR BASE_DIRECTORY "\${prefix}"
   OUTPUT_VARIABLE MOONDOG_PC_LIBDIR)
@@ -66,10 +66,8 @@ install(FILES ${CMAKE_BINARY_DIR}/moondogConfig.cmake
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME moondog)
 set(CPACK_PACKAGE_CONTACT "moondog <moondog@localhost>")
-find_package(Git QUIET)
 foreach(key name email)
-  execute_process(COMMAND "${GIT_EXECUTABLE}" config user.${key} 
-    WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}
+  execute_process(COMMAND git config user.${key} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}
     OUTPUT_VARIABLE git_${key} OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
 endforeach()
 if(git_name AND git_email)
@@ -77,8 +75,6 @@ if(git_name AND git_email)
 endif()
 set(CPACK_SET_DESTDIR ON) # so that what is installed hears of /usr, and not of where it is packed
 set(CPACK_INSTALL_PREFIX /usr)
-set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE
-  GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)
 set(CPACK_STRIP_FILES ON)
 set(CPACK_COMPONENTS_ALL program library development)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
@@ -87,7 +83,6 @@ set(CPACK_POST_BUILD_SCRIPTS ${CMAKE_SOURCE_DIR}/cmake/debian_triggers.cmake)
 
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
-set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${CMAKE_BINARY_DIR})
 set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS ON)
 set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS_POLICY ">=")
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)

@@ -13,12 +13,14 @@ local function flags()
   return moondog.sanitized() and "-fsanitize=" .. moondog.sanitized() or ""
 end
 
--- Builds the packages, and returns their files by name.
+-- Builds the packages, whatever others may see of this user's files, and returns where they are by name.
 local function build()
-  local folder = run.folder() .. "/packages"
-  command.run("/usr/bin/cpack", { "--config", BUILD .. "/CPackConfig.cmake", "-B", folder }, { env = { PATH = PATH } })
+  local output = command.shell([[
+    umask 077
+    cpack --config "$1/CPackConfig.cmake" -B "$2" >&2
+    ls "$2"/*.deb]], BUILD, run.folder() .. "/packages")
   local files = {}
-  for file in command.shell('ls "$1"/*.deb', folder):gmatch("[^\n]+") do
+  for file in output:gmatch("[^\n]+") do
     files[file:match("([^/_]+)_[^/]*$")] = file
   end
   return files
@@ -59,6 +61,9 @@ describe("The Debian packages", function()
     local version = command.run(moondog.program(), { "--version" }):match("^moondog ([%d.]+) ")
     for _, name in ipairs(PACKAGES) do
       assert.equals(version, field(packages[name], "Version"), name)
+      for line in command.run("/usr/bin/dpkg-deb", { "--contents", packages[name] }):gmatch("[^\n]+") do
+        assert.matches("^[-dl]rw[-x]r[-w][-x]r[-w][-x] root/root ", line)
+      end
     end
     assert.matches("libnats3", field(packages.moondog, "Depends"), 1, true)
     assert.matches("lua-cjson", field(packages.moondog, "Depends"), 1, true)
