@@ -9,6 +9,7 @@ local run = require "support.run"
 
 local BUILD = os.getenv("MOONDOG_BUILD") or "build"
 local ROOT = moondog.root
+local FLAGS = moondog.compiler_flags()
 local SOURCES = ROOT .. "/tests/install"
 
 local function read(path)
@@ -33,11 +34,6 @@ end
 
 local function libraries_of(prefix)
   return path_of(prefix, "libmoondog.so"):match("^(.*)/")
-end
-
--- A program that was sanitized wants the same of those that it is linked into.
-local function flags()
-  return moondog.sanitized() and "-fsanitize=" .. moondog.sanitized() or ""
 end
 
 -- What the header declares.
@@ -75,7 +71,7 @@ describe("What is installed", function()
     assert(os.rename(install("prefix"), prefix))
     local build = run.folder() .. "/build"
     command.run("/usr/bin/cmake", { "-S", SOURCES, "-B", build, "-G", "Ninja", "-DCMAKE_PREFIX_PATH=" .. prefix,
-      "-DMOONDOG_VERSION=" .. VERSION, "-DCMAKE_C_FLAGS=" .. flags(), "-DCMAKE_CXX_FLAGS=" .. flags() })
+      "-DMOONDOG_VERSION=" .. VERSION, "-DCMAKE_C_FLAGS=" .. FLAGS, "-DCMAKE_CXX_FLAGS=" .. FLAGS })
     command.run("/usr/bin/cmake", { "--build", build })
     for _, name in ipairs { "c99", "c11", "cpp" } do
       check(("%s/%s_moondog"):format(build, name), prefix)
@@ -94,7 +90,7 @@ describe("What is installed", function()
       cc $4 -std=c99 "$5/host.c" $(pkg-config --cflags --libs moondog) -o shared
       c++ $4 -Wl,--as-needed "$5/host.cpp" $(pkg-config --cflags moondog) -o static \
         $(pkg-config --static --libs moondog | sed 's/-lmoondog/-Wl,-Bstatic & -Wl,-Bdynamic/')
-      pwd]], file:match("^(.*)/"), VERSION, run.folder(), flags(), SOURCES)
+      pwd]], file:match("^(.*)/"), VERSION, run.folder(), FLAGS, SOURCES)
     check(build .. "/shared", prefix)
     check(build .. "/static", prefix)
   end))
@@ -109,7 +105,7 @@ describe("What is installed", function()
       ar qcs libother.a other_lua.o
       flags="$3 $4/host.c $(pkg-config --cflags --libs moondog) -Wl,-u,lua_settop -L. -lother"
       cc -o seen $flags
-      cc -o hidden $flags -Wl,--exclude-libs,ALL]], file:match("^(.*)/"), run.folder(), flags(), SOURCES)
+      cc -o hidden $flags -Wl,--exclude-libs,ALL]], file:match("^(.*)/"), run.folder(), FLAGS, SOURCES)
     check(run.folder() .. "/hidden", prefix)
     local refused = process.start { file = run.folder() .. "/seen", args = { moondog.script("") },
       env = { LD_LIBRARY_PATH = libraries_of(prefix) } }

@@ -9,10 +9,6 @@ local BUILD = os.getenv("MOONDOG_BUILD") or "build"
 local PACKAGES = { "libmoondog-dev", "libmoondog0", "moondog" }
 local PATH = os.getenv("PATH") .. ":/usr/sbin:/sbin"
 
-local function flags()
-  return moondog.sanitized() and "-fsanitize=" .. moondog.sanitized() or ""
-end
-
 -- Builds the packages, whatever others may see of this user's files, and returns where they are by name.
 local function build()
   local output = command.shell([[
@@ -84,7 +80,7 @@ describe("The Debian packages", function()
       cd "$2"
       export PKG_CONFIG_PATH="$(dirname "$(find "$1" -name moondog.pc)")"
       cc $3 "$4/tests/install/host.c" $(pkg-config --cflags --libs moondog) -o host
-      pkg-config --variable=libdir moondog]], root, run.folder(), flags(), moondog.root)
+      pkg-config --variable=libdir moondog]], root, run.folder(), moondog.compiler_flags(), moondog.root)
     local out, log = command.run(run.folder() .. "/host", { script }, { env = { LD_LIBRARY_PATH = library } })
     assert.equals("moondog " .. version, out)
     assert.matches('"msg":"[\\"packaged\\"]"', log, 1, true)
