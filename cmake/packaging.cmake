@@ -39,8 +39,8 @@ install(FILES src/moondog.h TYPE INCLUDE)
 install(FILES ${MOONDOG_ARCHIVE} DESTINATION ${CMAKE_INSTALL_LIBDIR})
 
 set(MOONDOG_PKGCONFIG ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
-list(JOIN MOONDOG_NEEDS ", " MOONDOG_REQUIRES_PRIVATE)
-string(REPLACE ">=" " >= " MOONDOG_REQUIRES_PRIVATE "${MOONDOG_REQUIRES_PRIVATE}")
+list(JOIN MOONDOG_NEEDS ", " MOONDOG_REQUIRES)
+string(REPLACE ">=" " >= " MOONDOG_REQUIRES "${MOONDOG_REQUIRES}")
 if(IS_ABSOLUTE ${CMAKE_INSTALL_LIBDIR})
   set(MOONDOG_PREFIX ${CMAKE_INSTALL_PREFIX})
 else() # found from where the file is, so that it may be moved with all the rest
@@ -51,8 +51,10 @@ cmake_path(ABSOLUTE_PATH CMAKE_INSTALL_LIBDIR BASE_DIRECTORY "\${prefix}"
   OUTPUT_VARIABLE MOONDOG_PC_LIBDIR)
 cmake_path(ABSOLUTE_PATH CMAKE_INSTALL_INCLUDEDIR BASE_DIRECTORY "\${prefix}"
   OUTPUT_VARIABLE MOONDOG_PC_INCLUDEDIR)
-configure_file(cmake/moondog.pc.in moondog.pc @ONLY)
-install(FILES ${CMAKE_BINARY_DIR}/moondog.pc DESTINATION ${MOONDOG_PKGCONFIG})
+foreach(file moondog.pc moondog-static.pc)
+  configure_file(cmake/${file}.in ${file} @ONLY)
+  install(FILES ${CMAKE_BINARY_DIR}/${file} DESTINATION ${MOONDOG_PKGCONFIG})
+endforeach()
 
 set(MOONDOG_CONFIG ${CMAKE_INSTALL_LIBDIR}/cmake/moondog)
 configure_package_config_file(cmake/moondogConfig.cmake.in moondogConfig.cmake
@@ -110,11 +112,9 @@ This is the library, for programs that embed it.")
 
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME libmoondog-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
-# libunistring-dev: `pkg-config --static` names it, for libgnutls, and nothing else depends on it.
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS
   "${CPACK_DEBIAN_LIBRARY_PACKAGE_NAME} (= ${PROJECT_VERSION}), libuv1-dev, libluajit-5.1-dev, \
-libnats-dev (>= 3.4.1), libssl-dev, libjansson-dev, libmicrohttpd-dev, libsqlite3-dev, \
-libunistring-dev")
+libnats-dev (>= 3.4.1), libssl-dev, libjansson-dev, libmicrohttpd-dev, libsqlite3-dev")
 set(CPACK_DEBIAN_DEVELOPMENT_DESCRIPTION "resilience runtime for NATS (development files)
 ${MOONDOG_IS}
 .

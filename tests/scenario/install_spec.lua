@@ -88,8 +88,10 @@ describe("What is installed", function()
       test "$(pkg-config --modversion moondog)" = "$2"
       cd "$3"
       cc $4 -std=c99 "$5/host.c" $(pkg-config --cflags --libs moondog) -o shared
-      c++ $4 -Wl,--as-needed "$5/host.cpp" $(pkg-config --cflags moondog) -o static \
-        $(pkg-config --static --libs moondog | sed 's/-lmoondog/-Wl,-Bstatic & -Wl,-Bdynamic/')
+      c++ $4 "$5/host.cpp" $(pkg-config --cflags --libs moondog-static) -o static
+      for needed in $(pkg-config --libs moondog-static); do
+        case $needed in -l*) pkg-config --static --libs moondog | grep -q -e "$needed" ;; esac
+      done
       pwd]], file:match("^(.*)/"), VERSION, run.folder(), FLAGS, SOURCES)
     check(build .. "/shared", prefix)
     check(build .. "/static", prefix)
