@@ -57,10 +57,11 @@ local function defined(output)
   return names
 end
 
--- Runs a host with a script that needs a C module, which finds Lua in the library's own dependency.
+-- It needs a C module, which finds Lua in the library's own dependency.
+local SCRIPT = 'require "moondog".log.info(require "cjson".encode { "embedded" })'
+
 local function check(host, prefix)
-  local script = moondog.script('require "moondog".log.info(require "cjson".encode { "embedded" })')
-  local out, log = command.run(host, { script }, { env = { LD_LIBRARY_PATH = libraries_of(prefix) } })
+  local out, log = command.run(host, { moondog.script(SCRIPT) }, { env = { LD_LIBRARY_PATH = libraries_of(prefix) } })
   assert.equals("moondog " .. VERSION, out)
   assert.matches('"msg":"[\\"embedded\\"]"', log, 1, true)
 end
@@ -95,6 +96,14 @@ describe("What is installed", function()
       pwd]], file:match("^(.*)/"), VERSION, run.folder(), FLAGS, SOURCES)
     check(build .. "/shared", prefix)
     check(build .. "/static", prefix)
+  end))
+
+  it("can be loaded at run time, and stays when it is closed", run.case(function()
+    local library = path_of(install("prefix"), "libmoondog.so.0")
+    local plugin = run.folder() .. "/plugin"
+    command.shell('cc $1 -I "$2/src" "$2/tests/install/plugin.c" -o "$3" -ldl', FLAGS, ROOT, plugin)
+    local _, log = command.run(plugin, { library, moondog.script(SCRIPT) })
+    assert.equals(2, select(2, log:gsub('"msg":"%[\\"embedded\\"%]"', "")))
   end))
 
   it("refuses a host's own Lua, unless only the host sees it", run.case(function()
