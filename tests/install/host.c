@@ -1,6 +1,7 @@
-/* A host in C that runs one script to its end: the tests of what is installed build it and run it.
- * It has names that moondog has inside. Main thread. */
+/* A host in C with an event loop of its own, which runs one script to its end: the tests of what is
+ * installed build it and run it. It has names that moondog has inside. Main thread. */
 #include <moondog.h>
+#include <poll.h>
 #include <stdio.h>
 
 int error_set(const char *text);
@@ -25,7 +26,10 @@ int main(int argc, char **argv)
         return error_set(error.message);
     }
     md_stop(runtime);
-    md_run(runtime);
+    while (md_poll(runtime, 1000) >= 0) {
+        struct pollfd ready = {md_backend_fd(runtime), POLLIN, 0};
+        poll(&ready, 1, md_backend_timeout(runtime));
+    }
     printf("moondog %s\n", md_version());
     return (int)md_free(runtime);
 }

@@ -25,8 +25,16 @@ int main(int argc, char **argv)
         std::fprintf(stderr, "%s\n", error.message);
         return 1;
     }
-    md_stop(runtime.get());
+    md_post(
+        runtime.get(),
+        [](md_runtime *posted, void *) {
+            if (posted)
+                md_stop(posted);
+        },
+        nullptr);
     md_run(runtime.get());
+    if (!stopped)
+        return 1;
     std::printf("moondog %s\n", md_version());
     return 0;
 }
