@@ -188,8 +188,9 @@ MD_API int md_post(md_runtime *runtime, md_post_fn fn, void *closure);
 /* ---- scripts ---- */
 
 /* From the next load on, the file `path` (a script or a module that it requires; spelt as it is
- * asked for) has this text, whatever is on the disk. `text` is copied; NULL: what is on the disk
- * counts again. */
+ * asked for: modules are FOLDER/NAME.lua, in the folder of the script) has this text, whatever is
+ * on the disk. `text` is copied; NULL: what is on the disk counts again. -1 and *error: it is
+ * larger than 16 MiB, all of them together than 64 MiB, or there is no memory. */
 MD_API int md_set_file(md_runtime *runtime, const char *path, const char *text, size_t length,
                        md_error *error);
 
