@@ -14,9 +14,10 @@
  * exception.
  *
  * The process is yours. moondog writes to no descriptor but the log's, takes no signal unless it is
- * asked to (budget_signal), and never ends the process. Once loaded it stays: threads of the NATS
- * library go on. dlclose() leaves libmoondog.so where it is; a plugin that has libmoondog.a inside
- * must not be unloaded.
+ * asked to (budget_signal), blocks all signals in the threads that it starts, and ends the process
+ * only when one of its own assertions fails. A host with a control socket ignores SIGPIPE, as libuv
+ * wants it. Once loaded it stays, since threads of the NATS library go on: dlclose() leaves
+ * libmoondog.so where it is, and a plugin that has libmoondog.a inside must not be unloaded.
  *
  * Lua. moondog links LuaJIT as a shared library, and modules in C that scripts require find it
  * there: a host that loads moondog with dlopen() says RTLD_GLOBAL for them. One that has a Lua of
@@ -165,7 +166,7 @@ MD_API void md_stop(md_runtime *runtime);
  * otherwise nats_Close() must not be called. NULL is harmless. */
 MD_API unsigned md_free(md_runtime *runtime);
 
-/* ---- from any thread ---- */
+/* ---- from any thread, until md_free() begins ---- */
 
 /* The loop turns: what waits in md_run(), or on the backend descriptor, goes on. */
 MD_API void md_wakeup(md_runtime *runtime);

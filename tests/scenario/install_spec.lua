@@ -36,6 +36,14 @@ local function libraries_of(prefix)
   return path_of(prefix, "libmoondog.so"):match("^(.*)/")
 end
 
+-- Configures a project that uses what is installed, and returns the folder that it is built in.
+local function configure(source, prefix)
+  local build = run.folder() .. "/build"
+  command.run("/usr/bin/cmake", { "-S", source, "-B", build, "-G", "Ninja", "-DCMAKE_PREFIX_PATH=" .. prefix,
+    "-DMOONDOG_VERSION=" .. VERSION, "-DCMAKE_C_FLAGS=" .. FLAGS, "-DCMAKE_CXX_FLAGS=" .. FLAGS })
+  return build
+end
+
 -- What the header declares.
 local function declared(header)
   local names = {}
@@ -70,14 +78,19 @@ describe("What is installed", function()
   it("is found by find_package(), also when it was moved", run.case(function()
     local prefix = run.folder() .. "/moved"
     assert(os.rename(install("prefix"), prefix))
-    local build = run.folder() .. "/build"
-    command.run("/usr/bin/cmake", { "-S", SOURCES, "-B", build, "-G", "Ninja", "-DCMAKE_PREFIX_PATH=" .. prefix,
-      "-DMOONDOG_VERSION=" .. VERSION, "-DCMAKE_C_FLAGS=" .. FLAGS, "-DCMAKE_CXX_FLAGS=" .. FLAGS })
+    local build = configure(SOURCES, prefix)
     command.run("/usr/bin/cmake", { "--build", build })
     for _, name in ipairs { "c99", "c11", "cpp" } do
       check(("%s/%s_moondog"):format(build, name), prefix)
       check(("%s/%s_moondog_static"):format(build, name), prefix)
     end
+  end))
+
+  it("has an example that is built where it is installed", run.case(function()
+    local prefix = install("prefix")
+    local build = configure(prefix .. "/share/doc/moondog/examples/embed/game", prefix)
+    command.run("/usr/bin/cmake", { "--build", build })
+    assert.is_truthy(uv.fs_stat(build .. "/game"))
   end))
 
   it("is found by pkg-config, also when it was moved", run.case(function()
