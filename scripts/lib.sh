@@ -72,9 +72,9 @@ build() {
     local preset=$1 what=$2 folder with_tests=no targets=()
     folder=$(build_folder "$preset")
     case $what in
-    run) targets=(moondog moondog_shared moondog_static moondog_texts edge chat game) ;;
+    run) targets=(moondog moondog_shared moondog_archive moondog_texts edge chat game) ;;
     demo) targets=(moondog stock_client) ;;
-    bench) targets=(moondog jetstream_client) ;;
+    bench) targets=(moondog jetstream_client game) ;;
     tests) with_tests=yes ;;
     esac
     mkdir -p "$folder"
