@@ -74,7 +74,7 @@ build() {
     case $what in
     run) targets=(moondog moondog_shared moondog_static moondog_texts) ;;
     demo) targets=(moondog stock_client) ;;
-    bench) targets=(moondog jetstream_client) ;;
+    bench) targets=(moondog jetstream_client game) ;;
     tests) with_tests=yes ;;
     esac
     mkdir -p "$folder"

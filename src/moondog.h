@@ -14,7 +14,9 @@
  * exception.
  *
  * The process is yours. moondog writes to no descriptor but the log's, takes no signal unless it is
- * asked to (budget_signal), and never ends the process.
+ * asked to (budget_signal), blocks all signals in the threads that it starts, and ends the process
+ * only when one of its own assertions fails. A host with a control socket ignores SIGPIPE, as libuv
+ * wants it.
  *
  * ABI. What is exported begins with md_; nothing else is. Structs that begin with their size may
  * grow at the end, the others never change; functions keep what they mean. Whatever breaks this
@@ -158,7 +160,7 @@ MD_API void md_stop(md_runtime *runtime);
  * otherwise the library must not be unloaded, and nats_Close() not be called. NULL is harmless. */
 MD_API unsigned md_free(md_runtime *runtime);
 
-/* ---- from any thread ---- */
+/* ---- from any thread, until md_free() begins ---- */
 
 /* The loop turns: what waits in md_run(), or on the backend descriptor, goes on. */
 MD_API void md_wakeup(md_runtime *runtime);
@@ -181,8 +183,9 @@ MD_API int md_post(md_runtime *runtime, md_post_fn fn, void *closure);
 /* ---- scripts ---- */
 
 /* From the next load on, the file `path` (a script or a module that it requires; spelt as it is
- * asked for) has this text, whatever is on the disk. `text` is copied; NULL: what is on the disk
- * counts again. */
+ * asked for: modules are FOLDER/NAME.lua, in the folder of the script) has this text, whatever is
+ * on the disk. `text` is copied; NULL: what is on the disk counts again. -1 and *error: it is
+ * larger than 16 MiB, all of them together than 64 MiB, or there is no memory. */
 MD_API int md_set_file(md_runtime *runtime, const char *path, const char *text, size_t length,
                        md_error *error);
 

@@ -267,7 +267,9 @@ static struct generation *load(md_runtime *rt, const char *path, sources *from, 
 {
     char traceback[sizeof out->traceback];
     error e = {0};
-    struct generation *g = generation_new(&rt->limits, rt->generations + 1);
+    if (from == NULL)
+        from = sources_over(rt->files);
+    struct generation *g = from != NULL ? generation_new(&rt->limits, rt->generations + 1) : NULL;
     if (g == NULL) {
         sources_release(from);
         fail(out, "no_memory", "cannot make a lua_State: no memory; raise --memory");
@@ -591,6 +593,7 @@ unsigned md_free(md_runtime *rt)
     left += !log_free(rt->log, LOG_FLUSH_MS);
     failures_clear(&rt->failures);
     functions_clear(&rt->functions); /* what was registered since */
+    sources_release(rt->files);
     free(rt->name);
     free(rt);
     return left;

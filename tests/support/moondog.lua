@@ -17,6 +17,7 @@ local function absolute(path)
 end
 
 M.root = absolute(root)
+M.build = absolute(build)
 
 function M.program()
   return absolute(build) .. "/moondog"
