@@ -72,7 +72,7 @@ build() {
     local preset=$1 what=$2 folder with_tests=no targets=()
     folder=$(build_folder "$preset")
     case $what in
-    run) targets=(moondog moondog_shared moondog_static moondog_texts) ;;
+    run) targets=(moondog moondog_shared moondog_archive moondog_texts) ;;
     demo) targets=(moondog stock_client) ;;
     bench) targets=(moondog jetstream_client game) ;;
     tests) with_tests=yes ;;

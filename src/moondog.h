@@ -16,7 +16,13 @@
  * The process is yours. moondog writes to no descriptor but the log's, takes no signal unless it is
  * asked to (budget_signal), blocks all signals in the threads that it starts, and ends the process
  * only when one of its own assertions fails. A host with a control socket ignores SIGPIPE, as libuv
- * wants it.
+ * wants it. Once loaded it stays, since threads of the NATS library go on: dlclose() leaves
+ * libmoondog.so where it is, and a plugin that has libmoondog.a inside must not be unloaded.
+ *
+ * Lua. moondog links LuaJIT as a shared library, and modules in C that scripts require find it
+ * there: a host that loads moondog with dlopen() says RTLD_GLOBAL for them. One that has a Lua of
+ * its own links libmoondog.so, and its Lua from an archive with -Wl,--exclude-libs,ALL; md_create()
+ * fails ("other_lua") where the one would get the calls of the other.
  *
  * ABI. What is exported begins with md_; nothing else is. Structs that begin with their size may
  * grow at the end, the others never change; functions keep what they mean. Whatever breaks this
@@ -157,7 +163,7 @@ MD_API void md_stop(md_runtime *runtime);
  * most, when links are up or a disk is slow: after md_stop() it hardly does. It turns the loop, so
  * it must not be called from a callback, of the loop or of moondog. Returns how many threads had to
  * be left to themselves because they hang inside the NATS library or in a script: 0 nearly always;
- * otherwise the library must not be unloaded, and nats_Close() not be called. NULL is harmless. */
+ * otherwise nats_Close() must not be called. NULL is harmless. */
 MD_API unsigned md_free(md_runtime *runtime);
 
 /* ---- from any thread, until md_free() begins ---- */

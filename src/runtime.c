@@ -17,6 +17,7 @@
 #include "report.h"
 #include "runtime_private.h"
 #include "script/binding.h"
+#include "script/interpreter.h"
 #include "script/source_image.h"
 #include "script/takeover.h"
 #include "script/task.h"
@@ -203,6 +204,11 @@ static int make_parts(md_runtime *rt, const md_options *o, error *e)
 
 static md_runtime *create(const md_options *o, md_error *out)
 {
+    error e = {0};
+    if (interpreter_check(&e) != 0) {
+        runtime_error(out, &e, "");
+        return NULL;
+    }
     md_runtime *rt = calloc(1, sizeof *rt);
     if (rt == NULL) {
         fail(out, "no_memory", "no memory for a runtime");
@@ -219,7 +225,6 @@ static md_runtime *create(const md_options *o, md_error *out)
         free(rt);
         return NULL;
     }
-    error e = {0};
     if (make_parts(rt, o, &e) != 0) {
         runtime_error(out, &e, "");
         md_free(rt);

@@ -34,6 +34,11 @@ function M.sanitized()
   return value
 end
 
+-- What a program is compiled and linked with that is linked with moondog: a sanitizer wants all of it.
+function M.compiler_flags()
+  return M.sanitized() and "-fsanitize=" .. M.sanitized() or ""
+end
+
 -- What a sanitizer or an assertion says before the program dies.
 local BREAKAGES = { "ERROR: %w+Sanitizer", "WARNING: ThreadSanitizer", ": runtime error: ",
   "Assertion.*failed" }
