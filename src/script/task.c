@@ -226,12 +226,6 @@ void task_start(struct task *t, int count)
         run_or_queue(t, count);
 }
 
-void task_start_now(struct task *t, int count)
-{
-    t->callback->calls++;
-    task_run(t, count);
-}
-
 /* ---- waiting ---- */
 
 static void complain(lua_State *L, const char *what, const char *why)
