@@ -200,10 +200,12 @@ MD_API int md_set_file(md_runtime *runtime, const char *path, const char *text, 
 MD_API int md_load(md_runtime *runtime, const char *path, md_error *error);
 
 /* Loads the script again, in a thread of its own, and puts it to work in the place of the running
- * one: no message is lost, none is handled twice. When anything is wrong, nothing has changed.
- * `previous`: from the text of the generation before instead of the files. Reloads come one after
- * the other; those that are asked for meanwhile become one. `fn` may be NULL. -1 and *error: it was
- * not begun, and fn is not called. */
+ * one: no message is lost, and none is handled twice, but where options of a connection have
+ * changed that need a new link: while both links are up, a subscription without a queue group may
+ * get one from each. When anything is wrong, nothing has changed. `previous`: from the text of the
+ * generation before instead of the files. Reloads come one after the other; those that are asked
+ * for meanwhile become one. `fn` may be NULL. -1 and *error: it was not begun, and fn is not
+ * called. */
 MD_API int md_reload(md_runtime *runtime, int previous, md_reload_fn fn, void *closure,
                      md_error *error);
 

@@ -209,6 +209,8 @@ static bool receive_chunk(struct connection *c, struct link_slot *slot, uint64_t
 {
     mailbox_chunk *chunk = slot->messages;
     while (chunk->read < chunk->count) {
+        if (hub_is_late(c->hub))
+            return true;
         mailbox_item item = chunk->items[chunk->read++];
         slot->taken++;
         if (item.msg != NULL)

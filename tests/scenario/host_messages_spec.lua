@@ -12,6 +12,7 @@ local c
 c = moondog.connect { name = "gateway", servers = { $URL }, reconnect = function() return 0.02 end }
 c:subscribe("script.echo", function(msg) msg:respond(msg.data) end)
 c:subscribe("script.silent", function() end)
+c:subscribe("script.back", function(msg) c:publish("back", msg.data) end)
 c:subscribe("script.close", function() c:close() end)
 ]]
 
@@ -90,6 +91,19 @@ for _, way in ipairs { "run", "poll" } do
       run.wait_until(function() return #out.messages == 1 end, 5, "a message")
       assert.is_nil(out.messages[1].reply)
       assert.equals("", out.messages[1].data)
+    end))
+
+    it("has the script's handlers beside it, once for each message", run.case(function()
+      local server, program, witness = start(nil, argument)
+      local back = witness:subscribe("back")
+      program:tell("subscribe", "one", "-", "script.back", "-", "count")
+      wait_subscribed(server, "script.back", 2)
+      for i = 1, 2000 do witness:publish("script.back", tostring(i)) end
+      run.wait_until(function() return #back.messages == 2000 end, 10, function()
+        return "2000 messages, there are " .. #back.messages
+      end)
+      for i = 1, 2000 do assert.equals(tostring(i), back.messages[i].data) end
+      assert.same({ handled = 2000, missing = 0, twice = 0, disordered = 0 }, program:numbers("one", 2000))
     end))
 
     it("asks, and is told once what came of it", run.case(function()
@@ -248,14 +262,14 @@ describe("a subscription of the host", function()
     run.wait_until(function() return program:numbers("one", 1).handled == 1 end, 5, "a message")
     local status = program:status()
     local listed = status.connections[1].subscriptions
-    assert.equals(4, status.connections[1].subscriptions_total)
-    assert.equals(4, #listed)
+    assert.equals(5, status.connections[1].subscriptions_total)
+    assert.equals(5, #listed)
     assert.equals("script", listed[1].kind)
-    assert.equals("host", listed[4].kind)
-    assert.equals("script.echo", listed[4].subject)
-    assert.equals("group", listed[4].queue)
-    assert.equals(1, listed[4].handled)
-    assert.equals(1, listed[4].latency.samples)
+    assert.equals("host", listed[5].kind)
+    assert.equals("script.echo", listed[5].subject)
+    assert.equals("group", listed[5].queue)
+    assert.equals(1, listed[5].handled)
+    assert.equals(1, listed[5].latency.samples)
     assert.same({ subscriptions = 2, waiting = 1, requests = 0 }, status.host.messages)
     local page = run.wait_until(function()
       local _, text = http.get(port, "/metrics")
@@ -263,6 +277,6 @@ describe("a subscription of the host", function()
     end, 5, "the page with it")
     assert.matches('moondog_subscription_handled_total{connection="gateway",subject="script.echo",queue=""} 1\n', page)
     assert.matches("moondog_host_subscriptions_waiting 1\n", page)
-    assert.matches('moondog_connection_subscriptions{connection="gateway"} 4\n', page)
+    assert.matches('moondog_connection_subscriptions{connection="gateway"} 5\n', page)
   end))
 end)
