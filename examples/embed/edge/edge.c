@@ -182,13 +182,12 @@ static void list_sensors(void *closure, md_call *call)
 {
     enum { FIELDS = 5 };
     gateway *g = closure;
-    md_value *items = calloc(g->sensor_count, sizeof *items);
-    md_field *fields = calloc((size_t)g->sensor_count * FIELDS, sizeof *fields);
-    if (items == NULL || fields == NULL)
-        md_call_fail(call, "no_memory", "no memory for the list of sensors");
-    for (unsigned i = 0; items != NULL && fields != NULL && i < g->sensor_count; i++) {
+    size_t count = g->sensor_count; /* 0 while the policy is loaded */
+    md_value *items = calloc(count + 1, sizeof *items);
+    md_field *fields = calloc((count + 1) * FIELDS, sizeof *fields);
+    for (size_t i = 0; items != NULL && fields != NULL && i < count; i++) {
         const sensor *s = &g->sensors[i];
-        md_field *f = &fields[(size_t)i * FIELDS];
+        md_field *f = &fields[i * FIELDS];
         f[0] = (md_field){"name", md_string(s->name)};
         f[1] = (md_field){"value", md_number(s->value)};
         f[2] = (md_field){"target", md_number(s->target)};
@@ -197,8 +196,10 @@ static void list_sensors(void *closure, md_call *call)
         items[i] = md_map(f, FIELDS);
     }
     if (items != NULL && fields != NULL) {
-        md_value list = md_list(items, g->sensor_count);
+        md_value list = md_list(items, count);
         md_call_return(call, &list); /* copies it */
+    } else {
+        md_call_fail(call, "no_memory", "no memory for the list of sensors");
     }
     free(fields);
     free(items);
@@ -271,7 +272,7 @@ static void on_hangup(uv_signal_t *handle, int number)
     gateway *g = handle->data;
     md_error e;
     (void)number;
-    if (md_reload(g->runtime, 0, on_reloaded, g, &e) != 0)
+    if (!g->stopping && md_reload(g->runtime, 0, on_reloaded, g, &e) != 0)
         fprintf(stderr, "edge: no reload: %s\n", e.message);
 }
 
@@ -327,6 +328,7 @@ static int run(gateway *g, const arguments *a)
         fprintf(stderr, "edge: no memory for %u sensors\n", a->sensors);
     if (failed == 0)
         uv_run(&g->loop, UV_RUN_DEFAULT); /* until on_stopped() */
+    g->stopping = 1;                      /* md_free() turns the loop, which still has signals */
     md_free(g->runtime);
     return failed != 0;
 }
