@@ -428,10 +428,10 @@ static int begin_descriptors(chat *c)
     c->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     c->operator_end = eventfd(0, EFD_CLOEXEC);
     c->clients = malloc(CLIENTS_MAX * sizeof *c->clients);
+    for (int i = 0; c->clients != NULL && i < CLIENTS_MAX; i++)
+        c->clients[i].fd = -1;
     if (c->epoll < 0 || c->signals < 0 || c->operator_end < 0 || c->clients == NULL)
         return fail("cannot begin", strerror(errno));
-    for (int i = 0; i < CLIENTS_MAX; i++)
-        c->clients[i].fd = -1;
     watch(c, EPOLL_CTL_ADD, c->signals, EPOLLIN, &c->signals);
     return 0;
 }
