@@ -336,4 +336,31 @@ describe("the host's messages", function()
     for i = 1, 100 do witness:publish("numbers", tostring(i)) end
     check_numbers(program, "one", 100)
   end))
+
+  -- There is time for a few of them in each poll.
+  it("tells each of a thousand requests of the script that a lost link has lost it, while it polls", run.case(function()
+    local server = nats_server.start()
+    local program = host.start([[
+      local moondog = require "moondog"
+      local c = moondog.connect { name = "gateway", servers = { $URL }, reconnect = function() return 0.02 end }
+      c:subscribe("silent", function() end)
+      local lost, order = 0, true
+      local function ask(number)
+        local answer, err = c:request("silent", "", { timeout = 60 })
+        order = order and lost == number - 1
+        lost = lost + 1
+        if answer or err.code ~= "disconnected" then print("wrong " .. tostring(err)) end
+        if lost == 1000 then print("all lost, in order: " .. tostring(order)) end
+      end
+      moondog.on_start(function()
+        while not c:status().ready do moondog.sleep(0.01) end
+        for i = 1, 1000 do moondog.spawn(ask, i) end
+        moondog.spawn(function() print "asked" end)
+      end)
+    ]], { URL = server.url }, "poll")
+    program:wait_log("^asked$")
+    server:kill()
+    program:wait_log("^all lost, in order: true$")
+    for _, entry in ipairs(program.logs) do assert.not_matches("^wrong", entry.msg) end
+  end))
 end)
