@@ -92,7 +92,7 @@ struct md_runtime {
     uint64_t created_at;      /* ms */
     uv_timer_t stop_timer;
     struct posts posts;
-    sources *files; /* that the host has given; not changed, but replaced; NULL: none */
+    sources *files;      /* that the host has given; not changed, but replaced; NULL: none */
     bool running;        /* inside md_run() */
     bool settled;        /* the last turn of a poll had nothing to do */
     bool polled_late;    /* the last poll ended because its time was over */
