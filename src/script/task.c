@@ -220,10 +220,13 @@ static void run_or_queue(struct task *t, int count)
 void task_start(struct task *t, int count)
 {
     t->callback->calls++;
-    if (t->message != NULL)
-        task_run(t, count); /* behind the one before: whoever received it has looked at the time */
-    else
-        run_or_queue(t, count);
+    run_or_queue(t, count);
+}
+
+void task_start_now(struct task *t, int count)
+{
+    t->callback->calls++;
+    task_run(t, count);
 }
 
 /* ---- waiting ---- */
