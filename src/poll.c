@@ -33,6 +33,46 @@ static int waiting(md_runtime *rt)
     return count < INT_MAX ? (int)count : INT_MAX;
 }
 
+/* Of the kinds of work that wait for the host's time, this one comes before all others. */
+static void begin_with(md_runtime *rt, unsigned kind)
+{
+    hub_awake(&rt->hub);
+    switch (kind) {
+    case 0:
+        if (rt->generation != NULL && !rt->generation->closing)
+            task_run_ready(rt->generation);
+        break;
+    case 1:
+        events_turn(rt);
+        break;
+    case 2:
+        eval_turn(rt);
+        break;
+    case 3:
+        messages_turn(rt->messages);
+        break;
+    case 4:
+        reload_turn(rt);
+        break;
+    default:
+        posts_run(&rt->posts, rt);
+    }
+}
+
+#define KINDS 6u
+
+/* In a turn each kind has its place, and what comes first may take all of the time, again and
+ * again. After a poll that was late another one comes first, so that none of them keeps the others
+ * waiting for ever: messages every other time, then the rest one after the other. */
+static void take_turns(md_runtime *rt)
+{
+    unsigned turn = rt->late_polls++;
+    if (turn % 2 == 0)
+        hub_receive(&rt->hub);
+    else
+        begin_with(rt, turn / 2 % KINDS);
+}
+
 /* One turn more after the last that had work: what that has left between two turns is done, too. */
 static void turn_until(md_runtime *rt, uint64_t until)
 {
@@ -52,13 +92,8 @@ int md_poll(md_runtime *rt, uint64_t max_us)
     if (rt->settled && !has_work(rt))
         return 0;
     hub_limit(&rt->hub, uv_hrtime() + max_us * 1000u);
-    if (rt->polled_late) {
-        /* Tasks came first in the last one: neither they nor messages can keep the other waiting
-         * for ever. */
-        rt->messages_first = !rt->messages_first;
-        if (rt->messages_first)
-            hub_receive(&rt->hub);
-    }
+    if (rt->polled_late)
+        take_turns(rt);
     turn_until(rt, rt->hub.poll_until);
     rt->polled_late = hub_is_late(&rt->hub);
     hub_limit(&rt->hub, 0);

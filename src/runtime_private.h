@@ -96,7 +96,7 @@ struct md_runtime {
     bool running;        /* inside md_run() */
     bool settled;        /* the last turn of a poll had nothing to do */
     bool polled_late;    /* the last poll ended because its time was over */
-    bool messages_first; /* in such polls, every other time */
+    unsigned late_polls; /* how many began after such a one */
     md_stopped_fn on_stopped;
     void *stopped_closure;
     bool stopping, stopped;

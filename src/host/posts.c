@@ -6,6 +6,8 @@
 
 #include "runtime_private.h"
 
+#define SLICE_NS 2000000u /* of a turn of the loop */
+
 struct post {
     struct post *next;
     md_post_fn fn;
@@ -68,14 +70,16 @@ void posts_count(struct posts *p, unsigned *waiting, uint64_t *accepted, uint64_
     uv_mutex_unlock(&p->lock);
 }
 
-/* Those that come meanwhile have their turn later: timers and messages come between. */
+/* Those that come meanwhile, and those that a slice of time does not suffice for, have their turn
+ * later: timers and messages come between. */
 void posts_run(struct posts *p, md_runtime *rt)
 {
     unsigned left;
     uint64_t accepted, refused;
     posts_count(p, &left, &accepted, &refused);
-    for (; left > 0; left--) {
-        if (hub_is_late(&rt->hub)) {
+    uint64_t until = left > 0 ? hub_slice(&rt->hub, SLICE_NS) : 0;
+    for (bool over = false; left > 0; left--, over = uv_hrtime() >= until) {
+        if (over || hub_is_late(&rt->hub)) {
             hub_again(&rt->hub);
             return;
         }

@@ -1,5 +1,6 @@
 /* A runtime in a host that polls it, with a loop of its own: frames, budgets, descriptors, posts,
  * interrupts. What needs a server is tested by the scenarios. */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -195,6 +196,135 @@ static void what_waits_goes_on_in_order(void **state)
         assert_true(uv_hrtime() < deadline);
     }
     end(&h);
+}
+
+/* ---- more than there is time for ---- */
+
+static void spin(void *closure, md_call *call)
+{
+    (void)closure;
+    (void)call;
+    for (uint64_t end_at = uv_hrtime() + 300000; uv_hrtime() < end_at;)
+        ;
+}
+
+static void emit_event(void *closure, md_call *call)
+{
+    host *h = closure;
+    (void)call;
+    md_emit(h->runtime, "event", NULL);
+}
+
+static void on_counted_post(md_runtime *runtime, void *closure)
+{
+    (void)runtime;
+    *(unsigned *)closure += 1;
+}
+
+static void on_evaluated(void *closure, const md_value *results, size_t count, const md_error *e)
+{
+    (void)results;
+    (void)count;
+    (void)e;
+    *(unsigned *)closure += 1;
+}
+
+static void on_reloaded(void *closure, const md_reload_result *result, const md_error *e);
+
+/* A script with more tasks than a frame has time for: all else has its turn. */
+static void tasks_do_not_keep_the_rest_waiting_for_ever(void **state)
+{
+    (void)state;
+    host h;
+    unsigned posts = 0, evaluations = 0, generation = 0;
+    begin(&h, "local moondog = require 'moondog'\n"
+              "moondog.on_event('event', function() print('an event') end)\n"
+              "moondog.on_start(function()\n"
+              "  moondog.spawn(function() moondog.sleep(0) host.emit() end)\n"
+              "  for i = 1, 50 do moondog.spawn(function()\n"
+              "    while true do host.spin() moondog.sleep(0) end end) end end)");
+    md_register(h.runtime, "spin", spin, NULL);
+    md_register(h.runtime, "emit", emit_event, &h);
+    for (int i = 0; i < 100; i++)
+        md_poll(h.runtime, 1000);
+    assert_int_equal(md_post(h.runtime, on_counted_post, &posts), 0);
+    assert_int_equal(md_eval(h.runtime, "1", on_evaluated, &evaluations, NULL), 0);
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    while (!has_logged(&h, "an event") || posts == 0 || evaluations == 0) {
+        md_poll(h.runtime, 1000);
+        assert_true(uv_hrtime() < deadline);
+    }
+    assert_int_equal(md_reload(h.runtime, 0, on_reloaded, &generation, NULL), 0);
+    while (generation == 0) {
+        md_poll(h.runtime, 1000);
+        assert_true(uv_hrtime() < deadline);
+    }
+    end(&h);
+}
+
+struct post_flood {
+    host *host;
+    unsigned seen, most; /* posts, and when they end */
+};
+
+/* The next one: there is always one that waits. */
+static void on_flood(md_runtime *runtime, void *closure)
+{
+    struct post_flood *flood = closure;
+    spin(NULL, NULL);
+    if (runtime != NULL && ++flood->seen < flood->most)
+        for (int i = 0; i < 2; i++)
+            md_post(runtime, on_flood, flood);
+}
+
+static void posts_do_not_keep_the_rest_waiting_for_ever(void **state)
+{
+    (void)state;
+    host h;
+    struct post_flood flood = {.host = &h, .most = UINT_MAX};
+    begin(&h, "local moondog = require 'moondog'\n"
+              "moondog.after(0.01, function() print('timer') end)");
+    for (int i = 0; i < 10; i++)
+        md_post(h.runtime, on_flood, &flood);
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    while (!has_logged(&h, "timer")) {
+        md_poll(h.runtime, 1000);
+        assert_true(uv_hrtime() < deadline);
+    }
+    flood.most = 0;
+    end(&h);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    uv_stop(timer->loop);
+}
+
+/* The same where nobody polls: what waits is seconds of work, the host's timer is due long before
+ * its end. */
+static void posts_leave_time_for_the_loop(void **state)
+{
+    (void)state;
+    host h;
+    uv_loop_t loop;
+    uv_timer_t timer;
+    md_options o;
+    struct post_flood flood = {.host = &h, .most = 0};
+    md_options_init(&o);
+    uv_loop_init(&loop);
+    o.loop = &loop;
+    begin_with(&h, "require 'moondog'", &o);
+    for (int i = 0; i < 10000; i++)
+        assert_int_equal(md_post(h.runtime, on_flood, &flood), 0);
+    uv_timer_init(&loop, &timer);
+    uv_timer_start(&timer, on_tick, 1, 0);
+    md_run(h.runtime);
+    assert_true(flood.seen < 10000);
+    md_stop(h.runtime);
+    end(&h);
+    uv_close((uv_handle_t *)&timer, NULL);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
 }
 
 /* ---- the host's event loop ---- */
@@ -590,6 +720,9 @@ int main(void)
         cmocka_unit_test(one_function_more_than_the_time_at_most),
         cmocka_unit_test(a_frame_without_time_gets_one_thing_done),
         cmocka_unit_test(what_waits_goes_on_in_order),
+        cmocka_unit_test(tasks_do_not_keep_the_rest_waiting_for_ever),
+        cmocka_unit_test(posts_do_not_keep_the_rest_waiting_for_ever),
+        cmocka_unit_test(posts_leave_time_for_the_loop),
         cmocka_unit_test(a_descriptor_tells_when_there_is_something),
         cmocka_unit_test(posts_come_in_order_on_the_loop_thread),
         cmocka_unit_test(posts_have_a_cap_and_are_told_that_it_is_too_late),
