@@ -505,6 +505,51 @@ static void reload(host *h, int previous, unsigned expected)
     assert_int_equal(generation, expected);
 }
 
+struct asker {
+    host *host;
+    bool asking, from_within;
+    unsigned answers, wrong;
+};
+
+static void on_no_previous(void *closure, const md_reload_result *result, const md_error *e);
+
+static void ask_for_previous(struct asker *a)
+{
+    a->asking = true;
+    a->wrong += md_reload(a->host->runtime, 1, on_no_previous, a, NULL) != 0;
+    a->asking = false;
+}
+
+static void on_no_previous(void *closure, const md_reload_result *result, const md_error *e)
+{
+    struct asker *a = closure;
+    a->from_within |= a->asking;
+    a->wrong += result != NULL || strcmp(e->code, "no_previous") != 0;
+    if (++a->answers < 100)
+        ask_for_previous(a);
+}
+
+/* One that fails at once is told as the others are; who asks again from there is no recursion. */
+static void a_reload_is_never_told_from_within_the_call(void **state)
+{
+    (void)state;
+    host h;
+    struct asker a = {.host = &h};
+    begin(&h, "require 'moondog'");
+    while (md_poll(h.runtime, FRAME_US) > 0)
+        ;
+    ask_for_previous(&a);
+    assert_int_equal(a.answers, 0);
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    while (a.answers < 100) {
+        assert_true(md_poll(h.runtime, FRAME_US) >= 0);
+        assert_true(uv_hrtime() < deadline);
+    }
+    assert_false(a.from_within);
+    assert_int_equal(a.wrong, 0);
+    end(&h);
+}
+
 static void begin_empty(host *h, md_options *o)
 {
     md_error e = {0};
@@ -728,6 +773,7 @@ int main(void)
         cmocka_unit_test(posts_have_a_cap_and_are_told_that_it_is_too_late),
         cmocka_unit_test(a_script_is_interrupted),
         cmocka_unit_test(scripts_come_from_the_hosts_memory),
+        cmocka_unit_test(a_reload_is_never_told_from_within_the_call),
         cmocka_unit_test(scripts_live_in_the_hosts_memory),
         cmocka_unit_test(the_time_is_the_hosts),
         cmocka_unit_test(options_of_other_versions_are_taken_or_refused),
