@@ -85,13 +85,40 @@ static void turn_until(md_runtime *rt, uint64_t until)
     } while (!rt->stopped && uv_hrtime() < until);
 }
 
+/* A callback of the runtime's goes on. */
+static bool is_inside(const md_runtime *rt)
+{
+    return rt->running || rt->hub.poll_until != 0 || rt->functions.caller != NULL ||
+           sentinel_host_is_inside(&rt->sentinel);
+}
+
+bool runtime_refuses_to_turn(md_runtime *rt, const char *what)
+{
+    if (!is_inside(rt))
+        return false;
+    if (!rt->refused_to_turn)
+        log_emit(rt->log, LOG_ERROR, "the loop cannot be turned from within a callback",
+                 log_str("call", what),
+                 log_str("plan", "it returns at once, this time and later without a word: return "
+                                 "from the callback, and what you wait for happens"));
+    rt->refused_to_turn = true;
+    return true;
+}
+
+/* When a poll has to be over; never 0, which is none. */
+static uint64_t end_of_poll(uint64_t max_us)
+{
+    uint64_t now = uv_hrtime();
+    return max_us < (UINT64_MAX - now) / 1000u ? now + max_us * 1000u : UINT64_MAX;
+}
+
 int md_poll(md_runtime *rt, uint64_t max_us)
 {
-    if (rt->stopped)
+    if (rt->stopped || runtime_refuses_to_turn(rt, "md_poll"))
         return -1;
     if (rt->settled && !has_work(rt))
         return 0;
-    hub_limit(&rt->hub, uv_hrtime() + max_us * 1000u);
+    hub_limit(&rt->hub, end_of_poll(max_us));
     if (rt->polled_late)
         take_turns(rt);
     turn_until(rt, rt->hub.poll_until);

@@ -1,5 +1,6 @@
 /* The runtime: one loop thread, one generation, the connections. Implements moondog.h. Loop thread.
  */
+#include <assert.h>
 #include <nats/nats.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -342,9 +343,14 @@ static int load_first(md_runtime *rt, const char *path, sources *from, md_error 
 
 int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out)
 {
-    if (rt->generation != NULL) {
+    const char *code = NULL, *why = NULL;
+    if (rt->generation != NULL)
+        code = "loaded", why = "this runtime has a script already";
+    else if (rt->stopping || rt->stopped)
+        code = "stopping", why = "the runtime stops";
+    if (code != NULL) {
         sources_release(from);
-        return fail(out, "loaded", "this runtime has a script already");
+        return fail(out, code, why);
     }
     hub_awake(&rt->hub); /* the loop does not turn meanwhile */
     int failed = load_first(rt, path, from, out);
@@ -422,6 +428,7 @@ static void stop_now(md_runtime *rt)
     if (rt->stopped)
         return;
     rt->stopped = true;
+    sentinel_unguard(&rt->sentinel); /* nobody has to turn the loop any more */
     if (rt->generation != NULL && generation_is_busy(rt->generation))
         log_emit(rt->log, LOG_INFO, "tasks given up",
                  log_int("count", rt->generation->parked_count + rt->generation->spawned_count));
@@ -482,10 +489,13 @@ static void on_stop_tick(uv_timer_t *timer)
 
 int md_run(md_runtime *rt)
 {
+    if (runtime_refuses_to_turn(rt, "md_run"))
+        return -1;
     rt->running = true;
     if (!rt->stopped)
         uv_run(rt->loop, UV_RUN_DEFAULT);
     rt->running = false;
+    pulse_rest(&rt->hub.pulse, uv_hrtime());
     return 0;
 }
 
@@ -558,6 +568,7 @@ unsigned md_free(md_runtime *rt)
 {
     if (rt == NULL)
         return 0;
+    assert(!runtime_refuses_to_turn(rt, "md_free"));
     rt->stopped = true;
     rt->stop_deadline = UINT64_MAX;
     sentinel_unguard(&rt->sentinel);

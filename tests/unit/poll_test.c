@@ -327,6 +327,71 @@ static void posts_leave_time_for_the_loop(void **state)
     assert_int_equal(uv_loop_close(&loop), 0);
 }
 
+static void one_poll_without_a_limit_does_all(void **state)
+{
+    (void)state;
+    host h;
+    begin(&h, "local moondog = require 'moondog'\n"
+              "moondog.on_start(function() for i = 1, 100 do\n"
+              "  moondog.spawn(function() print('task ' .. i) end) end end)");
+    assert_int_equal(md_poll(h.runtime, UINT64_MAX), 0);
+    poll_until_logged(&h, "task 100");
+    end(&h);
+}
+
+/* ---- from within ---- */
+
+static void turn_from_within(void *closure, md_call *call)
+{
+    host *h = closure;
+    md_value results[] = {md_number(md_poll(h->runtime, FRAME_US)), md_number(md_run(h->runtime))};
+    md_call_return(call, &results[0]);
+    md_call_return(call, &results[1]);
+}
+
+static void turn_in_post(md_runtime *runtime, void *closure)
+{
+    int *result = closure;
+    if (runtime != NULL)
+        *result = md_poll(runtime, FRAME_US) + md_run(runtime);
+}
+
+/* Who waits in a callback for something that the loop does waits for ever; who lets it turn there
+ * would run handlers inside of handlers. */
+static void the_loop_is_not_turned_from_within(void **state)
+{
+    (void)state;
+    host h;
+    uv_loop_t loop;
+    md_options o;
+    for (int mine = 0; mine < 2; mine++) {
+        int result = 0;
+        md_options_init(&o);
+        uv_loop_init(&loop);
+        o.loop = mine ? &loop : NULL;
+        begin_with(&h,
+                   "local moondog = require 'moondog'\n"
+                   "moondog.on_start(function() moondog.sleep(0) print('first', host.turn())\n"
+                   "  moondog.sleep(0) print('second', host.turn()) end)",
+                   &o);
+        md_register(h.runtime, "turn", turn_from_within, &h);
+        assert_int_equal(md_post(h.runtime, turn_in_post, &result), 0);
+        uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+        while (!has_logged(&h, "second\\t-1\\t-1")) {
+            if (mine)
+                uv_run(&loop, UV_RUN_NOWAIT);
+            else
+                md_poll(h.runtime, FRAME_US);
+            assert_true(uv_hrtime() < deadline);
+        }
+        assert_true(has_logged(&h, "first\\t-1\\t-1"));
+        assert_true(has_logged(&h, "cannot be turned from within a callback"));
+        assert_int_equal(result, -2);
+        end(&h);
+        assert_int_equal(uv_loop_close(&loop), 0);
+    }
+}
+
 /* ---- the host's event loop ---- */
 
 static void a_descriptor_tells_when_there_is_something(void **state)
@@ -724,6 +789,43 @@ static void a_stopped_runtime_says_so(void **state)
     end(&h);
 }
 
+static void a_stopped_runtime_takes_no_script(void **state)
+{
+    (void)state;
+    host h;
+    md_options o;
+    md_error e = {0};
+    md_options_init(&o);
+    begin_empty(&h, &o);
+    set_file(&h, "late.lua", "require('moondog').connect { servers = 'nats://127.0.0.1:1' }");
+    md_stop(h.runtime);
+    assert_int_equal(md_load(h.runtime, "late.lua", &e), -1);
+    assert_string_equal(e.code, "stopping");
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    while (md_poll(h.runtime, FRAME_US) >= 0)
+        assert_true(uv_hrtime() < deadline);
+    assert_int_equal(md_load(h.runtime, "late.lua", &e), -1);
+    end(&h);
+}
+
+/* The host has other things to do before it frees it. */
+static void a_stopped_runtime_is_not_stalled(void **state)
+{
+    (void)state;
+    host h;
+    md_options o;
+    md_options_init(&o);
+    o.stall_ms = 1;
+    o.handler_budget_ms = 1;
+    begin_with(&h, "require 'moondog'", &o);
+    md_stop(h.runtime);
+    md_run(h.runtime);
+    assert_int_equal(md_poll(h.runtime, FRAME_US), -1);
+    uv_sleep(1500); /* a look of the sentinel, and the time that it gives a loop that waits */
+    assert_false(has_logged(&h, "stalled"));
+    end(&h);
+}
+
 static void on_other(uv_timer_t *timer)
 {
     *(int *)timer->data += 1;
@@ -768,6 +870,8 @@ int main(void)
         cmocka_unit_test(tasks_do_not_keep_the_rest_waiting_for_ever),
         cmocka_unit_test(posts_do_not_keep_the_rest_waiting_for_ever),
         cmocka_unit_test(posts_leave_time_for_the_loop),
+        cmocka_unit_test(one_poll_without_a_limit_does_all),
+        cmocka_unit_test(the_loop_is_not_turned_from_within),
         cmocka_unit_test(a_descriptor_tells_when_there_is_something),
         cmocka_unit_test(posts_come_in_order_on_the_loop_thread),
         cmocka_unit_test(posts_have_a_cap_and_are_told_that_it_is_too_late),
@@ -778,6 +882,8 @@ int main(void)
         cmocka_unit_test(the_time_is_the_hosts),
         cmocka_unit_test(options_of_other_versions_are_taken_or_refused),
         cmocka_unit_test(a_stopped_runtime_says_so),
+        cmocka_unit_test(a_stopped_runtime_takes_no_script),
+        cmocka_unit_test(a_stopped_runtime_is_not_stalled),
         cmocka_unit_test(the_loop_of_the_host_goes_on),
     };
     return cmocka_run_group_tests_name("poll", tests, NULL, NULL);
