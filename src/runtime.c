@@ -344,7 +344,9 @@ static int load_first(md_runtime *rt, const char *path, sources *from, md_error 
 int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out)
 {
     const char *code = NULL, *why = NULL;
-    if (rt->generation != NULL)
+    if (path == NULL)
+        code = "usage", why = "a script without a path: give the one of its file";
+    else if (rt->generation != NULL)
         code = "loaded", why = "this runtime has a script already";
     else if (rt->stopping || rt->stopped)
         code = "stopping", why = "the runtime stops";
@@ -362,6 +364,8 @@ int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out)
 
 int md_check(md_runtime *rt, const char *path, int json, char **report, md_error *out)
 {
+    if (path == NULL || report == NULL)
+        return fail(out, "usage", "md_check() needs a path, and a place for the report");
     struct generation *g = load(rt, path, NULL, out);
     if (g == NULL)
         return -1;

@@ -296,6 +296,8 @@ int md_emit(md_runtime *rt, const char *event, const md_value *data)
 {
     struct events *all = &rt->events;
     struct generation *g = listener(rt);
+    if (event == NULL)
+        return refuse(rt, "(NULL)", "an event needs a name");
     const struct event_handlers *h = g != NULL ? find(g, event) : NULL;
     if (h == NULL) {
         all->unheard++;

@@ -25,7 +25,7 @@ int posts_init(struct posts *p)
 int md_post(md_runtime *rt, md_post_fn fn, void *closure)
 {
     struct posts *p = &rt->posts;
-    struct post *fresh = malloc(sizeof *fresh);
+    struct post *fresh = fn != NULL ? malloc(sizeof *fresh) : NULL;
     if (fresh != NULL)
         *fresh = (struct post){.fn = fn, .closure = closure};
     uv_mutex_lock(&p->lock);

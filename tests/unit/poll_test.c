@@ -662,6 +662,55 @@ static void scripts_come_from_the_hosts_memory(void **state)
     end(&h);
 }
 
+/* "./x.lua" and "x.lua" are one file, the last text of which counts. */
+static void a_given_file_is_replaced_however_it_is_spelt(void **state)
+{
+    (void)state;
+    host h;
+    md_options o;
+    md_error e = {0};
+    md_options_init(&o);
+    begin_empty(&h, &o);
+    set_file(&h, "./spelt.lua", "error('the old one')");
+    set_file(&h, "spelt.lua", "print 'the new one'");
+    assert_int_equal(md_load(h.runtime, "./spelt.lua", &e), 0);
+    poll_until_logged(&h, "the new one");
+    set_file(&h, "./spelt.lua", NULL);
+    char *report = NULL;
+    assert_int_equal(md_check(h.runtime, "spelt.lua", 0, &report, &e), -1);
+    assert_string_equal(e.code, "unreadable");
+    end(&h);
+}
+
+/* What is missing is an error of the call's. */
+static void nothing_where_something_has_to_be_is_refused(void **state)
+{
+    (void)state;
+    host h;
+    md_options o;
+    md_error e = {0};
+    char *report = NULL;
+    md_options_init(&o);
+    begin_empty(&h, &o);
+    assert_int_equal(md_set_file(h.runtime, NULL, "", 0, &e), -1);
+    assert_string_equal(e.code, "usage");
+    assert_int_equal(md_load(h.runtime, NULL, &e), -1);
+    assert_string_equal(e.code, "usage");
+    set_file(&h, "x.lua", "require('moondog').on_event('x', function() end)");
+    assert_int_equal(md_check(h.runtime, NULL, 0, &report, NULL), -1);
+    assert_int_equal(md_check(h.runtime, "x.lua", 0, NULL, NULL), -1);
+    assert_int_equal(md_load(h.runtime, "x.lua", &e), 0);
+    assert_int_equal(md_eval(h.runtime, NULL, NULL, NULL, &e), -1);
+    assert_string_equal(e.code, "usage");
+    assert_int_equal(md_emit(h.runtime, NULL, NULL), -1);
+    assert_int_equal(md_emit(h.runtime, "x", NULL), 1);
+    assert_int_equal(md_post(h.runtime, NULL, NULL), -1);
+    assert_int_equal(md_register(h.runtime, NULL, NULL, NULL), -1);
+    assert_int_equal(md_set_log_level(h.runtime, NULL), -1);
+    assert_int_equal(md_publish(h.runtime, NULL, NULL), -1);
+    end(&h);
+}
+
 struct arena {
     size_t bytes, blocks, most;
     bool wrong;
@@ -877,6 +926,8 @@ int main(void)
         cmocka_unit_test(posts_have_a_cap_and_are_told_that_it_is_too_late),
         cmocka_unit_test(a_script_is_interrupted),
         cmocka_unit_test(scripts_come_from_the_hosts_memory),
+        cmocka_unit_test(a_given_file_is_replaced_however_it_is_spelt),
+        cmocka_unit_test(nothing_where_something_has_to_be_is_refused),
         cmocka_unit_test(a_reload_is_never_told_from_within_the_call),
         cmocka_unit_test(scripts_live_in_the_hosts_memory),
         cmocka_unit_test(the_time_is_the_hosts),
