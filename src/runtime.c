@@ -590,6 +590,7 @@ unsigned md_free(md_runtime *rt)
     left += loads + end_outboxes(rt);
     bool timer_closed = false;
     rt->stop_timer.data = &timer_closed;
+    posts_close(&rt->posts);
     uv_close((uv_handle_t *)&rt->stop_timer, on_closed);
     hub_close(&rt->hub);
     reload_close(rt);
@@ -600,7 +601,6 @@ unsigned md_free(md_runtime *rt)
         uv_run(rt->loop, UV_RUN_NOWAIT);
     if (rt->loop == &rt->own_loop)
         uv_loop_close(&rt->own_loop);
-    posts_end(&rt->posts);
     if (loads > 0)
         return left; /* a thread that loads for ever uses what is left: better a leak than a crash
                       */
@@ -610,7 +610,10 @@ unsigned md_free(md_runtime *rt)
     ledgers_free(rt->ledgers);
     messages_free(rt->messages);
     uv_mutex_destroy(&rt->reloads.lock);
-    left += !log_free(rt->log, LOG_FLUSH_MS);
+    bool flushed = log_free(rt->log, LOG_FLUSH_MS);
+    left += !flushed;
+    if (flushed)
+        posts_end(&rt->posts); /* the host's hook may have posted until now */
     failures_clear(&rt->failures);
     functions_clear(&rt->functions); /* what was registered since */
     sources_release(rt->files);

@@ -29,22 +29,21 @@ int md_post(md_runtime *rt, md_post_fn fn, void *closure)
     if (fresh != NULL)
         *fresh = (struct post){.fn = fn, .closure = closure};
     uv_mutex_lock(&p->lock);
-    bool room = fresh != NULL && p->count < MD_POSTS_MAX;
+    bool room = fresh != NULL && p->count < MD_POSTS_MAX && !p->closed;
     if (room) {
         *p->end = fresh;
         p->end = &fresh->next;
         p->count++;
         p->accepted++;
+        uv_async_send(&rt->hub.wake); /* under the lock: it is not closed meanwhile */
     } else {
         p->refused++;
     }
     uv_mutex_unlock(&p->lock);
-    if (!room) {
-        free(fresh);
-        return -1;
-    }
-    uv_async_send(&rt->hub.wake);
-    return 0;
+    if (room)
+        return 0;
+    free(fresh);
+    return -1;
 }
 
 static struct post *take(struct posts *p)
@@ -95,11 +94,18 @@ void posts_run(struct posts *p, md_runtime *rt)
     }
 }
 
-void posts_end(struct posts *p)
+void posts_close(struct posts *p)
 {
+    uv_mutex_lock(&p->lock);
+    p->closed = true;
+    uv_mutex_unlock(&p->lock);
     for (struct post *one = take(p); one != NULL; one = take(p)) {
         one->fn(NULL, one->closure);
         free(one);
     }
+}
+
+void posts_end(struct posts *p)
+{
     uv_mutex_destroy(&p->lock);
 }

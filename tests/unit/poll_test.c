@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -511,6 +512,58 @@ static void posts_have_a_cap_and_are_told_that_it_is_too_late(void **state)
     assert_int_equal(too_late + in_time, MD_POSTS_MAX + 1);
 }
 
+struct reporter {
+    _Atomic(md_runtime *) runtime;
+    atomic_bool ending; /* what was posted has been told that it is too late */
+    unsigned lines, accepted, told;
+};
+
+static void on_report(md_runtime *runtime, void *closure)
+{
+    struct reporter *r = closure;
+    r->told++;
+    if (runtime == NULL)
+        atomic_store(&r->ending, true);
+}
+
+/* On the log's thread. The first line is slow. */
+static void report_line(void *closure, int level, const char *line, size_t length)
+{
+    struct reporter *r = closure;
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    (void)level;
+    (void)line;
+    (void)length;
+    while (atomic_load(&r->runtime) == NULL)
+        uv_sleep(1);
+    r->accepted += md_post(atomic_load(&r->runtime), on_report, r) == 0;
+    r->lines++;
+    while (!atomic_load(&r->ending) && uv_hrtime() < deadline)
+        uv_sleep(1);
+}
+
+/* A hook of the log cannot know that md_free() has begun: the last lines are written meanwhile. */
+static void the_log_may_post_until_the_end(void **state)
+{
+    (void)state;
+    md_options o;
+    md_error e = {0};
+    struct reporter r = {NULL};
+    static const char script[] = "require 'moondog' for i = 1, 100 do print(i) end";
+    md_options_init(&o);
+    o.log_write = report_line;
+    o.log_closure = &r;
+    md_runtime *rt = md_create(&o, &e);
+    assert_non_null(rt);
+    atomic_store(&r.runtime, rt);
+    assert_int_equal(md_set_file(rt, "x.lua", script, strlen(script), &e), 0);
+    assert_int_equal(md_load(rt, "x.lua", &e), 0);
+    assert_int_equal(md_free(rt), 0);
+    assert_in_range(r.lines, 100, 110);
+    assert_in_range(r.accepted, 1, r.lines);
+    assert_int_equal(r.told, r.accepted);
+}
+
 static void interrupt_soon(void *closure)
 {
     host *h = closure;
@@ -924,6 +977,7 @@ int main(void)
         cmocka_unit_test(a_descriptor_tells_when_there_is_something),
         cmocka_unit_test(posts_come_in_order_on_the_loop_thread),
         cmocka_unit_test(posts_have_a_cap_and_are_told_that_it_is_too_late),
+        cmocka_unit_test(the_log_may_post_until_the_end),
         cmocka_unit_test(a_script_is_interrupted),
         cmocka_unit_test(scripts_come_from_the_hosts_memory),
         cmocka_unit_test(a_given_file_is_replaced_however_it_is_spelt),
