@@ -114,6 +114,7 @@ struct generation {
     struct task *idle, *parked;
     struct task *spawned, **spawned_end; /* they begin at the next turn */
     struct task *due, **due_end;         /* parked ones whose timer has fired */
+    const struct task *going_on;         /* the one of these whose turn it is; NULL: none's */
     struct task *running;
     unsigned idle_count, parked_count;
     struct slices slices;

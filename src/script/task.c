@@ -206,10 +206,15 @@ void task_run(struct task *t, int count)
     task_end(t, false);
 }
 
-/* When the host's time is over, it has its turn in the next poll, behind all that waits for one. */
+/* When the host's time is over, it has its turn in the next poll, behind all that waits for one;
+ * but for the one that was the first of these when there was time left. */
 static void run_or_queue(struct task *t, int count)
 {
-    if (!hub_is_late(t->generation->limits.hub))
+    struct generation *g = t->generation;
+    bool has_turn = g->going_on == t;
+    if (has_turn)
+        g->going_on = NULL;
+    if (has_turn || !hub_is_late(g->limits.hub))
         task_run(t, count);
     else if (t->sliced)
         slice_start(t, count);

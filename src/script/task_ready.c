@@ -89,8 +89,10 @@ static void run_due(struct generation *g, uint64_t until)
             return;
         struct task *t = g->due;
         task_forget_due(t);
+        g->going_on = t;
         if (t->on_timeout != NULL)
             t->on_timeout(t);
+        g->going_on = NULL;
         if (uv_hrtime() >= until)
             return;
     }

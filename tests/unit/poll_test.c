@@ -199,6 +199,35 @@ static void what_waits_goes_on_in_order(void **state)
     end(&h);
 }
 
+/* The time of a poll may be over in the middle of what leads to a function: that one runs, or the
+ * next poll begins with it. */
+static void nothing_is_overtaken_where_a_poll_ends(void **state)
+{
+    (void)state;
+    host h;
+    begin(&h, "local moondog = require 'moondog'\n"
+              "local rounds = 0\n"
+              "local function round()\n"
+              "  local order = {}\n"
+              "  for i = 1, 2000 do moondog.spawn(function()\n"
+              "    moondog.sleep(0.001)\n"
+              "    order[#order + 1] = i\n"
+              "    if #order < 2000 then return end\n"
+              "    for k = 1, 2000 do if order[k] ~= k then print('overtaken', k) end end\n"
+              "    rounds = rounds + 1\n"
+              "    if rounds < 20 then round() else print('all rounds') end\n"
+              "  end) end\n"
+              "end\n"
+              "moondog.on_start(round)");
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    while (!has_logged(&h, "all rounds")) {
+        md_poll(h.runtime, 20);
+        assert_true(uv_hrtime() < deadline);
+    }
+    assert_false(has_logged(&h, "overtaken"));
+    end(&h);
+}
+
 /* ---- more than there is time for ---- */
 
 static void spin(void *closure, md_call *call)
@@ -515,7 +544,8 @@ static void posts_have_a_cap_and_are_told_that_it_is_too_late(void **state)
 struct reporter {
     _Atomic(md_runtime *) runtime;
     atomic_bool ending; /* what was posted has been told that it is too late */
-    unsigned lines, accepted, told;
+    atomic_uint accepted;
+    unsigned lines, told;
 };
 
 static void on_report(md_runtime *runtime, void *closure)
@@ -548,7 +578,7 @@ static void the_log_may_post_until_the_end(void **state)
     (void)state;
     md_options o;
     md_error e = {0};
-    struct reporter r = {NULL};
+    struct reporter r = {.told = 0};
     static const char script[] = "require 'moondog' for i = 1, 100 do print(i) end";
     md_options_init(&o);
     o.log_write = report_line;
@@ -558,6 +588,11 @@ static void the_log_may_post_until_the_end(void **state)
     atomic_store(&r.runtime, rt);
     assert_int_equal(md_set_file(rt, "x.lua", script, strlen(script), &e), 0);
     assert_int_equal(md_load(rt, "x.lua", &e), 0);
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    while (atomic_load(&r.accepted) == 0) {
+        uv_sleep(1);
+        assert_true(uv_hrtime() < deadline);
+    }
     assert_int_equal(md_free(rt), 0);
     assert_in_range(r.lines, 100, 110);
     assert_in_range(r.accepted, 1, r.lines);
@@ -969,6 +1004,7 @@ int main(void)
         cmocka_unit_test(one_function_more_than_the_time_at_most),
         cmocka_unit_test(a_frame_without_time_gets_one_thing_done),
         cmocka_unit_test(what_waits_goes_on_in_order),
+        cmocka_unit_test(nothing_is_overtaken_where_a_poll_ends),
         cmocka_unit_test(tasks_do_not_keep_the_rest_waiting_for_ever),
         cmocka_unit_test(posts_do_not_keep_the_rest_waiting_for_ever),
         cmocka_unit_test(posts_leave_time_for_the_loop),
