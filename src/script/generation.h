@@ -105,7 +105,8 @@ struct generation {
     struct callback_node *on_start, *on_unload;
     struct event_handlers *events; /* of the host, by name: a table */
     unsigned spawned_count, due_count;
-    unsigned unloading; /* on_unload functions that have not finished */
+    unsigned first_kind; /* of the tasks that are ready: which of the kinds begins */
+    unsigned unloading;  /* on_unload functions that have not finished */
     struct lua_timer *timers;
     struct signal *signals;
     struct keeper *keepers;

@@ -292,6 +292,37 @@ static void tasks_do_not_keep_the_rest_waiting_for_ever(void **state)
     end(&h);
 }
 
+/* Those that go on again and again, one that computes for long, and those that begin. */
+static void tasks_of_each_kind_have_their_turn(void **state)
+{
+    (void)state;
+    static const char *const busy[] = {"for i = 1, 50 do moondog.spawn(function()\n"
+                                       "  while true do host.spin() moondog.sleep(0) end end) end",
+                                       "print 'it computes next'"};
+    for (int i = 0; i < 2; i++) {
+        host h;
+        char script[512];
+        unsigned evaluations = 0;
+        snprintf(script, sizeof script,
+                 "local moondog = require 'moondog'\n"
+                 "moondog.on_start(function() %s end)\n"
+                 "moondog.after(0.02, function() print('began')\n"
+                 "  moondog.sleep(0.001) print('went on') end)\n",
+                 busy[i]);
+        begin(&h, script);
+        md_register(h.runtime, "spin", spin, NULL);
+        if (i == 1)
+            assert_int_equal(
+                md_eval(h.runtime, "while true do end", on_evaluated, &evaluations, NULL), 0);
+        uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+        while (!has_logged(&h, "went on")) {
+            md_poll(h.runtime, 1000);
+            assert_true(uv_hrtime() < deadline);
+        }
+        end(&h);
+    }
+}
+
 struct post_flood {
     host *host;
     unsigned seen, most; /* posts, and when they end */
@@ -1006,6 +1037,7 @@ int main(void)
         cmocka_unit_test(what_waits_goes_on_in_order),
         cmocka_unit_test(nothing_is_overtaken_where_a_poll_ends),
         cmocka_unit_test(tasks_do_not_keep_the_rest_waiting_for_ever),
+        cmocka_unit_test(tasks_of_each_kind_have_their_turn),
         cmocka_unit_test(posts_do_not_keep_the_rest_waiting_for_ever),
         cmocka_unit_test(posts_leave_time_for_the_loop),
         cmocka_unit_test(one_poll_without_a_limit_does_all),
