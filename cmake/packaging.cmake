@@ -23,6 +23,7 @@ install(FILES ${CMAKE_BINARY_DIR}/_moondog
 install(FILES ${CMAKE_BINARY_DIR}/moondog.fish
   DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/moondog)
+install(FILES lua/reference.md DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/moondog)
 install(DIRECTORY lua/meta/ DESTINATION ${MOONDOG_META})
 install(DIRECTORY examples/ DESTINATION ${MOONDOG_EXAMPLES})
 # Texts that say where others are: that is known when they are installed.
@@ -36,6 +37,7 @@ install(TARGETS moondog_shared LIBRARY NAMELINK_COMPONENT development)
 
 set(CMAKE_INSTALL_DEFAULT_COMPONENT_NAME development)
 install(FILES src/moondog.h TYPE INCLUDE)
+install(FILES src/reference.md DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/libmoondog-dev)
 install(FILES ${MOONDOG_ARCHIVE} DESTINATION ${CMAKE_INSTALL_LIBDIR})
 
 set(MOONDOG_PKGCONFIG ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -37,8 +37,8 @@ local function libraries_of(prefix)
 end
 
 -- Configures a project that uses what is installed, and returns the folder that it is built in.
-local function configure(source, prefix)
-  local build = run.folder() .. "/build"
+local function configure(source, prefix, name)
+  local build = run.folder() .. "/" .. (name or "build")
   command.run("/usr/bin/cmake", { "-S", source, "-B", build, "-G", "Ninja", "-DCMAKE_PREFIX_PATH=" .. prefix,
     "-DMOONDOG_VERSION=" .. VERSION, "-DCMAKE_C_FLAGS=" .. FLAGS, "-DCMAKE_CXX_FLAGS=" .. FLAGS })
   return build
@@ -86,11 +86,19 @@ describe("What is installed", function()
     end
   end))
 
-  it("has an example that is built where it is installed", run.case(function()
+  it("has examples that are built where they are installed, also as they say themselves", run.case(function()
     local prefix = install("prefix")
-    local build = configure(prefix .. "/share/doc/moondog/examples/embed/game", prefix)
-    command.run("/usr/bin/cmake", { "--build", build })
-    assert.is_truthy(uv.fs_stat(build .. "/game"))
+    local pc = path_of(prefix, "moondog.pc"):match("^(.*)/")
+    for folder, name in pairs { edge = "edge", epoll = "chat", game = "game" } do
+      local source = prefix .. "/share/doc/moondog/examples/embed/" .. folder
+      local build = configure(source, prefix, folder)
+      command.run("/usr/bin/cmake", { "--build", build })
+      assert.is_truthy(uv.fs_stat(build .. "/" .. name))
+      local main = read(source .. "/" .. (folder == "game" and "main" or name) .. ".c")
+      local compile = assert(main:match("\n %*   (cc [^\n]*)"))
+      command.shell('export PKG_CONFIG_PATH="$1"; cd "$2"; ' .. compile .. " $3", pc, source, FLAGS)
+      assert.is_truthy(uv.fs_stat(source .. "/" .. name))
+    end
   end))
 
   it("is found by pkg-config, also when it was moved", run.case(function()

@@ -1,7 +1,7 @@
 /* A game server: 60 frames a second, a thousand players, and NATS between them. The world is C; the
  * rules are Lua, and change while people play.
  *
- *   cc -O2 -o game main.c world.c $(pkg-config --cflags --libs moondog) -lm -lpthread
+ *   cc -O2 -D_GNU_SOURCE -o game main.c world.c frames.c $(pkg-config --cflags --libs moondog) -lm
  *   ./game --url nats://127.0.0.1:4222 --seconds 10
  *
  * Each frame gives moondog two milliseconds: md_poll() handles the inputs that have come, by the
