@@ -537,6 +537,16 @@ static void on_closed(uv_handle_t *handle)
     *(bool *)handle->data = true;
 }
 
+/* What they wait for of connections is undone while those are there: nobody may have told them yet
+ * that these are closed. */
+static void end_tasks(md_runtime *rt)
+{
+    if (rt->generation != NULL)
+        task_close_all(rt->generation);
+    for (struct generation *g = rt->reloads.retiring; g != NULL; g = g->next)
+        task_close_all(g);
+}
+
 static unsigned end_connections(md_runtime *rt)
 {
     unsigned left = 0;
@@ -547,6 +557,7 @@ static unsigned end_connections(md_runtime *rt)
                    STOP_TICK_MS); /* so that it turns */
     while (!all_over(rt) && !rt->forced && clock_ms() < deadline)
         uv_run(rt->loop, UV_RUN_ONCE);
+    end_tasks(rt);
     while (rt->hub.connections != NULL) {
         forget_connection(rt, rt->hub.connections);
         left += connection_free(rt->hub.connections);
