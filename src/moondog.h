@@ -15,10 +15,11 @@
  *
  * The process is yours. moondog writes to no descriptor but the log's, takes no signal unless it is
  * asked to (budget_signal), blocks all signals in the threads that it starts, and ends the process
- * only when one of its own assertions fails. But the NATS library ignores SIGPIPE for the process
- * and seeds rand() in the first md_create(); leave SIGPIPE ignored, as libuv wants it, too. Once
- * loaded it stays, since threads of the NATS library go on: dlclose() leaves libmoondog.so where it
- * is, and a plugin that has libmoondog.a inside must not be unloaded.
+ * only when one of its own assertions fails. The NATS library seeds rand() in the first
+ * md_create(), and SIGPIPE is ignored from then on where it has no handler; a host that has one,
+ * and a control socket, gets it, as libuv wants it. Once loaded it stays, since threads of the NATS
+ * library go on: dlclose() leaves libmoondog.so where it is, and a plugin that has libmoondog.a
+ * inside must not be unloaded.
  *
  * Lua. moondog links LuaJIT as a shared library, and modules in C that scripts require find it
  * there: a host that loads moondog with dlopen() says RTLD_GLOBAL for them. One that has a Lua of
@@ -137,7 +138,8 @@ MD_API const char *md_version(void);
 MD_API void md_options_init_sized(md_options *options, size_t size);
 #define md_options_init(options) md_options_init_sized((options), sizeof(md_options))
 
-/* A runtime without a script. NULL and *error when it cannot be made. The caller frees it. */
+/* A runtime without a script. NULL and *error when it cannot be made: then it may have turned the
+ * loop, as md_free() does. The caller frees it. */
 MD_API md_runtime *md_create(const md_options *options, md_error *error);
 
 /* Runs the loop until the runtime has stopped, or something calls uv_stop(). 0; -1: it is called

@@ -116,25 +116,43 @@ static int read_options(md_options *o, const md_options *given, md_error *e)
 
 static void turn_done(void *closure);
 
-/* What has a handle in the loop or a thread. Each part can be ended when it was begun. */
-static int begin(md_runtime *rt, const md_options *o)
+/* The first time, it ignores SIGPIPE for the whole process. A handler that the program has stays;
+ * where there is none, that is left so: libuv writes to sockets that have been closed. */
+static int open_library(void)
 {
+    struct sigaction before, after;
+    sigaction(SIGPIPE, NULL, &before);
+    natsStatus status = nats_Open(-1);
+    sigaction(SIGPIPE, NULL, &after);
+    if (before.sa_handler != SIG_DFL && after.sa_handler == SIG_IGN)
+        sigaction(SIGPIPE, &before, NULL);
+    return status == NATS_OK ? 0 : -1;
+}
+
+/* What has a handle in the loop or a thread. Each part can be ended when it was begun. */
+static int begin(md_runtime *rt, const md_options *o, error *e)
+{
+    const char *what = "the loop";
     rt->loop = o->loop != NULL ? o->loop : &rt->own_loop;
     if (o->loop == NULL && uv_loop_init(&rt->own_loop) != 0)
-        return -1;
+        goto no_loop;
     if (hub_init(&rt->hub, rt->loop, rt->log) != 0)
         goto no_hub;
     rt->hub.clock = (wall_clock){o->clock, o->clock_closure};
-    rt->hub.turn_done = turn_done;
     rt->hub.closure = rt;
     if (reload_init(rt) != 0)
         goto no_reload;
     if (posts_init(&rt->posts) != 0)
         goto no_posts;
-    if (nats_Open(-1) != NATS_OK || sentinel_start(&rt->sentinel, o->budget_signal) != 0)
+    what = "the NATS library";
+    if (open_library() != 0)
+        goto no_thread;
+    what = "a thread";
+    if (sentinel_start(&rt->sentinel, o->budget_signal) != 0)
         goto no_thread;
     uv_timer_init(rt->loop, &rt->stop_timer);
     rt->stop_timer.data = rt;
+    rt->hub.turn_done = turn_done; /* last: until here there are parts that it must not use */
     return 0;
 
 no_thread:
@@ -151,7 +169,11 @@ no_reload:
 no_hub:
     if (o->loop == NULL)
         uv_loop_close(&rt->own_loop);
-    return -1;
+no_loop:
+    return error_set(e, "no_runtime", ERROR_CLASS_LIMIT,
+                     "cannot start %s: there is no memory, or no thread or descriptor is left; "
+                     "see ulimit -a",
+                     what);
 }
 
 static void set_limits(md_runtime *rt, const md_options *o)
@@ -220,8 +242,8 @@ static md_runtime *create(const md_options *o, md_error *out)
         free(rt);
         return NULL;
     }
-    if (begin(rt, o) != 0) {
-        fail(out, "no_runtime", "cannot start: the NATS library, a thread or the loop failed");
+    if (begin(rt, o, &e) != 0) {
+        runtime_error(out, &e, "");
         log_free(rt->log, 0);
         free(rt);
         return NULL;

@@ -5,8 +5,8 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
+#include "base/hash.h"
 #include "host/value.h"
 #include "runtime_private.h"
 #include "script/api.h"
@@ -50,7 +50,10 @@ static struct event_handlers *make(struct generation *g, const char *event)
         return NULL;
     memcpy(h->name, event, size);
     HASH_ADD_STR(g->events, name, h);
-    return h;
+    if (hash_has(h))
+        return h;
+    free(h);
+    return NULL;
 }
 
 int events_on_event(lua_State *L)

@@ -71,9 +71,13 @@ int api_connect(lua_State *L)
     luaL_getmetatable(L, CONNECTION_TYPE);
     lua_setmetatable(L, -2);
     /* A connection that was closed stays here, with what messages and handlers know of it. */
-    struct binding *b = generation_charge(L, sizeof *b) ? binding_new(g) : NULL;
-    if (b == NULL)
+    bool room = generation_charge(L, sizeof(struct binding));
+    struct binding *b = room ? binding_new(g) : NULL;
+    if (b == NULL) {
+        if (room)
+            generation_discharge(g, sizeof *b);
         return luaL_error(L, "not enough memory for a connection");
+    }
     h->binding = b; /* the userdata frees it when something is wrong with the options */
     options_read_connection(L, 1, b);
     if (find_binding(g, b->name))

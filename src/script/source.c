@@ -21,10 +21,14 @@ static char *read_file(const char *path, size_t *length, error *e)
     size_t capacity = 0;
     do {
         capacity = capacity == 0 ? 16384 : capacity * 2;
-        char *more = capacity > SOURCE_FILE_BYTES_MAX ? NULL : realloc(text, capacity);
-        if (more == NULL) {
+        if (capacity > SOURCE_FILE_BYTES_MAX) {
             error_set(e, "too_large", ERROR_CLASS_NONE, "the script %s is larger than %zu bytes",
                       path, SOURCE_FILE_BYTES_MAX);
+            goto failed;
+        }
+        char *more = realloc(text, capacity);
+        if (more == NULL) {
+            error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the text of %s", path);
             goto failed;
         }
         text = more;

@@ -16,8 +16,8 @@
 
 void *task_wait_token(void)
 {
-    static char token;
-    return &token;
+    static const char token;
+    return (void *)&token;
 }
 
 /* ---- coroutines ---- */
@@ -155,6 +155,15 @@ static void task_end(struct task *t, bool reusable)
         finished(closure);
 }
 
+/* LuaJIT leaves a coroutine that has run out of memory inside of tostring(), string.sub() and the
+ * like with a stack that its collector crashes on. It is not looked at: the report of this collects
+ * at once, from the roots on. */
+static void drop_coroutine(struct task *t)
+{
+    luaL_unref(t->generation->L, LUA_REGISTRYINDEX, t->co_ref);
+    t->co_ref = LUA_NOREF;
+}
+
 static bool yielded_to_us(const struct task *t)
 {
     return t->waiting && lua_gettop(t->co) > 0 && lua_touserdata(t->co, -1) == task_wait_token();
@@ -192,6 +201,8 @@ void task_run(struct task *t, int count)
         return;
     }
     failure r = {.from = t->co};
+    if (status == LUA_ERRMEM)
+        drop_coroutine(t);
     if (status == LUA_YIELD) {
         r.from = NULL; /* pushing the text could need memory that there is not */
         snprintf(r.text, sizeof r.text,
