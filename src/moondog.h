@@ -235,7 +235,7 @@ struct md_value {
         struct {
             const md_value *items;
             size_t count;
-        } list; /* a table with the keys 1..count, and {} */
+        } list; /* a table with the keys 1..count, and {}; to scripts, a nil in it is a hole */
         struct {
             const md_field *fields;
             size_t count;
@@ -289,9 +289,11 @@ MD_API void md_call_misuse(md_call *call, const char *message);
 
 /* Calls what scripts gave to moondog.on_event(event, f), as f(data), in the order in which they
  * gave it; what waits in there goes on later. From within a function of the host it happens soon
- * after that. `data` NULL: nil. Returns how many were called, or will be; -1, and the log says why:
- * too large, too deep, or no memory. */
+ * after that, in the order of the calls. `data` NULL: nil. Returns how many were called, or will
+ * be; -1, and the log says why: too large, too deep, no memory, or MD_EVENTS_MAX of them, or 64 MiB
+ * of data, wait already (the status counts what was refused). */
 MD_API int md_emit(md_runtime *runtime, const char *event, const md_value *data);
+#define MD_EVENTS_MAX 65536
 
 /* What a piece of Lua evaluated to. One of error and results is NULL. */
 typedef void (*md_eval_fn)(void *closure, const md_value *results, size_t count,
@@ -300,9 +302,11 @@ typedef void (*md_eval_fn)(void *closure, const md_value *results, size_t count,
 /* Runs an expression or statements in the globals of the script, as a console does: in slices,
  * beside all else; it may wait. fn is called once, on the loop thread, never from within this: with
  * the results (what is no plain data as its text), or with the error; code "replaced" when a reload
- * or md_free() came before its end. `fn` may be NULL. -1 and *error: it was not begun. */
+ * or md_free() came before its end. `fn` may be NULL. -1 and *error: it was not begun
+ * ("no_script", "stopped", "too_large", "too_many": MD_EVALS_MAX are under way, "no_memory"). */
 MD_API int md_eval(md_runtime *runtime, const char *code, md_eval_fn fn, void *closure,
                    md_error *error);
+#define MD_EVALS_MAX 64
 
 /* ---- messages without Lua ---- */
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "runtime_private.h"
 #include "script/message.h"
 #include "script/task.h"
@@ -72,7 +73,7 @@ static void fail(md_runtime *rt, struct reload_request *requests, const error *e
     runtime_error(&out, e, traceback);
     rt->reloads.failed++;
     rt->reloads.last_error = out;
-    rt->reloads.last_error_at = clock_wall_ms();
+    rt->reloads.last_error_at = wall_clock_ms(&rt->hub.clock);
     log_emit(rt->log, LOG_ERROR, "reload failed", log_str("error", out.message),
              log_str("code", out.code), log_int("generation", rt->generation->number),
              log_str("traceback", out.traceback));
@@ -81,19 +82,12 @@ static void fail(md_runtime *rt, struct reload_request *requests, const error *e
 
 /* ---- loading ---- */
 
-/* Of the process: those that are not over when their runtime is, are never joined. */
-static atomic_uint left_to_themselves;
-
-unsigned reload_left_to_themselves(void)
-{
-    return atomic_load(&left_to_themselves);
-}
-
 static void load_main(void *closure)
 {
     struct load_job *job = closure;
     md_runtime *rt = job->rt;
     sources *from = job->from;
+    thread_take_signal(rt->sentinel.signal);
     job->from = NULL;
     job->unchanged = job->known != NULL && sources_are_current(job->known);
     if (!job->unchanged)
@@ -147,7 +141,7 @@ static struct load_job *job_new(md_runtime *rt, reload_kind kind, error *e)
         job->known = kind == RELOAD_IF_CHANGED && r->seen != NULL ? sources_copy(r->seen) : NULL;
     }
     if (job == NULL || job->path == NULL || (kind == RELOAD_PREVIOUS && job->from == NULL) ||
-        uv_thread_create(&job->thread, load_main, job) != 0) {
+        thread_start(&job->thread, load_main, job) != 0) {
         error_set(e, "no_memory", ERROR_CLASS_LIMIT,
                   "cannot load a script: no memory, or no thread");
         if (job != NULL)
@@ -297,11 +291,21 @@ static void reap_hanging(md_runtime *rt)
 static void on_loaded(uv_async_t *handle)
 {
     md_runtime *rt = handle->data;
+    hub_awake(&rt->hub); /* the turn does the rest */
+}
+
+/* A swap is one of the things that a poll has time for. */
+static void finish_job(md_runtime *rt)
+{
     struct load_job *job = rt->reloads.job;
-    hub_awake(&rt->hub);
     reap_hanging(rt);
     if (job == NULL || !atomic_load(&job->finished))
         return;
+    if (hub_is_late(&rt->hub)) {
+        hub_again(&rt->hub);
+        return;
+    }
+    hub_serve(&rt->hub);
     uv_timer_stop(&rt->reloads.deadline);
     rt->reloads.job = NULL;
     uv_thread_join(&job->thread); /* its last act was to wake us */
@@ -321,27 +325,38 @@ static void on_loaded(uv_async_t *handle)
 
 /* ---- asking ---- */
 
-static int ask(md_runtime *rt, reload_kind kind, md_reload_fn fn, void *closure,
-               uint32_t instead_of)
+static struct reload_request *add_request(md_runtime *rt, const struct reload_request *wanted)
 {
     struct reload_request *q = calloc(1, sizeof *q);
     if (q == NULL)
-        return -1;
-    *q = (struct reload_request){
-        .kind = kind, .fn = fn, .closure = closure, .instead_of = instead_of};
+        return NULL;
+    *q = *wanted;
     *rt->reloads.waiting_end = q;
     rt->reloads.waiting_end = &q->next;
-    begin(rt);
+    return q;
+}
+
+/* To begin may fail at once, and those who wait are told then: not while the script runs. */
+static int ask(md_runtime *rt, const struct reload_request *wanted)
+{
+    if (add_request(rt, wanted) == NULL)
+        return -1;
+    if (budget_inside())
+        hub_again(&rt->hub);
+    else
+        begin(rt);
     return 0;
 }
 
 int md_reload(md_runtime *rt, int previous, md_reload_fn fn, void *closure, md_error *out)
 {
+    const struct reload_request wanted = {
+        .kind = previous ? RELOAD_PREVIOUS : RELOAD_FILE, .fn = fn, .closure = closure};
     error e = {0};
     if (rt->generation == NULL || rt->stopping)
         error_set(&e, rt->stopping ? "stopping" : "no_script", ERROR_CLASS_NONE,
                   rt->stopping ? "the runtime stops" : "this runtime has no script yet");
-    else if (ask(rt, previous ? RELOAD_PREVIOUS : RELOAD_FILE, fn, closure, 0) != 0)
+    else if (ask(rt, &wanted) != 0)
         error_set(&e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a reload");
     else
         return 0;
@@ -350,29 +365,26 @@ int md_reload(md_runtime *rt, int previous, md_reload_fn fn, void *closure, md_e
 
 int reload_go_back(md_runtime *rt, uint32_t from)
 {
-    return ask(rt, RELOAD_PREVIOUS, NULL, NULL, from);
+    const struct reload_request wanted = {.kind = RELOAD_PREVIOUS, .instead_of = from};
+    return ask(rt, &wanted);
 }
 
 void reload_if_changed(md_runtime *rt, bool maybe_new)
 {
     bool retry = maybe_new && rt->reloads.seen_failed; /* a module may be there now */
+    const struct reload_request wanted = {.kind = retry ? RELOAD_FILE : RELOAD_IF_CHANGED};
     if (rt->generation != NULL && !rt->stopping)
-        ask(rt, retry ? RELOAD_FILE : RELOAD_IF_CHANGED, NULL, NULL, 0);
+        ask(rt, &wanted);
 }
 
-/* The script's own wish is not carried out inside its call: begin() may fail at once, and would
- * resume a task that is not parked yet. */
 static struct reload_request *ask_from_script(void *closure, struct task *t)
 {
     md_runtime *rt = closure;
-    struct reload_request *q = rt->stopping ? NULL : calloc(1, sizeof *q);
-    if (q == NULL)
+    const struct reload_request wanted = {.kind = RELOAD_FILE, .task = t};
+    if (rt->stopping)
         return NULL;
-    *q = (struct reload_request){.kind = RELOAD_FILE, .task = t};
-    *rt->reloads.waiting_end = q;
-    rt->reloads.waiting_end = &q->next;
-    hub_again(&rt->hub);
-    return q;
+    hub_again(&rt->hub); /* it is not parked yet */
+    return add_request(rt, &wanted);
 }
 
 static void task_has_ended(void *closure, struct reload_request *q)
@@ -385,6 +397,7 @@ static void task_has_ended(void *closure, struct reload_request *q)
 
 void reload_turn(md_runtime *rt)
 {
+    finish_job(rt);
     retire_turn(rt);
     if (rt->generation == NULL)
         return;
@@ -439,7 +452,7 @@ static void end_job(md_runtime *rt)
     r->hanging_count++;
 }
 
-bool reload_end_all(md_runtime *rt)
+unsigned reload_end_all(md_runtime *rt)
 {
     struct reloads *r = &rt->reloads;
     for (struct generation *g = r->retiring; g != NULL; g = g->next)
@@ -450,9 +463,7 @@ bool reload_end_all(md_runtime *rt)
     end_job(rt);
     reap_hanging(rt);
     retire_end_all(rt);
-    for (const struct load_job *job = r->hanging; job != NULL; job = job->next)
-        atomic_fetch_add(&left_to_themselves, 1);
-    return r->hanging == NULL;
+    return r->hanging_count;
 }
 
 static void on_closed(uv_handle_t *handle)

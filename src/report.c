@@ -94,7 +94,7 @@ static json_t *describe(const struct generation *g)
                                         "subscriptions", describe_subscriptions(b)));
         find_problems(b, problems);
     }
-    if (g->bindings == NULL)
+    if (g->bindings == NULL && g->events == NULL)
         add_problem(problems, g->path, ": it declares no connection: call moondog.connect{...}");
     return json_pack("{s:o, s:b, s:o, s:o, s:I}", "path", report_text(g->path), "ok",
                      json_array_size(problems) == 0, "connections", connections, "problems",
@@ -383,6 +383,35 @@ static json_t *describe_outboxes(const struct outboxes *all)
     return list;
 }
 
+static json_t *describe_posts(md_runtime *rt)
+{
+    unsigned waiting;
+    uint64_t accepted, refused;
+    posts_count(&rt->posts, &waiting, &accepted, &refused);
+    return json_pack("{s:i, s:I, s:I}", "waiting", (int)waiting, "accepted", (json_int_t)accepted,
+                     "refused", (json_int_t)refused);
+}
+
+/* Of a program that has a runtime inside. */
+static json_t *describe_host(md_runtime *rt)
+{
+    const struct events *e = &rt->events;
+    return json_pack("{s:o, s:I, s:{s:I, s:I, s:I, s:I}, s:I, s:o}", "functions",
+                     functions_names(&rt->functions), "calls", (json_int_t)rt->functions.calls,
+                     "events", "emitted", (json_int_t)e->emitted, "unheard", (json_int_t)e->unheard,
+                     "refused", (json_int_t)e->refused, "queued", (json_int_t)e->queued,
+                     "evaluations", (json_int_t)rt->evaluations.count, "posts", describe_posts(rt));
+}
+
+/* Whether a program of its own is around the runtime, as far as that has shown. */
+static bool has_host(const md_runtime *rt)
+{
+    const struct events *e = &rt->events;
+    return rt->functions.table != NULL || rt->functions.calls > 0 ||
+           e->emitted + e->unheard + e->refused > 0 || rt->evaluations.count > 0 ||
+           rt->posts.used;
+}
+
 json_t *report_status(md_runtime *rt)
 {
     json_t *status = json_pack("{s:o, s:s, s:i, s:s, s:f}", "name", report_text(rt->name),
@@ -399,6 +428,8 @@ json_t *report_status(md_runtime *rt)
     }
     if (rt->outboxes.first != NULL)
         json_object_set_new(status, "outboxes", describe_outboxes(&rt->outboxes));
+    if (has_host(rt))
+        json_object_set_new(status, "host", describe_host(rt));
     json_object_set_new(status, "reloads", describe_reloads(&rt->reloads));
     json_object_set_new(status, "loop", describe_loop(rt));
     if (rt->supervision.active)

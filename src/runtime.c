@@ -1,11 +1,13 @@
 /* The runtime: one loop thread, one generation, the connections. Implements moondog.h. Loop thread.
  */
 #include <nats/nats.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <uv.h>
 
+#include "base/thread.h"
 #include "conn/connection.h"
 #include "control/server.h"
 #include "health/health.h"
@@ -83,86 +85,155 @@ static struct logger *open_log(const md_options *o, md_error *e)
         log = log_new(o->log_fd, (log_format)format, (log_level)level);
     if (log == NULL)
         fail(e, "no_memory", "cannot start the log: no memory or no thread");
+    else
+        log_set_clock(log, (wall_clock){o->clock, o->clock_closure});
     return log;
+}
+
+/* What the caller has set, over the defaults. -1: it knows options that this library does not. */
+static int read_options(md_options *o, const md_options *given, md_error *e)
+{
+    *o = defaults;
+    if (given == NULL)
+        return 0;
+    if (given->size < offsetof(md_options, name))
+        return fail(e, "usage", "md_options has no size: call md_options_init() first");
+    memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
+    for (size_t i = sizeof *o; i < given->size; i++)
+        if (((const unsigned char *)given)[i] != 0)
+            return fail(e, "usage",
+                        "md_options has an option that this libmoondog does not know: it is older "
+                        "than the header that the program was compiled with");
+    if (o->budget_signal != 0 && budget_take_signal(o->budget_signal) != 0)
+        return fail(e, "signal_taken",
+                    "budget_signal: the process uses this signal for something else, or there is "
+                    "none of this number; give another one, or 0");
+    return 0;
 }
 
 static void turn_done(void *closure);
 
-static int open_loop(md_runtime *rt, const md_options *o)
+/* What has a handle in the loop or a thread. Each part can be ended when it was begun. */
+static int begin(md_runtime *rt, const md_options *o)
 {
     rt->loop = o->loop != NULL ? o->loop : &rt->own_loop;
     if (o->loop == NULL && uv_loop_init(&rt->own_loop) != 0)
         return -1;
     if (hub_init(&rt->hub, rt->loop, rt->log) != 0)
-        return -1;
+        goto no_hub;
+    rt->hub.clock = (wall_clock){o->clock, o->clock_closure};
     rt->hub.turn_done = turn_done;
     rt->hub.closure = rt;
+    if (reload_init(rt) != 0)
+        goto no_reload;
+    if (posts_init(&rt->posts) != 0)
+        goto no_posts;
+    if (nats_Open(-1) != NATS_OK || sentinel_start(&rt->sentinel, o->budget_signal) != 0)
+        goto no_thread;
     uv_timer_init(rt->loop, &rt->stop_timer);
     rt->stop_timer.data = rt;
-    return reload_init(rt);
+    return 0;
+
+no_thread:
+    posts_end(&rt->posts);
+no_posts:
+    reload_close(rt);
+    while (!reload_closed(rt))
+        uv_run(rt->loop, UV_RUN_NOWAIT);
+    uv_mutex_destroy(&rt->reloads.lock);
+no_reload:
+    hub_close(&rt->hub);
+    while (!hub_closed(&rt->hub))
+        uv_run(rt->loop, UV_RUN_NOWAIT);
+no_hub:
+    if (o->loop == NULL)
+        uv_loop_close(&rt->own_loop);
+    return -1;
 }
 
-md_runtime *md_create(const md_options *options, md_error *error_out)
+static void set_limits(md_runtime *rt, const md_options *o)
 {
-    md_options o = defaults;
-    if (options != NULL)
-        memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
+    rt->drain_ms = o->drain_ms;
+    rt->probation_ms = o->probation_ms;
+    rt->probation_rate = o->probation_rate;
+    rt->stall_ms = o->stall_ms;
+    rt->on_stopped = o->stopped;
+    rt->stopped_closure = o->stopped_closure;
+    generation_limits *l = &rt->limits;
+    l->hub = &rt->hub;
+    l->sentinel = &rt->sentinel;
+    l->failures = &rt->failures;
+    l->metrics = rt->user_metrics;
+    l->ledgers = rt->ledgers;
+    l->outboxes = &rt->outboxes;
+    l->functions = &rt->functions;
+    l->handler_budget_ms = o->handler_budget_ms;
+    l->load_budget_ms = o->load_budget_ms;
+    l->memory_cap = o->memory_cap;
+    l->alloc = o->alloc;
+    l->alloc_closure = o->alloc_closure;
+    l->state_cap = o->state_cap;
+    l->retire_ms = o->retire_ms;
+}
+
+/* The parts that md_free() can end whether they are there or not. */
+static int make_parts(md_runtime *rt, const md_options *o, error *e)
+{
+    rt->user_metrics = user_metrics_new();
+    rt->ledgers = ledgers_new();
+    outboxes_init(&rt->outboxes, &rt->hub);
+    set_limits(rt, o);
+    rt->name = strdup(o->name != NULL ? o->name : "moondog");
+    rt->created_at = clock_ms();
+    if (o->notify != 0)
+        rt->manager = notify_open();
+    if (rt->name == NULL || rt->user_metrics == NULL || rt->ledgers == NULL ||
+        (o->watch != 0 && (rt->watch = file_watch_new(rt)) == NULL))
+        return error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a runtime");
+    if (o->control != NULL && control_new(rt, o->control, e) == NULL)
+        return -1;
+    if ((o->http != NULL || rt->manager != NULL) &&
+        (rt->health = health_new(rt, o->http, e)) == NULL)
+        return -1;
+    return 0;
+}
+
+static md_runtime *create(const md_options *o, md_error *out)
+{
     md_runtime *rt = calloc(1, sizeof *rt);
     if (rt == NULL) {
-        fail(error_out, "no_memory", "no memory for a runtime");
+        fail(out, "no_memory", "no memory for a runtime");
         return NULL;
     }
-    rt->log = open_log(&o, error_out);
+    rt->log = open_log(o, out);
     if (rt->log == NULL) {
         free(rt);
         return NULL;
     }
-    if (nats_Open(-1) != NATS_OK || sentinel_start(&rt->sentinel) != 0 || open_loop(rt, &o) != 0) {
-        fail(error_out, "no_runtime",
-             "cannot start: the NATS library, a thread or the loop failed");
-        sentinel_stop(&rt->sentinel);
+    if (begin(rt, o) != 0) {
+        fail(out, "no_runtime", "cannot start: the NATS library, a thread or the loop failed");
         log_free(rt->log, 0);
         free(rt);
         return NULL;
     }
-    rt->drain_ms = o.drain_ms;
-    rt->probation_ms = o.probation_ms;
-    rt->probation_rate = o.probation_rate;
-    rt->limits.hub = &rt->hub;
-    rt->limits.sentinel = &rt->sentinel;
-    rt->limits.failures = &rt->failures;
-    rt->limits.metrics = rt->user_metrics = user_metrics_new();
-    rt->limits.ledgers = rt->ledgers = ledgers_new();
-    outboxes_init(&rt->outboxes, &rt->hub);
-    rt->limits.outboxes = &rt->outboxes;
-    rt->limits.handler_budget_ms = o.handler_budget_ms;
-    rt->limits.load_budget_ms = o.load_budget_ms;
-    rt->limits.memory_cap = o.memory_cap;
-    rt->limits.state_cap = o.state_cap;
-    rt->limits.retire_ms = o.retire_ms;
-    rt->stall_ms = o.stall_ms;
-    if (o.notify != 0)
-        rt->manager = notify_open();
-    rt->name = strdup(o.name != NULL ? o.name : "moondog");
-    rt->created_at = clock_ms();
-    if (rt->name == NULL || rt->user_metrics == NULL || rt->ledgers == NULL ||
-        (o.watch != 0 && (rt->watch = file_watch_new(rt)) == NULL)) {
-        fail(error_out, "no_memory", "no memory for a runtime");
-        md_free(rt);
-        return NULL;
-    }
     error e = {0};
-    if (o.control != NULL && control_new(rt, o.control, &e) == NULL) {
-        runtime_error(error_out, &e, "");
+    if (make_parts(rt, o, &e) != 0) {
+        runtime_error(out, &e, "");
         md_free(rt);
         return NULL;
     }
-    if ((o.http != NULL || rt->manager != NULL) &&
-        (rt->health = health_new(rt, o.http, &e)) == NULL) {
-        runtime_error(error_out, &e, "");
-        md_free(rt);
+    return rt;
+}
+
+md_runtime *md_create(const md_options *options, md_error *out)
+{
+    md_options o;
+    sigset_t before;
+    if (read_options(&o, options, out) != 0)
         return NULL;
-    }
+    thread_block_signals(&before);
+    md_runtime *rt = create(&o, out);
+    thread_restore_signals(&before);
     return rt;
 }
 
@@ -347,13 +418,20 @@ static void stop_now(md_runtime *rt)
     log_emit(rt->log, LOG_INFO, "stopped",
              log_num("uptime", (double)(clock_ms() - rt->created_at) / 1e3));
     uv_timer_stop(&rt->stop_timer);
-    uv_stop(rt->loop);
+    if (rt->running)
+        uv_stop(rt->loop);
+    if (rt->on_stopped != NULL)
+        rt->on_stopped(rt->stopped_closure);
 }
 
 /* Between two turns of the loop. */
 static void turn_done(void *closure)
 {
     md_runtime *rt = closure;
+    for (; rt->stops_asked > 0; rt->stops_asked--)
+        md_stop(rt);
+    posts_run(&rt->posts, rt);
+    reload_turn(rt);
     if (rt->generation != NULL && !rt->generation->closing) {
         task_run_ready(rt->generation);
         generation_sweep(rt->generation);
@@ -365,7 +443,8 @@ static void turn_done(void *closure)
         forget_connection(rt, c);
         connection_free(c);
     }
-    reload_turn(rt);
+    events_turn(rt);
+    eval_turn(rt);
     if (rt->failures.quiet)
         failures_tell_quiet(&rt->failures, rt->log, uv_hrtime());
     health_turn(rt->health);
@@ -392,13 +471,22 @@ static void on_stop_tick(uv_timer_t *timer)
 
 int md_run(md_runtime *rt)
 {
+    rt->running = true;
     if (!rt->stopped)
         uv_run(rt->loop, UV_RUN_DEFAULT);
+    rt->running = false;
     return 0;
 }
 
 void md_stop(md_runtime *rt)
 {
+    if (rt->stopped)
+        return;
+    if (budget_inside()) { /* what is done here calls the script, which runs already */
+        rt->stops_asked++;
+        hub_again(&rt->hub);
+        return;
+    }
     if (rt->stopping) {
         rt->forced = true;
         stop_now(rt);
@@ -424,8 +512,9 @@ static void on_closed(uv_handle_t *handle)
     *(bool *)handle->data = true;
 }
 
-static void end_connections(md_runtime *rt)
+static unsigned end_connections(md_runtime *rt)
 {
+    unsigned left = 0;
     uint64_t deadline = clock_ms() + END_GRACE_MS;
     for (struct connection *c = rt->hub.connections; c != NULL; c = connection_after(c))
         connection_close(c);
@@ -435,12 +524,13 @@ static void end_connections(md_runtime *rt)
         uv_run(rt->loop, UV_RUN_ONCE);
     while (rt->hub.connections != NULL) {
         forget_connection(rt, rt->hub.connections);
-        connection_free(rt->hub.connections);
+        left += connection_free(rt->hub.connections);
     }
+    return left;
 }
 
 /* What was published is written; a disk that hangs is not waited for. */
-static void end_outboxes(md_runtime *rt)
+static unsigned end_outboxes(md_runtime *rt)
 {
     uint64_t deadline = clock_ms() + END_GRACE_MS;
     outboxes_close(&rt->outboxes);
@@ -450,7 +540,7 @@ static void end_outboxes(md_runtime *rt)
         uv_run(rt->loop, UV_RUN_ONCE);
         outboxes_turn(&rt->outboxes);
     }
-    outboxes_abandon(&rt->outboxes);
+    return outboxes_abandon(&rt->outboxes);
 }
 
 unsigned md_free(md_runtime *rt)
@@ -460,14 +550,17 @@ unsigned md_free(md_runtime *rt)
     rt->stopped = true;
     rt->stop_deadline = UINT64_MAX;
     sentinel_unguard(&rt->sentinel);
+    functions_clear(&rt->functions);
+    events_end(rt);
+    eval_end(rt);
     health_free(rt->health);
     rt->health = NULL;
-    end_connections(rt);
+    unsigned left = end_connections(rt);
     if (rt->generation != NULL)
         retire_discard(rt, rt->generation);
     rt->generation = NULL;
-    bool hangs = !reload_end_all(rt);
-    end_outboxes(rt);
+    unsigned loads = reload_end_all(rt);
+    left += loads + end_outboxes(rt);
     bool timer_closed = false;
     rt->stop_timer.data = &timer_closed;
     uv_close((uv_handle_t *)&rt->stop_timer, on_closed);
@@ -476,20 +569,23 @@ unsigned md_free(md_runtime *rt)
     file_watch_close(rt->watch);
     control_close(rt->control);
     while (!timer_closed || !hub_closed(&rt->hub) || !reload_closed(rt) || !file_watch_closed(rt) ||
-           !control_closed(rt))
+           !control_closed(rt) || !eval_closed(&rt->evaluations))
         uv_run(rt->loop, UV_RUN_NOWAIT);
     if (rt->loop == &rt->own_loop)
         uv_loop_close(&rt->own_loop);
-    if (hangs)
-        return 1; /* a thread that loads for ever uses what is left: better a leak than a crash */
+    posts_end(&rt->posts);
+    if (loads > 0)
+        return left; /* a thread that loads for ever uses what is left: better a leak than a crash
+                      */
     sentinel_stop(&rt->sentinel);
     notify_close(rt->manager);
     user_metrics_free(rt->user_metrics);
     ledgers_free(rt->ledgers);
     uv_mutex_destroy(&rt->reloads.lock);
-    log_free(rt->log, LOG_FLUSH_MS);
+    left += !log_free(rt->log, LOG_FLUSH_MS);
     failures_clear(&rt->failures);
+    functions_clear(&rt->functions); /* what was registered since */
     free(rt->name);
     free(rt);
-    return 0;
+    return left;
 }

@@ -7,6 +7,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "conn/hub.h"
+#include "host/eval.h"
+#include "host/events.h"
+#include "host/functions.h"
+#include "host/posts.h"
 #include "moondog.h"
 #include "outbox/outbox.h"
 #include "script/failure.h"
@@ -68,6 +72,9 @@ struct md_runtime {
     struct user_metrics *user_metrics;
     struct ledgers *ledgers; /* of consumers of JetStream */
     struct outboxes outboxes;
+    struct functions functions; /* of the host, for scripts */
+    struct events events;       /* of the host, to scripts */
+    struct evaluations evaluations;
     struct health *health; /* NULL: nobody wants to know */
     notify *manager;       /* the service manager; NULL: none */
     bool ready_told;       /* the manager knows that the script is at work */
@@ -83,7 +90,15 @@ struct md_runtime {
     struct control *control;  /* NULL: no control socket */
     uint64_t created_at;      /* ms */
     uv_timer_t stop_timer;
+    struct posts posts;
+    bool running;        /* inside md_run() */
+    bool settled;        /* the last turn of a poll had nothing to do */
+    bool polled_late;    /* the last poll ended because its time was over */
+    bool messages_first; /* in such polls, every other time */
+    md_stopped_fn on_stopped;
+    void *stopped_closure;
     bool stopping, stopped;
+    unsigned stops_asked;   /* by functions of the host: carried out between two turns */
     bool forced;            /* the second md_stop(): nothing is waited for */
     uint64_t stop_deadline; /* ms, of the whole stop */
 };
@@ -91,19 +106,17 @@ struct md_runtime {
 /* As md_load(); files that are in `from` are taken from there. It belongs to the runtime, in any
  * case; NULL: all are read. */
 int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out);
-/* A generation was put to work: a supervisor gets its text. */
 /* Whether the script at work is not the newest one, but the last good one of the supervisor's. */
 bool runtime_is_fallback(const md_runtime *rt);
+/* A generation was put to work: a supervisor gets its text. */
 void runtime_keep_version(md_runtime *rt, const struct generation *g);
 int runtime_error(md_error *out, const error *e, const char *traceback);
 
 /* reload.c */
 int reload_init(md_runtime *rt);
-/* Tells those who wait, ends the generations that retire, at once. False: a load hangs, in a thread
- * that still uses the runtime. */
-bool reload_end_all(md_runtime *rt);
-/* Loads that hung when their runtime was freed, in this process. Any thread. */
-unsigned reload_left_to_themselves(void);
+/* Tells those who wait, ends the generations that retire, at once. Returns how many loads hang, in
+ * threads that still use the runtime. */
+unsigned reload_end_all(md_runtime *rt);
 /* Starts to close the handles; reload_closed() says when they are. */
 void reload_close(md_runtime *rt);
 bool reload_closed(const md_runtime *rt);

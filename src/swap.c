@@ -38,7 +38,7 @@ int swap_in(md_runtime *rt, struct generation *fresh, bool previous, md_reload_r
     rt->generations++;
     rt->generation = fresh;
     rt->hub.health_changed = true;
-    fresh->loaded_at = clock_wall_ms();
+    fresh->loaded_at = wall_clock_ms(&rt->hub.clock);
     retire_add(rt, old);
     ledgers_sweep(rt->ledgers, clock_ms());
     if (!old->failed_probation) { /* that one is nothing to go back to */

@@ -3,7 +3,8 @@
 -- in operation returns nil and an error object; a misuse raises an error that names the script's line.
 --
 -- The standard library is there without what could take the runtime down: ffi, bytecode, os.exit, newproxy,
--- package.loadlib, most of debug and jit. print() writes to the log. Modules beside the script are found.
+-- package.loadlib, most of debug and jit. print() writes to the log. Modules beside the script are found. math.random()
+-- is seeded anew in each process and generation.
 
 ---@class moondog
 ---@field version string
@@ -74,7 +75,7 @@ local moondog = {}
 ---@field nkey_seed_file? string file, read again at each dial
 ---@field tls? moondog.tls|boolean
 ---@field inbox_prefix? string default "_INBOX"
----@field no_echo? boolean do not receive what this connection publishes
+---@field no_echo? boolean do not receive what this connection publishes; its probes are PING and PONG then
 ---@field ping_interval? number default 20
 ---@field ignore_discovered? boolean use the servers of the list only
 ---@field library_reconnect? boolean default true; false: every loss is answered with a fresh link
@@ -147,6 +148,13 @@ function moondog.on_start(f) end
 ---writes to moondog.state then comes too late.
 ---@param f function
 function moondog.on_unload(f) end
+
+---Runs f(data) when the host program, one that embeds moondog (md_emit() in moondog.h), tells the event. Functions for
+---the same event run in the order in which they were given; each gets tables of its own. It may wait. May be called at
+---any time; the functions end with this generation of the script. `moondog run` tells no events.
+---@param event string
+---@param f fun(data: any)
+function moondog.on_event(event, f) end
 
 ---Loads the script again and puts it to work, as SIGHUP does. Waits. After a reload the generation that was
 ---replaced finishes what it has begun (--retire); then what still waits gets an error with the code "replaced".
@@ -480,7 +488,8 @@ function publication:wait(timeout) end
 ---@field memory? boolean
 ---@field replay? "instant"|"original"
 ---@field description? string
----@field batch? integer messages that are asked for ahead; default 256
+---@field batch? integer messages that are asked for ahead, with those that a handler of consume() has at work among
+---them: so many of them are at work at a time; default 256
 ---@field max_bytes? integer of one batch
 ---@field heartbeat? number seconds; after two that are missed the server is asked; default 5
 ---@field expires? number seconds, of one request for messages; default 30
@@ -774,5 +783,17 @@ function message:in_progress() end
 ---@return { stream: string, consumer: string, seq: integer, consumer_seq: integer, deliveries: integer, time: number,
 ---pending: integer, domain: string? }? metadata time: seconds since 1970; nil: it is no message of JetStream
 function message:metadata() end
+
+---The functions of the host program, one that embeds moondog (md_register() in moondog.h): host.NAME(...). They are
+---looked for when they are called, so `local move = host.move` stays good when the host replaces move. They can be
+---called from moondog.on_start() on, not while the script is loaded; none of them waits. `moondog run` has none: a call
+---raises an error that says which there are.
+---
+---They take and give plain data: nil, booleans, numbers, strings, lists (tables with the keys 1 to n; {} is one) and
+---maps with strings as keys, 32 of them inside each other and 8 MiB in a call at most. Anything else raises an error
+---that names it, such as "argument 2.players.3 is a function". What can fail in operation gives nil, err.
+---@class host
+---@field [string] fun(...: any): any
+host = {}
 
 return moondog

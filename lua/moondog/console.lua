@@ -10,7 +10,7 @@ local concat, find, gsub, sub = table.concat, string.find, string.gsub, string.s
 local traceback = debug.traceback
 local globals = _G
 local script_print = print
-local answer, refuse, emit = host.answer, host.refuse, host.emit
+local answer, refuse, emit, take = host.answer, host.refuse, host.emit, host.take
 
 local VALUES_MAX = 100
 local NODES_MAX, BYTES_MAX = 10000, 128 * 1024 -- of an answer
@@ -90,6 +90,7 @@ local function run(env, chunk, width)
         if not ok then return report((...)) end
         local count, list = select("#", ...), {}
         if count > 0 then env._ = (...) end
+        if take(tostring, ...) then return end
         local left = { nodes = NODES_MAX, bytes = BYTES_MAX } -- of plain copies, for all of them
         local texts = BYTES_MAX
         for i = 1, count < VALUES_MAX and count or VALUES_MAX do

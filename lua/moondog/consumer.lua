@@ -345,7 +345,7 @@ return function(js, stream, spec)
     js = js, impatient = setmetatable({ timeout = min(js.timeout, UPKEEP_TIMEOUT) }, { __index = js }),
     connection = js.connection, stream = stream, name = config.name or ledger:name(),
     own_name = config.name == nil, config = config, pull = spec.pull, bind = spec.bind,
-    ordered = spec.ordered or false, acks = config.ack_policy ~= "none",
+    ordered = spec.ordered or false, fresh = spec.fresh, acks = config.ack_policy ~= "none",
     ledger = ledger, key = key, in_use = in_use, claim = {},
     signal = host.signal(js.connection), arrivals = host.signal(js.connection),
     queue = {}, sequences = {}, came_at = {}, first = 1, last = 0,

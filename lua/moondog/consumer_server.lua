@@ -89,11 +89,12 @@ local function make(c, seq)
   return true
 end
 
---- One that keeps its place by itself is made anew each time: behind what has come.
+--- One that keeps its place by itself is made anew each time: behind what has come. A fresh one of a generation before
+--- may still be there, under the same name, and would go on where that one was.
 local function establish_ordered(c)
   local position = max(c.ledger:position(), c.received)
   c.received = position
-  if c.made or position > 0 then host.call(asked(c), api(c, "DELETE")) end
+  if c.made or c.fresh or position > 0 then host.call(asked(c), api(c, "DELETE")) end
   local made, err = host.create_consumer(asked(c), c.stream, config_from(c, position > 0 and position + 1 or nil))
   if not made then return nil, err end
   c.pending = made.num_pending

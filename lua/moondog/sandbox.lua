@@ -1,8 +1,8 @@
 -- Runs first in every generation: takes away what could take the runtime down, and makes what loads code
 -- load it so that it can be interrupted. Called with the scheduler's wait token, the log, what tells whether
--- the time budget of the entry is used up, what reads a file and remembers it while the script is loaded, and what
--- tells whether a coroutine that yielded nothing was preempted.
-local wait_token, log, over_budget, read_source, was_preempted = ...
+-- the time budget of the entry is used up, what reads a file and remembers it while the script is loaded, what
+-- tells whether a coroutine that yielded nothing was preempted, a seed, and the clock of the host, if it has one.
+local wait_token, log, over_budget, read_source, was_preempted, seed, host_time = ...
 
 local jit_off = jit.off
 local debug_traceback, debug_getinfo, debug_getmetatable = debug.traceback, debug.getinfo, debug.getmetatable
@@ -22,6 +22,9 @@ local function text_only(mode)
     end
     return true
 end
+
+-- LuaJIT begins with the same numbers in every process, and jitter that a fleet shares is none.
+math.randomseed(seed)
 
 local raw_load, raw_loadfile = load, loadfile
 
@@ -190,6 +193,19 @@ local function getinfo(first, second, third)
     local info
     if thread then info = debug_getinfo(thread, where, what) else info = debug_getinfo(where, what) end
     return info
+end
+
+if host_time then
+    local raw_time, raw_date, floor = os.time, os.date, math.floor
+
+    function os.time(parts)
+        if parts == nil then return floor(host_time()) end
+        return raw_time(parts)
+    end
+
+    function os.date(format, time)
+        return raw_date(format or "%c", time or floor(host_time()))
+    end
 end
 
 os.exit = nil

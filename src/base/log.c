@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/log_line.h"
+#include "base/thread.h"
 
 #define REPORT_ROOM 256      /* no report of dropped lines is longer */
 #define WRITE_CHUNK PIPE_BUF /* whole lines up to here reach a shared pipe in one piece */
@@ -29,6 +30,7 @@ struct logger {
     void *closure;
     log_format format;
     bool coloured;
+    wall_clock clock;
     bool torn;                 /* the thread's own: the last write failed within a line */
     _Atomic int level;         /* of the output */
     _Atomic int observe_level; /* LOG_OFF: no observer */
@@ -122,6 +124,12 @@ static void queue_put(logger *l, log_level level, const char *text, size_t lengt
     l->fill[l->fill_length++] = '\n';
 }
 
+static struct timespec now(const logger *l)
+{
+    int64_t ns = wall_clock_ns(&l->clock);
+    return (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+}
+
 /* Says where lines are missing, and how many. Needs REPORT_ROOM. Whoever hides warnings still sees
  * it: it is about lines that they wanted. */
 static void queue_report(logger *l)
@@ -135,7 +143,7 @@ static void queue_report(logger *l)
                        .message = "log lines dropped: the output does not keep up",
                        .fields = fields,
                        .count = 2};
-    (void)clock_gettime(CLOCK_REALTIME, &event.time);
+    event.time = now(l);
     size_t length = log_line(text, l->format, l->coloured, &event);
     queue_put(l, LOG_WARN, text, length);
     l->unreported = 0;
@@ -186,7 +194,7 @@ void log_write(logger *l, log_level level, const char *message, const log_field 
     if (!log_wants(l, level) || (unsigned)level >= LOG_OFF)
         return;
     log_event event = {.level = level, .message = message, .fields = fields, .count = count};
-    (void)clock_gettime(CLOCK_REALTIME, &event.time);
+    event.time = now(l);
     observe(l, &event);
     if (level < log_get_level(l))
         return;
@@ -333,16 +341,13 @@ static void *log_main(void *arg)
 
 /* ---- making and freeing ---- */
 
-/* All signals are blocked in the log's thread: they belong to the loop, and a SIGPIPE of ours must
- * not end the program. */
+/* It takes no signal: a SIGPIPE of ours must not end the program. */
 static int start_thread(logger *l)
 {
-    sigset_t all;
     sigset_t before;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    thread_block_signals(&before);
     int failed = pthread_create(&l->thread, NULL, log_main, l);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    thread_restore_signals(&before);
     if (failed == 0)
         (void)pthread_setname_np(l->thread, "moondog-log");
     return failed == 0 ? 0 : -1;
@@ -400,10 +405,10 @@ logger *log_new_hook(log_write_fn write, void *closure, log_format format, log_l
                     level);
 }
 
-void log_free(logger *l, unsigned flush_ms)
+bool log_free(logger *l, unsigned flush_ms)
 {
     if (l == NULL)
-        return;
+        return true;
     struct timespec deadline;
     (void)clock_gettime(CLOCK_MONOTONIC, &deadline);
     deadline.tv_sec += flush_ms / 1000;
@@ -426,10 +431,16 @@ void log_free(logger *l, unsigned flush_ms)
     (void)pthread_mutex_unlock(&l->lock);
     if (hangs) {
         (void)pthread_detach(thread);
-        return;
+        return false;
     }
     (void)pthread_join(thread, NULL);
     log_destroy(l);
+    return true;
+}
+
+void log_set_clock(logger *l, wall_clock clock)
+{
+    l->clock = clock;
 }
 
 void log_set_level(logger *l, log_level level)

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/clock.h"
+
 typedef enum { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_OFF } log_level;
 
 typedef enum {
@@ -52,10 +54,14 @@ logger *log_new(int fd, log_format format, log_level level);
 typedef void (*log_write_fn)(void *closure, log_level level, const char *line, size_t length);
 logger *log_new_hook(log_write_fn write, void *closure, log_format format, log_level level);
 
+/* Whose time the lines have, instead of the system's. Before anything is logged. */
+void log_set_clock(logger *l, wall_clock clock);
+
 /* Writes what is queued, for at most `flush_ms`, then stops the thread and frees. A thread that
  * hangs in write is left alone, and frees when it comes back, writing nothing more: then the
- * descriptor or the hook's closure must stay valid. Nobody may log any more. NULL is harmless. */
-void log_free(logger *l, unsigned flush_ms);
+ * descriptor or the hook's closure must stay valid. Nobody may log any more. Whether the thread has
+ * ended. NULL is harmless. */
+bool log_free(logger *l, unsigned flush_ms);
 
 /* Also hands each record at `level` or above, as a line of JSON, to `write`: at once, in the thread
  * that logs and under the log's lock, so it neither waits nor logs. This goes on whatever level the

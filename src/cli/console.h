@@ -4,9 +4,9 @@
 
 #include <lua.h>
 
-/* The exit code. The table of arguments is at index 1 of L. */
+/* The exit code. The table of arguments is at index 1 of L. *left: threads that hang are added. */
 int console_attach(lua_State *L);
-int console_repl(lua_State *L);
+int console_repl(lua_State *L, unsigned *left);
 
 /* A console in the process whose control socket is at `path`; `name` is what the prompt calls it.
  * The exit code. */

@@ -25,7 +25,6 @@
 #include "cli/top.h"
 #include "control/path.h"
 #include "doctor/doctor.h"
-#include "link/link.h"
 #include "moondog.h"
 #include "outbox_tool/outbox_tool.h"
 #include "runtime_private.h"
@@ -145,13 +144,14 @@ static int load(md_runtime *rt, const char *file, md_error *e)
     return runtime_load(rt, file, from, e);
 }
 
-static int run_script(lua_State *L, const char *file)
+static int run_script(lua_State *L, const char *file, unsigned *left)
 {
     md_options o;
     md_error e = {0};
     uv_loop_t loop;
     read_options(L, &o);
     o.notify = 1;
+    o.budget_signal = SIGURG; /* ignored by default, and hardly used by anyone */
     uv_loop_init(&loop);
     o.loop = &loop;
     md_runtime *rt = create(L, &o, &e);
@@ -160,13 +160,13 @@ static int run_script(lua_State *L, const char *file)
         md_run(rt);
         signals_detach();
     }
-    md_free(rt); /* its log is written out before we say our last word */
+    *left += md_free(rt); /* its log is written out before we say our last word */
     uv_run(&loop, UV_RUN_NOWAIT);
     uv_loop_close(&loop);
     return failed == 0 ? EXIT_DONE : complain(&e);
 }
 
-static int run(lua_State *L, char **argv)
+static int run(lua_State *L, char **argv, unsigned *left)
 {
     if (supervised_in_vain())
         return EXIT_FAILED;
@@ -190,12 +190,12 @@ static int run(lua_State *L, char **argv)
         fprintf(stderr, "moondog: %s\n", e.message);
         return EXIT_FAILED;
     }
-    int code = run_script(L, file);
+    int code = run_script(L, file, left);
     dev_server_stop(&server);
     return code;
 }
 
-static int check(lua_State *L)
+static int check(lua_State *L, unsigned *left)
 {
     md_options o;
     md_error e = {0};
@@ -206,7 +206,7 @@ static int check(lua_State *L)
     if (rt == NULL)
         return complain(&e);
     int failed = md_check(rt, args_string(L, "file", ""), args_flag(L, "json"), &report, &e);
-    md_free(rt);
+    *left += md_free(rt);
     if (report == NULL)
         return complain(&e);
     printf("%s%s", report, args_flag(L, "json") ? "\n" : "");
@@ -239,11 +239,11 @@ static int finish_output(int code)
     return code == EXIT_DONE ? EXIT_FAILED : code;
 }
 
-/* When nothing hangs, inside the library or in a script, the library's threads are ended, too.
+/* When no thread was left, inside the library or in a script, the library's threads are ended, too.
  * Otherwise nothing is tidied up under the feet of those that still run. */
-static void close_library(int code)
+static void close_library(int code, unsigned left)
 {
-    if (link_count() == 0 && reload_left_to_themselves() == 0) {
+    if (left == 0) {
         nats_CloseAndWait(LIBRARY_CLOSE_MS);
         return;
     }
@@ -273,25 +273,26 @@ int main(int argc, char **argv)
         const char *text = lua_tostring(L, 3);
         fprintf(code == EXIT_DONE ? stdout : stderr, "%s", text != NULL ? text : "");
     } else {
+        unsigned left = 0; /* threads that hang */
         const char *command = args_string(L, "command", "");
         if (strcmp(command, "run") == 0)
-            code = run(L, argv);
+            code = run(L, argv, &left);
         else if (strcmp(command, "check") == 0)
-            code = check(L);
+            code = check(L, &left);
         else if (strcmp(command, "attach") == 0)
             code = console_attach(L);
         else if (strcmp(command, "repl") == 0)
-            code = console_repl(L);
+            code = console_repl(L, &left);
         else if (strcmp(command, "top") == 0)
             code = top(L);
         else if (strcmp(command, "doctor") == 0)
-            code = doctor(L);
+            code = doctor(L, &left);
         else if (strcmp(command, "outbox") == 0)
             code = outbox_tool(L);
         else
             code = ask(L, command);
         code = finish_output(code);
-        close_library(code);
+        close_library(code, left);
     }
     lua_close(L);
     return finish_output(code);

@@ -31,6 +31,7 @@ struct repl {
     pthread_t thread;
     uv_sem_t started; /* or failed */
     md_error error;   /* code "": it runs */
+    unsigned left;    /* threads that hang */
 };
 
 static void run_and_free(struct repl *r, md_runtime *rt)
@@ -39,7 +40,7 @@ static void run_and_free(struct repl *r, md_runtime *rt)
     uv_sem_post(&r->started);
     if (failed == 0)
         md_run(rt);
-    md_free(rt);
+    r->left = md_free(rt);
 }
 
 static void *run_runtime(void *closure)
@@ -60,7 +61,6 @@ static int start_thread(struct repl *r)
 {
     sigset_t all, before;
     sigfillset(&all);
-    sigdelset(&all, BUDGET_SIGNAL);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     int failed = pthread_create(&r->thread, NULL, run_runtime, r);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -94,18 +94,21 @@ static void remove_files(const struct repl *r)
     rmdir(r->folder);
 }
 
-static void stop(struct repl *r)
+static void stop(struct repl *r, unsigned *left)
 {
     error e = {0};
     json_t *answer = client_ask(r->control, "stop", NULL, STOP_MS, &e);
-    if (answer == NULL)
+    if (answer == NULL) {
         fprintf(stderr, "moondog: the runtime does not stop: %s\n", e.message);
-    else
+        *left += 1;
+    } else {
         pthread_join(r->thread, NULL);
+        *left += r->left;
+    }
     json_decref(answer);
 }
 
-static int run(lua_State *L, struct repl *r)
+static int run(lua_State *L, struct repl *r, unsigned *left)
 {
     uv_sem_init(&r->started, 0);
     if (make_files(r) != 0 || start_thread(r) != 0) {
@@ -117,7 +120,7 @@ static int run(lua_State *L, struct repl *r)
     uv_sem_wait(&r->started);
     if (r->error.code[0] == '\0') {
         code = console_run(L, r->control, NAME);
-        stop(r);
+        stop(r, left);
     } else {
         fprintf(stderr, "moondog: %s\n", r->error.message);
         pthread_join(r->thread, NULL);
@@ -127,7 +130,7 @@ static int run(lua_State *L, struct repl *r)
     return code;
 }
 
-int console_repl(lua_State *L)
+int console_repl(lua_State *L, unsigned *left)
 {
     struct repl r = {.folder = ""};
     dev_server server = {0};
@@ -138,7 +141,7 @@ int console_repl(lua_State *L)
     /* An address of another machine that does not answer now may do so later. */
     if (dev_server_start(&server, url, &e) != 0)
         fprintf(stderr, "moondog: %s\n", e.message);
-    int code = run(L, &r);
+    int code = run(L, &r, left);
     dev_server_stop(&server);
     return code;
 }

@@ -265,13 +265,15 @@ bool connection_only_hangs(const struct connection *c)
     return c->dog.state == WATCHDOG_STOPPED;
 }
 
-void connection_free(struct connection *c)
+unsigned connection_free(struct connection *c)
 {
+    unsigned left = 0;
     for (struct link_slot *slot = c->slots; slot != NULL;) {
         struct link_slot *next = slot->next;
         record_queue rest = {0};
         if (slot->hanging)
             c->hub->hanging--;
+        left += !slot->gone;
         link_close(slot->link, &rest);
         record_queue_clear(&rest);
         mailbox_free_chunks(slot->messages);
@@ -296,6 +298,7 @@ void connection_free(struct connection *c)
     if (c->hub->next_turn == c)
         c->hub->next_turn = NULL;
     uv_close((uv_handle_t *)&c->timer, on_timer_closed);
+    return left;
 }
 
 struct connection *connection_after(const struct connection *c)

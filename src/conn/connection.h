@@ -101,9 +101,9 @@ int connection_reconnect(struct connection *c, error *e);
 bool connection_is_over(const struct connection *c);
 /* After close: whether all links that are left hang inside the library. */
 bool connection_only_hangs(const struct connection *c);
-/* Only when connection_is_over(), or at the end of the process: links that hang are left to
- * themselves. */
-void connection_free(struct connection *c);
+/* Only when connection_is_over(), or at the end: links that hang are left to themselves, and their
+ * number is returned. */
+unsigned connection_free(struct connection *c);
 
 /* Takes the message, to be sent in order. -1 and *e ("pending_full", "too_large",
  * "invalid_subject", "closed", "no_memory") when it is refused. */

@@ -14,6 +14,7 @@ struct link_slot {
     struct link_slot *next;
     struct link *link;
     mailbox_chunk *messages; /* taken out of the mailbox, not handled yet */
+    uint64_t taken;          /* handled, of all that came through the mailbox */
     bool hanging, gone;
     uint64_t
         leave_at; /* ms; gone: the last words of its subscriptions are not awaited for longer */
@@ -187,6 +188,8 @@ void connection_fail_requests(struct connection *c, const error *e);
 void connection_receive_events(struct connection *c);
 /* Handles messages until `until` (uv_hrtime); whether there are more. */
 bool connection_receive_messages(struct connection *c, uint64_t until);
+/* How many have arrived and are not handled. */
+uint64_t connection_waiting(const struct connection *c);
 
 /* subscription.c */
 void subscription_last_word(struct connection *c, struct link_sub *s);

@@ -12,6 +12,8 @@ static bool receive_messages(struct hub *h, uint64_t until)
 {
     struct connection *first = h->next_turn != NULL ? h->next_turn : h->connections, *c = first;
     bool more = false;
+    if (hub_is_late(h))
+        return true;
     h->next_turn = NULL;
     while (c != NULL) {
         more |= connection_receive_messages(c, until);
@@ -26,19 +28,30 @@ static bool receive_messages(struct hub *h, uint64_t until)
     return more;
 }
 
-static void on_wake(uv_async_t *wake)
+/* What happened to the connections comes before their messages. Whether there may be more. */
+static bool receive_events(struct hub *h)
 {
-    struct hub *h = wake->data;
-    uint64_t now = uv_hrtime(), until = now + HUB_BATCH_NS;
-    pulse_wake(&h->pulse, now);
     for (struct connection *c = h->connections; c != NULL; c = c->next) {
+        if (hub_is_late(h))
+            return true;
         connection_receive_events(c);
         connection_carry_out_wants(c);
     }
-    bool more = receive_messages(h, until);
+    return false;
+}
+
+void hub_receive(struct hub *h)
+{
+    hub_awake(h);
+    bool more = receive_events(h) || receive_messages(h, hub_slice(h, HUB_BATCH_NS));
     hub_flush(h);
     if (more)
         hub_again(h);
+}
+
+static void on_wake(uv_async_t *wake)
+{
+    hub_receive(wake->data);
 }
 
 void hub_flush(struct hub *h)
@@ -81,6 +94,20 @@ void hub_awake(struct hub *h)
 void hub_again(struct hub *h)
 {
     uv_async_send(&h->wake);
+}
+
+void hub_limit(struct hub *h, uint64_t until)
+{
+    h->poll_until = until;
+    h->poll_served = false;
+}
+
+uint64_t hub_waiting(const struct hub *h)
+{
+    uint64_t count = 0;
+    for (const struct connection *c = h->connections; c != NULL; c = c->next)
+        count += connection_waiting(c);
+    return count;
 }
 
 static void on_later(uv_timer_t *timer)

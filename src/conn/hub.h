@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/pulse.h"
 #include "conn/history.h"
@@ -28,6 +29,7 @@ struct connection;
 struct hub {
     uv_loop_t *loop;
     struct logger *log;
+    wall_clock clock; /* the time that is shown */
     pulse pulse;
     uv_async_t wake;
     uv_prepare_t before_poll;
@@ -41,6 +43,8 @@ struct hub {
     uv_work_t reclaim_work;
     reclaim reclaim;
     bool reclaiming, closing;
+    uint64_t poll_until; /* ns: when a poll of the host's has to be over; 0: none goes on */
+    bool poll_served;    /* it has run something of the script's or the host's */
     double dial_tokens;
     uint64_t dial_tokens_at; /* ns */
     uint64_t random;
@@ -63,6 +67,9 @@ bool hub_closed(const struct hub *h);
 /* A link hangs: from now on its socket is looked for, until it is back. */
 void hub_reclaim(struct hub *h);
 
+/* What has come from the links: events, then messages. Called by itself when there is something. */
+void hub_receive(struct hub *h);
+
 /* First in every callback of the loop that may take a while: what holds the loop is noticed. */
 void hub_awake(struct hub *h);
 /* Sends what the connections have collected. Called by itself once per turn. */
@@ -71,6 +78,28 @@ void hub_flush(struct hub *h);
 void hub_again(struct hub *h);
 /* The same, in a while; a later call counts instead of an earlier one. */
 void hub_later(struct hub *h, uint32_t ms);
+
+/* A poll of the host's: until pass is over, hub_is_late() says so. 0: it is over. */
+void hub_limit(struct hub *h, uint64_t until);
+/* Whether the time that the host gave is over, and something was done in it: what can wait, waits
+ * for the next poll. Whoever finds it so calls hub_again(). */
+static inline bool hub_is_late(const struct hub *h)
+{
+    return h->poll_until != 0 && h->poll_served && uv_hrtime() >= h->poll_until;
+}
+/* Something of the script's or the host's is called now. */
+static inline void hub_serve(struct hub *h)
+{
+    h->poll_served = true;
+}
+/* Until when what may last `slice_ns` goes on. */
+static inline uint64_t hub_slice(const struct hub *h, uint64_t slice_ns)
+{
+    uint64_t until = uv_hrtime() + slice_ns;
+    return h->poll_until != 0 && h->poll_until < until ? h->poll_until : until;
+}
+/* How many messages have arrived and are not handled. */
+uint64_t hub_waiting(const struct hub *h);
 
 /* Uniform in [0, 1). */
 double hub_random(struct hub *h);

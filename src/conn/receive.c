@@ -195,18 +195,27 @@ static uint64_t coarse_time(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* True when the time is over and there is more. Slow handlers are noticed after each message: some
- * that are all stopped at their budgets would be a stall of the loop together. */
-static bool receive_chunk(struct connection *c, mailbox_chunk *chunk, uint64_t until)
+/* Slow handlers are noticed after each message: some that are all stopped at their budgets would be
+ * a stall of the loop together. A host that polls gave a time that is kept exactly. */
+static bool is_over(const struct hub *h, uint32_t count, uint64_t until)
 {
+    if (h->poll_until != 0)
+        return uv_hrtime() >= until;
+    return coarse_time() >= until || (count % LOOK_AT_CLOCK_EVERY == 0 && uv_hrtime() >= until);
+}
+
+/* True when the time is over and there is more. */
+static bool receive_chunk(struct connection *c, struct link_slot *slot, uint64_t until)
+{
+    mailbox_chunk *chunk = slot->messages;
     while (chunk->read < chunk->count) {
         mailbox_item item = chunk->items[chunk->read++];
+        slot->taken++;
         if (item.msg != NULL)
             subscription_message(c, item.sub, item.msg);
         else
             subscription_last_word(c, item.sub);
-        if (coarse_time() >= until ||
-            (chunk->read % LOOK_AT_CLOCK_EVERY == 0 && uv_hrtime() >= until))
+        if (is_over(c->hub, chunk->read, until))
             return true;
     }
     return false;
@@ -221,7 +230,7 @@ bool connection_receive_messages(struct connection *c, uint64_t until)
             mailbox_chunk *chunk = slot->messages;
             if (chunk == NULL)
                 break;
-            bool late = receive_chunk(c, chunk, until);
+            bool late = receive_chunk(c, slot, until);
             if (chunk->read == chunk->count) {
                 slot->messages = chunk->next;
                 mailbox_recycle(link_mailbox(slot->link), chunk);
@@ -231,4 +240,12 @@ bool connection_receive_messages(struct connection *c, uint64_t until)
         }
     }
     return false;
+}
+
+uint64_t connection_waiting(const struct connection *c)
+{
+    uint64_t count = 0;
+    for (const struct link_slot *slot = c->slots; slot != NULL; slot = slot->next)
+        count += mailbox_count(link_mailbox(slot->link)) - slot->taken;
+    return count;
 }

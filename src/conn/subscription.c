@@ -259,6 +259,7 @@ void subscription_message(struct connection *c, struct link_sub *wire, natsMsg *
     if (c->hub->tap != NULL)
         show_message(c, msg, bytes);
     bool last = s->limits.max > 0 && s->handled >= s->limits.max;
+    hub_serve(c->hub);
     s->handler(s->closure, s, msg);
     if (last && s->active)
         subscription_end(s);

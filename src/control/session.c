@@ -357,7 +357,7 @@ static void take_frames(struct session *s)
 {
     size_t length;
     bool bad = false;
-    uint64_t until = uv_hrtime() + TURN_NS;
+    uint64_t until = hub_slice(&s->streams->rt->hub, TURN_NS);
     for (char *json; !s->closing && (json = frame_take(&s->reader, &length, &bad)) != NULL;) {
         json_t *request = json_loadb(json, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
         bool good = json_is_object(request) && take_request(s, request);

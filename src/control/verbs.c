@@ -125,7 +125,7 @@ static void cancel_command(struct request *r)
 
 static void begin_command(struct request *r, const console_question *q)
 {
-    static const console_observer observer = {on_print, on_done};
+    static const console_observer observer = {.print = on_print, .done = on_done};
     struct session *s = r->session;
     error e = {0};
     if (s->rt->generation == NULL) {
@@ -153,72 +153,57 @@ static const json_t *want_text(struct request *r, const json_t *args, const char
 /* ---- large code ---- */
 
 /* Compiled in a thread of the pool. The request may be gone when that is over. */
-struct compilation {
-    uv_work_t work;
-    struct streams *streams;
-    struct request *request; /* NULL: cancelled */
-    json_t *args;            /* the code's */
+struct large_code {
+    struct request *request;
+    struct compilation *compilation;
     char name[80];
     int width;
-    char *bytecode;
-    size_t size;
-    error error;
 };
 
-static void compile_code(uv_work_t *work)
+static void on_compiled(void *closure, const char *bytecode, size_t size, const error *e)
 {
-    struct compilation *c = work->data;
-    const json_t *code = json_object_get(c->args, "code");
-    c->bytecode =
-        compile(json_string_value(code), json_string_length(code), c->name, &c->size, &c->error);
-}
-
-static void on_compiled(uv_work_t *work, int status)
-{
-    struct compilation *c = work->data;
+    struct large_code *c = closure;
     struct request *r = c->request;
-    (void)status;
-    c->streams->handles--;
-    if (r != NULL) {
-        r->cancel = NULL;
-        if (c->bytecode == NULL)
-            request_refuse(r, c->error.code, c->error.message, "");
-        else
-            begin_command(r, &(console_question){.kind = "run",
-                                                 .text = c->bytecode,
-                                                 .length = c->size,
-                                                 .name = c->name,
-                                                 .width = c->width});
-    }
-    json_decref(c->args);
-    free(c->bytecode);
+    r->cancel = NULL;
+    if (bytecode == NULL)
+        request_refuse(r, e->code, e->message, "");
+    else
+        begin_command(r, &(console_question){.kind = "run",
+                                             .text = bytecode,
+                                             .length = size,
+                                             .name = c->name,
+                                             .width = c->width});
     free(c);
 }
 
 static void forget_compilation(struct request *r)
 {
-    struct compilation *c = r->closure;
-    c->request = NULL;
+    struct large_code *c = r->closure;
+    compile_forget(c->compilation);
+    free(c);
 }
 
-static void begin_compilation(struct request *r, json_t *args, const console_question *q)
+static void begin_compilation(struct request *r, const console_question *q)
 {
     struct streams *streams = r->session->streams;
-    struct compilation *c = calloc(1, sizeof *c);
-    if (c == NULL) {
+    compile_order order = {.loop = r->session->rt->loop,
+                           .handles = &streams->handles,
+                           .code = q->text,
+                           .length = q->length,
+                           .name = q->name};
+    struct large_code *c = calloc(1, sizeof *c);
+    if (c != NULL)
+        c->compilation = compile_begin(&order, on_compiled, c);
+    if (c == NULL || c->compilation == NULL) {
+        free(c);
         request_refuse(r, "no_memory", "no memory to compile the code", "");
         return;
     }
-    c->work.data = c;
-    c->streams = streams;
     c->request = r;
-    c->args = json_incref(args);
     snprintf(c->name, sizeof c->name, "%s", q->name);
     c->width = q->width;
     r->closure = c;
     r->cancel = forget_compilation;
-    streams->handles++;
-    uv_queue_work(r->session->rt->loop, &c->work, compile_code, on_compiled); /* cannot fail */
 }
 
 static void do_eval(struct request *r, json_t *args)
@@ -245,7 +230,7 @@ static void do_eval(struct request *r, json_t *args)
     else if (q.length <= COMPILE_INLINE_BYTES)
         begin_command(r, &q);
     else
-        begin_compilation(r, args, &q);
+        begin_compilation(r, &q);
 }
 
 static void do_complete(struct request *r, json_t *args)

@@ -293,28 +293,30 @@ static void await_last_word(struct login *l)
     }
 }
 
-/* A link that hangs inside the library is left to itself. */
-static void leave(struct login *l)
+/* A link that hangs inside the library is left to itself. Whether it has ended. */
+static bool leave(struct login *l)
 {
     record_queue q = {0};
     (void)link_close(l->link, &q);
     record_queue_clear(&q);
-    if (wait_for(l, &l->gone, &l->gone, LEAVE_MS)) {
-        await_last_word(l);
-        link_join(l->link);
-    } else {
+    if (!wait_for(l, &l->gone, &l->gone, LEAVE_MS)) {
         link_leave(l->link);
+        return false;
     }
+    await_last_word(l);
+    link_join(l->link);
+    return true;
 }
 
-void account_check(findings *f, const link_options *o, int server, const char *token,
-                   uint32_t timeout_ms)
+unsigned account_check(findings *f, const link_options *o, int server, const char *token,
+                       uint32_t timeout_ms)
 {
+    unsigned left = 0;
     struct login l = {.options = link_options_only(o, server)};
     if (l.options == NULL || uv_loop_init(&l.loop) != 0) {
         link_options_release(l.options);
         finding(f, FINDING_SKIPPED, "login", "no memory or descriptor for a login");
-        return;
+        return 0;
     }
     l.options->library_reconnect = false; /* the first failure is told */
     l.options->dial_timeout_ms = timeout_ms;
@@ -330,7 +332,7 @@ void account_check(findings *f, const link_options *o, int server, const char *t
             if (!l.failed)
                 check_jetstream(&l, f, timeout_ms);
         }
-        leave(&l);
+        left = !leave(&l);
     }
     uv_close((uv_handle_t *)&l.wake, on_closed);
     uv_close((uv_handle_t *)&l.timer, on_closed);
@@ -338,4 +340,5 @@ void account_check(findings *f, const link_options *o, int server, const char *t
     uv_loop_close(&l.loop);
     natsMsg_Destroy(l.answer);
     link_options_release(l.options);
+    return left;
 }

@@ -8,9 +8,9 @@
 #include "link/options.h"
 
 /* Logs in to number `server` of the list, and asks for the account. `token`: of a function, or
- * NULL. What hangs inside the NATS library meanwhile is left to itself: see link_count(). */
-void account_check(findings *f, const link_options *o, int server, const char *token,
-                   uint32_t timeout_ms);
+ * NULL. Returns how many threads hang inside the NATS library and were left to themselves. */
+unsigned account_check(findings *f, const link_options *o, int server, const char *token,
+                       uint32_t timeout_ms);
 
 /* jetstream.c: the answer to $JS.API.INFO. Pure. */
 void jetstream_judge(findings *f, const char *answer, size_t length);

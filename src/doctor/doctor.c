@@ -27,6 +27,7 @@
 struct visit {
     findings findings;
     uint32_t timeout_ms;
+    unsigned left; /* threads that hang */
 };
 
 /* ---- a connection ---- */
@@ -69,7 +70,7 @@ static void visit_server(struct visit *v, const struct binding *b, int number, c
         if (s.wants_tls)
             tls_check_server(f, &s, o, v->timeout_ms);
         server_check_discovered(&s, f, o, v->timeout_ms);
-        account_check(f, o, number, token, v->timeout_ms);
+        v->left += account_check(f, o, number, token, v->timeout_ms);
     }
     server_leave(&s);
     f->server = NULL;
@@ -136,7 +137,7 @@ static void visit_policy(struct visit *v, const char *file)
     else
         visit_generation(v, g, file);
     retire_discard(rt, g);
-    md_free(rt);
+    v->left += md_free(rt);
 }
 
 /* ---- telling ---- */
@@ -162,7 +163,7 @@ static int tell(lua_State *L, const findings *f, json_t *closures)
     return code == EXIT_DONE && f->problems > 0 ? EXIT_FAILED : code;
 }
 
-int doctor(lua_State *L)
+int doctor(lua_State *L, unsigned *left)
 {
     struct visit v = {.timeout_ms = (uint32_t)(args_number(L, "timeout", TIMEOUT_S) * 1000)};
     const char *file = args_string(L, "file", NULL);
@@ -181,5 +182,6 @@ int doctor(lua_State *L)
                          .timeout_ms = (int)v.timeout_ms};
     int code = tell(L, &v.findings, process_check(&v.findings, &wish));
     findings_clear(&v.findings);
+    *left += v.left;
     return code;
 }

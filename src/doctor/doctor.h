@@ -5,7 +5,8 @@
 
 #include <lua.h>
 
-/* The exit code. The table of arguments is at index 1 of L. */
-int doctor(lua_State *L);
+/* The exit code. The table of arguments is at index 1 of L. *left: threads that hang inside the
+ * NATS library or in the script are added. */
+int doctor(lua_State *L, unsigned *left);
 
 #endif

@@ -107,7 +107,7 @@ metrics *metrics_of(md_runtime *rt)
     bool good = m->user != NULL && m->name != NULL && m->outboxes != NULL;
     if (g != NULL) {
         m->generation = g->number;
-        m->generation_age = (double)(clock_wall_ms() - g->loaded_at) / 1e3;
+        m->generation_age = (double)(wall_clock_ms(&rt->hub.clock) - g->loaded_at) / 1e3;
         m->memory = g->memory;
         m->memory_peak = g->memory_peak;
         m->memory_cap = g->limits.memory_cap;

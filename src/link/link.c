@@ -5,14 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "link/link_private.h"
-
-static atomic_uint links_alive;
-
-unsigned link_count(void)
-{
-    return atomic_load(&links_alive);
-}
 
 void link_retain(struct link *l)
 {
@@ -33,7 +27,6 @@ void link_release(struct link *l)
     uv_cond_destroy(&l->changed);
     uv_mutex_destroy(&l->lock);
     free(l);
-    atomic_fetch_sub(&links_alive, 1);
 }
 
 static struct link *link_new(link_options *options, uv_async_t *wake)
@@ -49,7 +42,6 @@ static struct link *link_new(link_options *options, uv_async_t *wake)
         goto no_cond;
     l->options = link_options_retain(options);
     atomic_store(&l->references, 1);
-    atomic_fetch_add(&links_alive, 1);
     return l;
 
 no_cond:
@@ -77,7 +69,7 @@ struct link *link_start(link_options *options, uint64_t number, unsigned first_s
         return NULL;
     }
     link_retain(l); /* the worker's */
-    int failed = uv_thread_create(&l->thread, link_worker, l);
+    int failed = thread_start(&l->thread, link_worker, l);
     if (failed != 0) {
         error_set(e, "no_thread", ERROR_CLASS_LIMIT,
                   "cannot start a link's thread: %s; look at the limit of tasks (ulimit -u)",

@@ -98,8 +98,5 @@ void link_sub_done(struct link_sub *s);
 /* How many of its subscriptions the loop still has. */
 unsigned link_subs(const struct link *l);
 
-/* How many links exist in the process: living, ending or hanging. For tests and metrics.
- * Any thread. */
-unsigned link_count(void);
 
 #endif

@@ -47,7 +47,7 @@ struct link {
     natsSubscription *probe_sub;
     char probe_subject[LINK_INBOX_PREFIX_MAX + 48];
     _Atomic uint64_t probe_at; /* ns: when the last one was sent */
-    atomic_bool probe_by_ping; /* the server does not let us publish to our own inbox */
+    atomic_bool probe_by_ping; /* what we publish does not come back to our own inbox */
     char *nkey_public;
     struct link_sub *subs;      /* subscribed */
     struct link_sub *dead_subs; /* unsubscribed; nats.c <= 3.6.0 may still look at them */

@@ -86,6 +86,7 @@ int mailbox_put(mailbox *m, struct link_sub *sub, natsMsg *msg)
             wake(m);
     }
     c->items[c->count++] = (mailbox_item){sub, msg};
+    m->put++;
     uv_mutex_unlock(&m->lock);
     return 0;
 }
@@ -107,6 +108,14 @@ mailbox_chunk *mailbox_take_messages(mailbox *m)
     m->messages = m->last = NULL;
     uv_mutex_unlock(&m->lock);
     return messages;
+}
+
+uint64_t mailbox_count(mailbox *m)
+{
+    uv_mutex_lock(&m->lock);
+    uint64_t count = m->put;
+    uv_mutex_unlock(&m->lock);
+    return count;
 }
 
 void mailbox_recycle(mailbox *m, mailbox_chunk *chunk)

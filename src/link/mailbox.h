@@ -71,6 +71,7 @@ typedef struct {
     link_event *events, **events_end;
     mailbox_chunk *messages, *last;
     mailbox_chunk *spare; /* one chunk kept, so that a steady trickle allocates nothing */
+    uint64_t put;         /* messages so far */
 } mailbox;
 
 int mailbox_init(mailbox *m, uv_async_t *wake);
@@ -88,6 +89,8 @@ int mailbox_put(mailbox *m, struct link_sub *sub, natsMsg *msg);
 link_event *mailbox_take_events(mailbox *m);
 /* Loop thread. The chain of message chunks so far, oldest first; NULL: none. */
 mailbox_chunk *mailbox_take_messages(mailbox *m);
+/* Any thread. How many messages were put so far, last words too. */
+uint64_t mailbox_count(mailbox *m);
 /* Frees chunks that were taken, and the messages in them that were not. NULL is harmless. */
 void mailbox_free_chunks(mailbox_chunk *c);
 /* Loop thread. Gives an emptied chunk back. */

@@ -106,8 +106,13 @@ static void make_probe_subject(struct link *l)
     snprintf(l->probe_subject, sizeof l->probe_subject, "%s%s", l->options->inbox_prefix, id);
 }
 
+/* With no_echo the server would not send us our own probe: a PING has to do. */
 static void subscribe_probe(struct link *l)
 {
+    if (l->options->no_echo) {
+        atomic_store(&l->probe_by_ping, true);
+        return;
+    }
     natsStatus status =
         natsConnection_Subscribe(&l->probe_sub, l->nats, l->probe_subject, link_on_probe, l);
     if (status != NATS_OK) {

@@ -242,8 +242,9 @@ bool outboxes_closed(const struct outboxes *all)
     return all->first == NULL;
 }
 
-void outboxes_abandon(struct outboxes *all)
+unsigned outboxes_abandon(struct outboxes *all)
 {
+    unsigned left = 0;
     while (all->first != NULL) {
         struct outbox *o = all->first;
         all->first = o->next;
@@ -251,8 +252,10 @@ void outboxes_abandon(struct outboxes *all)
                  log_str("outbox", o->path));
         if (!writer_closed(o->writer))
             writer_abandon(o->writer);
+        left++;
         /* Its timer may be closing, and its jobs name it: it is not freed. */
     }
+    return left;
 }
 
 struct outbox *outbox_after(const struct outbox *o)

@@ -69,9 +69,9 @@ bool outboxes_settled(const struct outboxes *all);
 /* Starts to close all of them; outboxes_turn() has to go on until outboxes_closed(). */
 void outboxes_close(struct outboxes *all);
 bool outboxes_closed(const struct outboxes *all);
-/* Those that are not closed yet hang in the disk: they are left to themselves. The loop has to turn
- * once more. */
-void outboxes_abandon(struct outboxes *all);
+/* Those that are not closed yet hang in the disk: they are left to themselves; their number is
+ * returned. The loop has to turn once more. */
+unsigned outboxes_abandon(struct outboxes *all);
 struct outbox *outbox_after(const struct outbox *o);
 
 /* ---- publishing ---- */

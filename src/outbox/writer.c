@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "outbox/writer_private.h"
 
 writer_job *writer_job_new(writer_kind kind, size_t text)
@@ -190,7 +191,7 @@ writer *writer_new(struct hub *hub, const store_options *options, void (*changed
         return NULL;
     }
     uv_unref((uv_handle_t *)&w->async);
-    if (uv_thread_create(&w->thread, writer_run, w) != 0) {
+    if (thread_start(&w->thread, writer_run, w) != 0) {
         uv_close((uv_handle_t *)&w->async, on_useless_closed);
         return NULL;
     }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "host/events.h"
 #include "moondog.h"
 #include "script/api.h"
 #include "script/message.h"
@@ -243,6 +244,7 @@ void api_open(lua_State *L)
                                          {"reload", reload},
                                          {"on_start", on_start},
                                          {"on_unload", on_unload},
+                                         {"on_event", events_on_event},
                                          {"outbox", api_outbox},
                                          {NULL, NULL}};
     static const luaL_Reg levels[] = {{"debug", log_debug},     {"info", log_info},

@@ -1,5 +1,5 @@
-/* Time budgets. See budget.h. The entry is made by the thread that runs
- * Lua, the looking by the sentinel, the arming by a signal handler on the former. */
+/* Time budgets. See budget.h. The entry is made by the thread that runs Lua, the looking by the
+ * sentinel, the arming by the former: in a signal handler, or in a hook. */
 #include "script/budget.h"
 
 #include <dlfcn.h>
@@ -8,6 +8,8 @@
 #include <uv.h>
 
 #include "script/failure.h"
+
+#define HURRY_AFTER 10u /* looks of the sentinel */
 
 /* What the thread is inside. In the static TLS block: a signal handler reads it. */
 static _Thread_local budget *current __attribute__((tls_model("initial-exec")));
@@ -20,10 +22,23 @@ static void stop_hook(lua_State *L, lua_Debug *ar)
         b->preempt = NULL; /* nor may what catches the error go on */
     }
     failure_push_where(L);
-    lua_pushfstring(L, "time budget of %d ms exceeded",
-                    b != NULL ? (int)atomic_load(&b->limit_ms) : 0);
+    if (b != NULL && atomic_load(&b->interrupted) == atomic_load(&b->entry))
+        lua_pushliteral(L, "interrupted by the host program");
+    else
+        lua_pushfstring(L, "time budget of %d ms exceeded",
+                        b != NULL ? (int)atomic_load(&b->limit_ms) : 0);
     lua_concat(L, 2);
     lua_error(L);
+}
+
+/* Whether the entry that this thread is inside of is to stop: then its hook is armed. */
+static bool arm(budget *b)
+{
+    if (b == NULL || atomic_load(&b->entry) != atomic_load(&b->stop_entry))
+        return false;
+    b->armed = 1;
+    lua_sethook(b->L, stop_hook, LUA_MASKCOUNT, 1);
+    return true;
 }
 
 /* lua_sethook() is made for this: LuaJIT allows it in a signal handler of the thread that runs the
@@ -31,11 +46,21 @@ static void stop_hook(lua_State *L, lua_Debug *ar)
 static void on_signal(int number)
 {
     (void)number;
-    budget *b = current;
-    if (b == NULL || atomic_load(&b->entry) != atomic_load(&b->stop_entry))
-        return;
-    b->armed = 1;
-    lua_sethook(b->L, stop_hook, LUA_MASKCOUNT, 1);
+    arm(current);
+}
+
+static void look_hook(lua_State *L, lua_Debug *ar)
+{
+    if (arm(current))
+        stop_hook(L, ar);
+}
+
+void budget_rest(budget *b)
+{
+    if (b->signal != 0)
+        lua_sethook(b->L, NULL, 0, 0);
+    else
+        lua_sethook(b->L, look_hook, LUA_MASKCOUNT, BUDGET_LOOK_EVERY);
 }
 
 void budget_enter(budget *b, uint32_t limit_ms, const struct callback *what)
@@ -63,12 +88,21 @@ bool budget_leave(budget *b)
                           memory_order_release);
     atomic_signal_fence(memory_order_seq_cst);
     current = b->outer;
+    if (atomic_load_explicit(&b->hurried, memory_order_relaxed)) {
+        atomic_store_explicit(&b->hurried, false, memory_order_relaxed);
+        budget_rest(b);
+    }
     if (!b->armed)
         return false;
     b->armed = 0;
-    lua_sethook(b->L, NULL, 0, 0);
+    budget_rest(b);
     atomic_fetch_add(&b->overruns, 1);
     return true;
+}
+
+bool budget_inside(void)
+{
+    return current != NULL;
 }
 
 /* ---- from the sentinel's thread ---- */
@@ -93,6 +127,27 @@ static bool is_over(budget *b, uint64_t now)
            (now - b->seen_since >= limit * BUDGET_BUSY && cpu >= limit / BUDGET_HARDLY);
 }
 
+/* A function that goes on at the very end of its stack, where each call fails, leaves no room for
+ * the hook that looks: that fails as well, which only leads back to the loop one call further out.
+ * At every instruction it gets out of there. LuaJIT wants this from the state's own thread only; a
+ * hook that is active at this moment may then be the last one of the state. But nothing else is
+ * left to be done: the loop would be dead. */
+static void hurry(budget *b)
+{
+    atomic_store_explicit(&b->hurried, true, memory_order_release);
+    lua_sethook(b->L, look_hook, LUA_MASKCOUNT, 1);
+}
+
+/* Its hook may have been lost, in a finalizer: this is repeated until the entry is left. */
+static void stop(budget *b, uint64_t entry)
+{
+    atomic_store(&b->stop_entry, entry);
+    if (b->signal != 0)
+        pthread_kill(atomic_load_explicit(&b->thread, memory_order_relaxed), b->signal);
+    else if (++b->asked >= HURRY_AFTER)
+        hurry(b);
+}
+
 bool budget_look(budget *b)
 {
     uint64_t entry = atomic_load_explicit(&b->entry, memory_order_acquire);
@@ -100,34 +155,59 @@ bool budget_look(budget *b)
     if (entry != b->seen_entry) {
         b->seen_entry = entry;
         b->seen_since = now;
+        b->asked = 0;
         b->seen_cpu = entry % 2 == 1 ? cpu_time(b) : 0;
         return true;
     }
     if (entry % 2 == 0)
         return false;
-    if (is_over(b, now)) {
-        atomic_store(&b->stop_entry, entry);
-        pthread_kill(atomic_load_explicit(&b->thread, memory_order_relaxed), BUDGET_SIGNAL);
-    }
+    if (is_over(b, now) || entry == atomic_load(&b->stop_entry))
+        stop(b, entry);
     return true;
 }
 
+void budget_interrupt(budget *b)
+{
+    uint64_t entry = atomic_load_explicit(&b->entry, memory_order_acquire);
+    if (entry % 2 == 0)
+        return;
+    atomic_store(&b->interrupted, entry);
+    stop(b, entry);
+}
+
+/* ---- the signal ---- */
+
+typedef int (*sigaction_fn)(int, const struct sigaction *, struct sigaction *);
+
 /* The thread sanitizer puts off signals until the next call that it knows, which a loop in Lua
  * never makes: go round it. */
-int budget_take_signal(void)
+static sigaction_fn find_sigaction(void)
 {
-    struct sigaction action;
+    sigaction_fn found = sigaction;
+#if defined(__SANITIZE_THREAD__)
+    void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    void *real = libc != NULL ? dlsym(libc, "sigaction") : NULL;
+    if (real != NULL)
+        *(void **)&found = real;
+#endif
+    return found;
+}
+
+int budget_take_signal(int number)
+{
+    sigaction_fn change = find_sigaction();
+    struct sigaction action, before;
+    if (change(number, NULL, &before) != 0)
+        return -1;
+    if ((before.sa_flags & SA_SIGINFO) != 0)
+        return -1;
+    if (before.sa_handler == on_signal)
+        return 0;
+    if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN)
+        return -1;
     memset(&action, 0, sizeof action);
     action.sa_handler = on_signal;
     action.sa_flags = SA_RESTART;
     sigemptyset(&action.sa_mask);
-#if defined(__SANITIZE_THREAD__)
-    void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
-    int (*real)(int, const struct sigaction *, struct sigaction *) = NULL;
-    if (libc != NULL)
-        *(void **)&real = dlsym(libc, "sigaction");
-    if (real != NULL)
-        return real(BUDGET_SIGNAL, &action, NULL);
-#endif
-    return sigaction(BUDGET_SIGNAL, &action, NULL);
+    return change(number, &action, NULL);
 }

@@ -1,9 +1,12 @@
 /* Time budgets: no entry into Lua takes more of the processor's time than it may. On a machine that
  * is busy with something else it may last twice as long; and longer only when it hardly got any of
- * that time, which is not its fault. The sentinel looks at the entries; it stops the one that is
- * over its limit by a signal to the thread that runs it, whose handler arms an instruction hook,
- * and the hook raises an error. The hook stays armed until the entry is left: a script that catches
- * the error gets the next one at its next instruction, so no pcall loop can go on.
+ * that time, which is not its fault. The sentinel looks at the entries, and says which one is to
+ * stop. An instruction hook raises the error; it stays armed until the entry is left: a script that
+ * catches the error gets the next one at its next instruction, so no pcall loop can go on.
+ *
+ * The hook is armed by a signal to the thread that runs the entry, when the process has given one
+ * for that: then scripts run at full speed. Otherwise a hook looks every BUDGET_LOOK_EVERY
+ * instructions whether its entry is to stop.
  *
  * An entry costs a few stores and no look at the clock. It is stopped between its limit and its
  * limit plus two ticks of the sentinel. What no hook can stop is code inside C and compiled traces.
@@ -25,17 +28,19 @@ struct callback; /* script/generation.h */
  * for a tenth of its limit. */
 #define BUDGET_BUSY 2u
 #define BUDGET_HARDLY 10u
-#define BUDGET_SIGNAL SIGURG /* ignored by default, and hardly used by anyone */
+#define BUDGET_LOOK_EVERY 1000
 
 /* One for each lua_State. Entered by one thread at a time. */
 typedef struct budget {
     struct budget *next;
     lua_State *L;
-    _Atomic uint64_t entry;      /* odd while inside */
-    _Atomic uint32_t limit_ms;   /* of this entry; 0: none */
-    _Atomic uint64_t stop_entry; /* the entry that the sentinel wants to stop */
-    _Atomic pthread_t thread;    /* that is inside; written before entry becomes odd */
-    _Atomic clockid_t clock;     /* the processor's time of that thread */
+    _Atomic uint64_t entry;       /* odd while inside */
+    _Atomic uint32_t limit_ms;    /* of this entry; 0: none */
+    _Atomic uint64_t stop_entry;  /* the entry that is to stop; 0: none yet */
+    _Atomic uint64_t interrupted; /* the entry that somebody else than its limit stops */
+    int signal;                   /* that arms the hook; 0: the hook looks by itself */
+    _Atomic pthread_t thread;     /* that is inside; written before entry becomes odd */
+    _Atomic clockid_t clock;      /* the processor's time of that thread */
     /* What it runs, for reports; NULL: outside, or nothing that has a name. Whoever frees a
      * callback settles with the sentinel before. */
     _Atomic(const struct callback *) what;
@@ -46,6 +51,8 @@ typedef struct budget {
     _Atomic uint64_t overruns;
     uint64_t seen_entry, seen_since; /* the sentinel's */
     uint64_t seen_cpu;               /* ns of `clock`, at seen_since */
+    unsigned asked;                  /* how often it has asked seen_entry to stop */
+    atomic_bool hurried;             /* the hook looks at each instruction */
 } budget;
 
 /* Around every call into Lua, on the thread that makes it. They nest: the outermost limit counts,
@@ -54,9 +61,17 @@ void budget_enter(budget *b, uint32_t limit_ms, const struct callback *what);
 /* Whether the entry was stopped. */
 bool budget_leave(budget *b);
 
+/* The hook of the state is as it is while nothing is to be stopped: after another one was used. */
+void budget_rest(budget *b);
+/* Whether this thread is inside one, of any lua_State: then nothing may run that is a script's, or
+ * ends what runs. */
+bool budget_inside(void);
+
 /* The sentinel's: stops the entry that is over its limit. Whether it is inside one. */
 bool budget_look(budget *b);
-/* Takes BUDGET_SIGNAL for the process. 0, or -1. */
-int budget_take_signal(void);
+/* Stops the entry that it is inside of, if any. Any thread, under the sentinel's lock. */
+void budget_interrupt(budget *b);
+/* Takes the signal for the process. 0; -1: something else has a handler for it, or it is none. */
+int budget_take_signal(int number);
 
 #endif

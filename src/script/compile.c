@@ -1,4 +1,4 @@
-/* Compiles code for consoles. See compile.h. Any thread. */
+/* Compiles code for consoles. See compile.h for the threads. */
 #include "script/compile.h"
 
 #include <lauxlib.h>
@@ -97,4 +97,67 @@ char *compile(const char *code, size_t length, const char *name, size_t *size, e
     if (L != NULL)
         lua_close(L);
     return bytes;
+}
+
+/* ---- in a thread of the pool ---- */
+
+struct compilation {
+    uv_work_t work;
+    unsigned *handles;
+    char *code, *name;
+    size_t length;
+    compile_done done; /* NULL: nobody wants to know any more */
+    void *closure;
+    char *bytecode;
+    size_t size;
+    error error;
+};
+
+static void compilation_free(struct compilation *c)
+{
+    free(c->code);
+    free(c->name);
+    free(c->bytecode);
+    free(c);
+}
+
+static void on_work(uv_work_t *work)
+{
+    struct compilation *c = work->data;
+    c->bytecode = compile(c->code, c->length, c->name, &c->size, &c->error);
+}
+
+static void on_worked(uv_work_t *work, int status)
+{
+    struct compilation *c = work->data;
+    (void)status;
+    (*c->handles)--;
+    if (c->done != NULL)
+        c->done(c->closure, c->bytecode, c->size, &c->error);
+    compilation_free(c);
+}
+
+struct compilation *compile_begin(const compile_order *order, compile_done done, void *closure)
+{
+    struct compilation *c = calloc(1, sizeof *c);
+    if (c == NULL)
+        return NULL;
+    *c = (struct compilation){
+        .handles = order->handles, .length = order->length, .done = done, .closure = closure};
+    c->work.data = c;
+    c->code = malloc(order->length + 1);
+    c->name = strdup(order->name);
+    if (c->code == NULL || c->name == NULL) {
+        compilation_free(c);
+        return NULL;
+    }
+    memcpy(c->code, order->code, order->length);
+    (*c->handles)++;
+    uv_queue_work(order->loop, &c->work, on_work, on_worked); /* cannot fail */
+    return c;
+}
+
+void compile_forget(struct compilation *c)
+{
+    c->done = NULL;
 }

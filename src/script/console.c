@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "host/functions.h"
 #include "script/api.h"
 #include "script/embedded.h"
 #include "script/message.h"
@@ -20,6 +21,7 @@ struct console_command {
     const console_observer *observer; /* NULL: cancelled */
     void *closure;
     json_t *result;
+    bool taken; /* the observer got the values themselves */
     error error;
     char traceback[3072];
 };
@@ -47,6 +49,17 @@ static int answer(lua_State *L)
     if (command->result == NULL)
         return luaL_error(L, "the answer cannot be made: no memory, or no plain data");
     return 0;
+}
+
+/* take(tostring, ...): whether the observer took the values, and wants no answer. [-0, +1] */
+static int take(lua_State *L)
+{
+    struct console_command *command = running(generation_of(L));
+    bool wanted = command != NULL && command->observer != NULL && command->observer->values != NULL;
+    if (wanted)
+        command->taken = command->observer->values(command->closure, L, 2, &command->error) == 0;
+    lua_pushboolean(L, wanted);
+    return 1;
 }
 
 /* refuse(code, message, traceback): [-0, +0] */
@@ -116,6 +129,10 @@ static int methods_of(lua_State *L)
 {
     static const char *const types[] = {CONNECTION_TYPE, SUBSCRIPTION_TYPE, TIMER_TYPE,
                                         BACKOFF_TYPE};
+    if (functions_is_host(L, 1)) {
+        functions_push_names(L);
+        return 1;
+    }
     if (!lua_getmetatable(L, 1))
         return 0;
     luaL_getmetatable(L, MESSAGE_TYPE);
@@ -149,6 +166,7 @@ void console_set_up(lua_State *L)
 {
     static const luaL_Reg host[] = {{"answer", answer},
                                     {"refuse", refuse},
+                                    {"take", take},
                                     {"emit", emit},
                                     {"connection", find_connection},
                                     {"connections", list_connections},
@@ -185,7 +203,7 @@ static void on_finished(void *closure)
     const console_observer *observer = command->observer;
     void *their = command->closure;
     sentinel_settle(command->generation->limits.sentinel); /* the callback is freed below */
-    if (command->result == NULL && command->error.code[0] == '\0')
+    if (command->result == NULL && !command->taken && command->error.code[0] == '\0')
         error_set(&command->error, "replaced", ERROR_CLASS_NONE,
                   "its generation of the script has ended before the command was over");
     if (command->result != NULL) {

@@ -32,7 +32,12 @@ typedef struct {
 /* Never from within console_begin() or console_cancel(). */
 typedef struct {
     void (*print)(void *closure, const char *text, size_t length);
-    /* The last one. `result` belongs to who is told; NULL: *e and the traceback say why. */
+    /* The values of an "eval" or "run", in the place of the answer that is made for people: they
+     * are at `first` and above on L's stack, with tostring() at 1. -1 and *e: it fails with that.
+     * May raise an error. NULL: the answer is made. */
+    int (*values)(void *closure, lua_State *L, int first, error *e);
+    /* The last one. `result` belongs to who is told; NULL: *e and the traceback say why; with an
+     * *e of no code, `values` was called. */
     void (*done)(void *closure, json_t *result, const error *e, const char *traceback);
 } console_observer;
 

@@ -48,7 +48,7 @@ static failure_counter *remember(struct generation *g, const struct callback *cb
     counter->count++;
     failure_record *one = &all->records[all->total++ % FAILURES_MAX];
     clear_record(one);
-    one->at = clock_wall_ms();
+    one->at = wall_clock_ms(&g->limits.hub->clock);
     one->generation = g->number;
     snprintf(one->kind, sizeof one->kind, "%s", cb->kind);
     snprintf(one->name, sizeof one->name, "%s", cb->name);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "host/functions.h"
 #include "script/api.h"
 #include "script/binding.h"
 #include "script/console.h"
@@ -20,14 +21,26 @@
 #include "script/task.h"
 
 #define CHARGE_STEP_BYTES (256u * 1024)
+#define PANIC_FLUSH_MS 1000u
 
 /* ---- memory ---- */
+
+static void *resize(const struct generation *g, void *block, size_t old, size_t size)
+{
+    if (g->limits.alloc != NULL)
+        return g->limits.alloc(g->limits.alloc_closure, block, old, size);
+    if (size > 0)
+        return realloc(block, size);
+    free(block);
+    return NULL;
+}
 
 static void *allocate(void *closure, void *block, size_t old, size_t size)
 {
     struct generation *g = closure;
     if (size == 0) {
-        free(block);
+        if (block != NULL)
+            resize(g, block, old, 0);
         g->memory -= old;
         return NULL;
     }
@@ -36,7 +49,7 @@ static void *allocate(void *closure, void *block, size_t old, size_t size)
         g->memory_refusals++;
         return NULL;
     }
-    void *fresh = realloc(block, size);
+    void *fresh = resize(g, block, old, size);
     if (fresh != NULL)
         g->memory += size - old;
     if (g->memory > g->memory_peak)
@@ -162,6 +175,14 @@ static int over_budget(lua_State *L)
     return 1;
 }
 
+/* Seconds since 1970, as the host has them. [-0, +1] */
+static int host_time(lua_State *L)
+{
+    const wall_clock *clock = &generation_of(L)->limits.hub->clock;
+    lua_pushnumber(L, (double)wall_clock_ns(clock) / 1e9);
+    return 1;
+}
+
 /* The text of a file, or nil and why not; when the second argument is true, only when it is
  * remembered. While the generation is loaded, what is read is remembered; a script at work reads
  * what is there now, by itself: false. [-0, +1 or 2] */
@@ -216,6 +237,7 @@ static int set_up(lua_State *L)
     lua_pushvalue(L, -1);
     g->module_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_setfield(L, -2, "moondog");
+    functions_set_up(L);
     const embedded_module *sandbox = embedded_find("moondog.sandbox");
     if (luaL_loadbuffer(L, sandbox->text, sandbox->length, sandbox->chunk) != 0)
         return lua_error(L);
@@ -224,7 +246,12 @@ static int set_up(lua_State *L)
     lua_pushcfunction(L, over_budget);
     lua_pushcfunction(L, read_source);
     lua_pushcfunction(L, slice_was_preempted);
-    lua_call(L, 5, 0);
+    lua_pushnumber(L, random_next(&g->random));
+    if (g->limits.hub->clock.now != NULL)
+        lua_pushcfunction(L, host_time);
+    else
+        lua_pushnil(L);
+    lua_call(L, 7, 0);
     console_set_up(L);
     return 0;
 }
@@ -234,7 +261,10 @@ static int set_up(lua_State *L)
 static int on_panic(lua_State *L)
 {
     const char *text = lua_tostring(L, -1);
-    fprintf(stderr, "moondog: the interpreter gave up: %s\n", text != NULL ? text : "no memory");
+    struct logger *log = generation_of(L)->limits.hub->log;
+    log_emit(log, LOG_ERROR, "the interpreter gave up: this is a bug of moondog's",
+             log_str("error", text != NULL ? text : "no memory"));
+    log_free(log, PANIC_FLUSH_MS); /* nothing else is freed */
     abort();
 }
 

@@ -14,11 +14,14 @@
 
 #include "conn/connection.h"
 #include "conn/hub.h"
+#include "moondog.h"
 #include "script/sentinel.h"
 #include "script/source.h"
 
 struct binding;
+struct event_handlers;
 struct failures;
+struct functions;
 struct outbox_declaration;
 struct outboxes;
 struct keeper;
@@ -46,9 +49,12 @@ typedef struct {
     struct user_metrics *metrics; /* of scripts; NULL: none can be declared */
     struct ledgers *ledgers;      /* of consumers */
     struct outboxes *outboxes;    /* of the runtime; NULL: none can be declared */
+    struct functions *functions;  /* of the host, for scripts */
     struct failures *failures;    /* where failures are remembered; NULL: nowhere */
     uint32_t handler_budget_ms, load_budget_ms;
     size_t memory_cap;
+    md_alloc_fn alloc; /* of the interpreter's memory; NULL: malloc() and its like */
+    void *alloc_closure;
     size_t state_cap;   /* of moondog.state, packed */
     uint32_t retire_ms; /* what a generation that was replaced may take to finish */
     /* A script asks for a reload, and `t` goes on when that is over: with the number of the new
@@ -95,6 +101,7 @@ struct generation {
     struct binding *bindings;
     struct outbox_declaration *outboxes;
     struct callback_node *on_start, *on_unload;
+    struct event_handlers *events; /* of the host, by name: a table */
     unsigned spawned_count, due_count;
     unsigned unloading; /* on_unload functions that have not finished */
     struct lua_timer *timers;
@@ -117,9 +124,9 @@ struct generation {
     uint64_t errors; /* of all callbacks */
     uint64_t handled, handler_errors;
     uint64_t start_errors; /* of on_start functions */
-    unsigned handles;  /* open libuv handles */
-    size_t steps_left; /* of the collector, after it was closed */
-    int64_t loaded_at; /* ms since 1970 */
+    unsigned handles;      /* open libuv handles */
+    size_t steps_left;     /* of the collector, after it was closed */
+    int64_t loaded_at;     /* ms since 1970 */
     uint64_t random;
 };
 

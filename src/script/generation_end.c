@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "host/events.h"
 #include "script/api.h"
 #include "script/keeper.h"
 #include "script/outbox_declaration.h"
@@ -34,7 +35,7 @@ bool generation_has_finished(const struct generation *g)
 
 bool generation_cancel(struct generation *g)
 {
-    uint64_t until = uv_hrtime() + GENERATION_SLICE_NS;
+    uint64_t until = hub_slice(g->limits.hub, GENERATION_SLICE_NS);
     error e = {0};
     error_set(&e, "replaced", ERROR_CLASS_NONE,
               "this generation of the script was replaced, and had %.1f s to finish",
@@ -61,6 +62,7 @@ static int drop_roots(lua_State *L)
     luaL_unref(L, LUA_REGISTRYINDEX, g->old_version_ref);
     clear_callbacks(g->on_start, L);
     clear_callbacks(g->on_unload, L);
+    events_clear(g);
     lua_newtable(L);
     lua_setfield(L, LUA_REGISTRYINDEX, "_LOADED");
     lua_newtable(L);
@@ -91,7 +93,7 @@ void generation_close(struct generation *g)
 static int collect_slice(lua_State *L)
 {
     struct generation *g = lua_touserdata(L, 1);
-    uint64_t until = uv_hrtime() + GENERATION_SLICE_NS;
+    uint64_t until = hub_slice(g->limits.hub, GENERATION_SLICE_NS);
     while (g->memory > EMPTY_BYTES && g->steps_left > 0 && uv_hrtime() < until) {
         g->steps_left--;
         lua_newuserdata(L, STEP_BYTES);
@@ -139,6 +141,7 @@ void generation_free(struct generation *g)
     outbox_declarations_free(g);
     free_callbacks(g->on_start);
     free_callbacks(g->on_unload);
+    events_free(g);
     sources_release(g->sources);
     free(g->path);
     free(g);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "script/generation.h"
 
 #define TICK_BUSY_NS 20000000u  /* while something is being run */
@@ -178,17 +179,15 @@ static void sentinel_main(void *closure)
     uv_mutex_unlock(&s->lock);
 }
 
-int sentinel_start(sentinel *s)
+int sentinel_start(sentinel *s, int signal)
 {
-    *s = (sentinel){0};
-    if (budget_take_signal() != 0)
-        return UV_EINVAL;
+    *s = (sentinel){.signal = signal};
     int failed = uv_mutex_init(&s->lock);
     if (failed != 0)
         return failed;
     failed = uv_cond_init(&s->changed);
     if (failed == 0)
-        failed = uv_thread_create(&s->thread, sentinel_main, s);
+        failed = thread_start(&s->thread, sentinel_main, s);
     s->has_thread = failed == 0;
     return failed;
 }
@@ -259,9 +258,18 @@ void sentinel_settle(sentinel *s)
     uv_mutex_unlock(&s->lock);
 }
 
+void sentinel_interrupt(sentinel *s)
+{
+    uv_mutex_lock(&s->lock);
+    for (budget *b = s->budgets; b != NULL; b = b->next)
+        budget_interrupt(b);
+    uv_mutex_unlock(&s->lock);
+}
+
 void budget_watch(sentinel *s, budget *b, lua_State *L)
 {
-    *b = (budget){.L = L};
+    *b = (budget){.L = L, .signal = s->signal};
+    budget_rest(b);
     uv_mutex_lock(&s->lock);
     b->next = s->budgets;
     s->budgets = b;

@@ -37,6 +37,7 @@ typedef struct {
     uv_cond_t changed;
     uv_thread_t thread;
     budget *budgets;
+    int signal; /* that stops entries; 0: none */
     bool stopping, has_thread;
     sentinel_duty duty;          /* pulse NULL: none */
     uint64_t turns, turned_at;   /* of the loop, as last seen, and when that was (ns) */
@@ -49,8 +50,9 @@ typedef struct {
     char status[NOTIFY_TEXT_MAX - 16];
 } sentinel;
 
-/* Starts the thread and takes BUDGET_SIGNAL for the process. 0, or a libuv error. */
-int sentinel_start(sentinel *s);
+/* Starts the thread. `signal`: 0, or one that was taken (budget_take_signal). 0, or a libuv error.
+ */
+int sentinel_start(sentinel *s, int signal);
 void sentinel_stop(sentinel *s);
 
 void sentinel_guard(sentinel *s, const sentinel_duty *duty);
@@ -67,7 +69,10 @@ void stall_describe(const stall *s, char out[STALL_TEXT_SIZE]);
  * Any thread. */
 void sentinel_set_status(sentinel *s, const char *text);
 
-/* Any thread. */
+/* Stops what is inside Lua now. Any thread. */
+void sentinel_interrupt(sentinel *s);
+
+/* `L` is used by nobody else at that time. Any thread. */
 void budget_watch(sentinel *s, budget *b, lua_State *L);
 void budget_forget(sentinel *s, budget *b);
 /* After this nobody reads a callback that no entry is inside of: it may be freed. Any thread. */

@@ -28,7 +28,7 @@ void slice_begin(struct generation *g)
 
 bool slice_end(struct generation *g)
 {
-    lua_sethook(g->L, NULL, 0, 0);
+    budget_rest(&g->budget);
     g->budget.preempt = NULL;
     bool preempted = g->slices.preempted;
     g->slices.preempted = false;
@@ -99,6 +99,10 @@ void slice_run_next(struct generation *g)
     uint64_t now = uv_hrtime();
     if (t == NULL || now < s->rest_until)
         return;
+    if (hub_is_late(g->limits.hub)) {
+        hub_again(g->limits.hub);
+        return;
+    }
     slice_remove(t);
     task_run(t, (int)t->number);
     if (s->first == NULL || !is_busy(g, now))

@@ -164,6 +164,7 @@ void task_run(struct task *t, int count)
 {
     struct generation *g = t->generation;
     g->running = t;
+    hub_serve(g->limits.hub);
     budget_enter(&g->budget, g->limits.handler_budget_ms, t->callback);
     if (t->sliced)
         slice_begin(g);
@@ -205,10 +206,21 @@ void task_run(struct task *t, int count)
     task_end(t, false);
 }
 
+/* When the host's time is over, it has its turn in the next poll, behind all that waits for one. */
+static void run_or_queue(struct task *t, int count)
+{
+    if (!hub_is_late(t->generation->limits.hub))
+        task_run(t, count);
+    else if (t->sliced)
+        slice_start(t, count);
+    else
+        task_queue(t, count);
+}
+
 void task_start(struct task *t, int count)
 {
     t->callback->calls++;
-    task_run(t, count);
+    run_or_queue(t, count);
 }
 
 /* ---- waiting ---- */
@@ -300,7 +312,7 @@ void task_set_timer(struct task *t, uint32_t timeout_ms, void (*callback)(struct
 void task_resume(struct task *t, int count)
 {
     unpark(t);
-    task_run(t, count);
+    run_or_queue(t, count);
 }
 
 struct push_error {
@@ -408,6 +420,7 @@ static void call_protected(lua_State *L, void *closure)
     lua_pushcclosure(L, with_traceback, 1);
     lua_rawgeti(L, LUA_REGISTRYINDEX, c->cb->ref);
     int count = c->push(L, c->closure);
+    hub_serve(c->g->limits.hub);
     budget_enter(&c->g->budget, c->g->limits.handler_budget_ms, c->cb);
     c->status = lua_pcall(L, count, 1, base + 1);
     c->overran = budget_leave(&c->g->budget);

@@ -69,6 +69,9 @@ void task_spawn(lua_State *L);
  * a slice of time goes. */
 void task_run_ready(struct generation *g);
 
+/* How many wait for task_run_ready(). */
+unsigned task_ready_count(const struct generation *g);
+
 /* What a C function that waits calls last: `return task_park(t, L, ...)`. */
 int task_park(struct task *t, lua_State *L, task_cancel cancel, void *closure);
 /* The task that L may park, or an error that says why not (`what` waits): while loading, in a

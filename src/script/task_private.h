@@ -7,6 +7,8 @@
 
 /* Enters Lua with `count` arguments or results on t->co; it may be over afterwards. */
 void task_run(struct task *t, int count);
+/* The same between two turns, behind all that wait for one. */
+void task_queue(struct task *t, int count);
 /* Its timer has not fired. */
 void task_forget_due(struct task *t);
 

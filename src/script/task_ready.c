@@ -11,6 +11,12 @@
 
 void task_start_soon(struct task *t, int count)
 {
+    t->callback->calls++;
+    task_queue(t, count);
+}
+
+void task_queue(struct task *t, int count)
+{
     struct generation *g = t->generation;
     t->number = (uint64_t)count;
     t->next = NULL;
@@ -79,6 +85,8 @@ static struct task *take_spawned(struct generation *g)
 static void run_due(struct generation *g, uint64_t until)
 {
     for (unsigned left = g->due_count; left > 0 && g->due != NULL; left--) {
+        if (hub_is_late(g->limits.hub))
+            return;
         struct task *t = g->due;
         task_forget_due(t);
         if (t->on_timeout != NULL)
@@ -91,8 +99,10 @@ static void run_due(struct generation *g, uint64_t until)
 static void run_spawned(struct generation *g, uint64_t until)
 {
     for (unsigned left = g->spawned_count; left > 0 && g->spawned != NULL; left--) {
+        if (hub_is_late(g->limits.hub))
+            return;
         struct task *t = take_spawned(g);
-        task_start(t, (int)t->number);
+        task_run(t, (int)t->number);
         if (uv_hrtime() >= until)
             return;
     }
@@ -103,8 +113,13 @@ void task_run_ready(struct generation *g)
     slice_run_next(g);
     if (g->due == NULL && g->spawned == NULL)
         return;
-    run_due(g, uv_hrtime() + READY_SLICE_NS);
-    run_spawned(g, uv_hrtime() + READY_SLICE_NS);
+    run_due(g, hub_slice(g->limits.hub, READY_SLICE_NS));
+    run_spawned(g, hub_slice(g->limits.hub, READY_SLICE_NS));
     if (g->due != NULL || g->spawned != NULL)
         hub_again(g->limits.hub);
+}
+
+unsigned task_ready_count(const struct generation *g)
+{
+    return g->due_count + g->spawned_count + g->slices.count;
 }

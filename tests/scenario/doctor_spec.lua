@@ -405,7 +405,7 @@ describe("moondog doctor of a process", function()
       local moondog = require "moondog"
       local c = moondog.connect { servers = { $URL } }
       c:subscribe("hold", function() (("a"):rep(tonumber($COUNT)) .. "b"):find(".-.-.-c") end)
-    ]], { URL = server.url, COUNT = 200 },
+    ]], { URL = server.url, COUNT = 320 },
       { args = { "--name", "gateway", "--supervise", "--stall", "0.05", "--wedged", "60" } })
     local first = dog:wait_log("^child started$", 20).child
     dog:wait_log("^connected$")

@@ -294,6 +294,7 @@ end)
     witness:wait_answer("put", "a", 5)
     seen "a=1"
     assert.equals("script reloaded", dog:reload().msg)
+    seen "a=1 a=1" -- at once, and not when something changes
     witness:wait_answer("put", "b", 5)
     seen "a=1 a=1 b=1"
   end))

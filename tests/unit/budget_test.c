@@ -9,6 +9,7 @@
 #include <lauxlib.h>
 #include <luajit.h>
 #include <lualib.h>
+#include <sched.h>
 #include <string.h>
 
 #include "script/sentinel.h"
@@ -20,14 +21,22 @@
 typedef struct {
     sentinel *sentinel;
     lua_State *L;
+    lua_Hook resting; /* while nothing is stopped */
     budget budget;
 } box;
 
-static int open_sentinel(void **state)
+static int with_signal(void **state)
 {
     static sentinel s;
     *state = &s;
-    return sentinel_start(&s);
+    return budget_take_signal(SIGURG) != 0 || sentinel_start(&s, SIGURG) != 0 ? -1 : 0;
+}
+
+static int without_signal(void **state)
+{
+    static sentinel s;
+    *state = &s;
+    return sentinel_start(&s, 0);
 }
 
 static int close_sentinel(void **state)
@@ -45,6 +54,7 @@ static void box_open(box *b, sentinel *s)
     /* As for scripts: no hook stops a compiled trace. */
     assert_int_not_equal(luaJIT_setmode(b->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF), 0);
     budget_watch(s, &b->budget, b->L);
+    b->resting = lua_gethook(b->L);
 }
 
 static void box_close(box *b)
@@ -159,7 +169,7 @@ static void an_entry_that_ends_in_time_is_untouched(void **state)
     box_open(&b, *state);
     expect_untouched(&b, "local n = 0 for i = 1, 100000 do n = n + i end return n");
     assert_true(lua_tonumber(b.L, -1) == 5000050000.0);
-    assert_null(lua_gethook(b.L));
+    assert_ptr_equal(lua_gethook(b.L), b.resting);
     assert_int_equal(atomic_load(&b.budget.overruns), 0);
     box_close(&b);
 }
@@ -214,7 +224,7 @@ static void the_next_entry_starts_anew(void **state)
     box_open(&b, *state);
     for (int i = 0; i < 5; i++) {
         expect_stopped(&b, "while true do end");
-        assert_null(lua_gethook(b.L));
+        assert_ptr_equal(lua_gethook(b.L), b.resting);
         expect_untouched(&b, "for i = 1, 10000 do pcall(error, i) end");
     }
     assert_int_equal(atomic_load(&b.budget.overruns), 5);
@@ -364,9 +374,8 @@ static void budgets_come_and_go(void **state)
 
 static void a_sentinel_stops_with_budgets_and_twice(void **state)
 {
-    (void)state;
     static sentinel s;
-    assert_int_equal(sentinel_start(&s), 0);
+    assert_int_equal(sentinel_start(&s, ((sentinel *)*state)->signal), 0);
     box b;
     box_open(&b, &s);
     expect_stopped(&b, "while true do end");
@@ -375,25 +384,96 @@ static void a_sentinel_stops_with_budgets_and_twice(void **state)
     sentinel_stop(&s);
 }
 
+/* ---- interrupts ---- */
+
+struct interrupter {
+    sentinel *sentinel;
+    const budget *inside; /* of this one */
+    _Atomic bool done;
+};
+
+static void interrupt_it(void *arg)
+{
+    struct interrupter *i = arg;
+    while (atomic_load(&i->inside->entry) % 2 == 0)
+        sched_yield();
+    sentinel_interrupt(i->sentinel);
+    atomic_store(&i->done, true);
+}
+
+static void an_entry_is_interrupted_from_another_thread(void **state)
+{
+    static struct interrupter i;
+    box b;
+    uv_thread_t thread;
+    bool stopped = false;
+    box_open(&b, *state);
+    expect_untouched(&b, "return 1"); /* nothing runs: the next entry hears nothing of it */
+    sentinel_interrupt(*state);
+    expect_untouched(&b, "for i = 1, 100000 do end");
+    i = (struct interrupter){.sentinel = *state, .inside = &b.budget};
+    assert_int_equal(uv_thread_create(&thread, interrupt_it, &i), 0);
+    assert_int_equal(
+        run(&b, 0, "while true do pcall(function() while true do end end) end", &stopped),
+        LUA_ERRRUN);
+    assert_true(stopped);
+    assert_non_null(strstr(lua_tostring(b.L, -1), "interrupted by the host program"));
+    assert_int_equal(uv_thread_join(&thread), 0);
+    assert_true(atomic_load(&i.done));
+    expect_untouched(&b, "return 1");
+    expect_stopped(&b, "while true do end");
+    box_close(&b);
+}
+
+/* ---- the signal ---- */
+
+static void on_usr2(int number)
+{
+    (void)number;
+}
+
+static void a_signal_of_somebody_else_is_left_alone(void **state)
+{
+    (void)state;
+    struct sigaction theirs = {.sa_handler = on_usr2}, now;
+    assert_int_equal(sigaction(SIGUSR2, &theirs, NULL), 0);
+    assert_int_equal(budget_take_signal(SIGUSR2), -1);
+    assert_int_equal(sigaction(SIGUSR2, NULL, &now), 0);
+    assert_ptr_equal(now.sa_handler, on_usr2);
+    assert_int_equal(budget_take_signal(12345), -1);
+    assert_int_equal(budget_take_signal(SIGURG), 0);
+    assert_int_equal(budget_take_signal(SIGURG), 0); /* another runtime's */
+}
+
+#define OF_BOTH                                                                                    \
+    cmocka_unit_test(endless_loops_are_stopped),                                                   \
+        cmocka_unit_test(catching_the_error_does_not_help),                                        \
+        cmocka_unit_test(coroutines_do_not_help),                                                  \
+        cmocka_unit_test(an_entry_that_ends_in_time_is_untouched),                                 \
+        cmocka_unit_test(an_error_in_time_is_only_an_error),                                       \
+        cmocka_unit_test(many_short_entries_are_not_taken_for_a_long_one),                         \
+        cmocka_unit_test(the_next_entry_starts_anew),                                              \
+        cmocka_unit_test(the_outermost_limit_counts_when_it_is_short),                             \
+        cmocka_unit_test(the_outermost_limit_counts_when_it_is_long),                              \
+        cmocka_unit_test(an_outer_state_is_stopped_after_an_inner_one),                            \
+        cmocka_unit_test(no_limit_is_no_limit),                                                    \
+        cmocka_unit_test(each_thread_is_stopped_by_its_own_budget),                                \
+        cmocka_unit_test(a_budget_may_change_its_thread),                                          \
+        cmocka_unit_test(an_entry_is_interrupted_from_another_thread),                             \
+        cmocka_unit_test(budgets_come_and_go),                                                     \
+        cmocka_unit_test(a_sentinel_stops_with_budgets_and_twice)
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(endless_loops_are_stopped),
-        cmocka_unit_test(catching_the_error_does_not_help),
-        cmocka_unit_test(coroutines_do_not_help),
-        cmocka_unit_test(a_hook_of_the_script_does_not_help),
-        cmocka_unit_test(an_entry_that_ends_in_time_is_untouched),
-        cmocka_unit_test(an_error_in_time_is_only_an_error),
-        cmocka_unit_test(many_short_entries_are_not_taken_for_a_long_one),
-        cmocka_unit_test(the_next_entry_starts_anew),
-        cmocka_unit_test(the_outermost_limit_counts_when_it_is_short),
-        cmocka_unit_test(the_outermost_limit_counts_when_it_is_long),
-        cmocka_unit_test(an_outer_state_is_stopped_after_an_inner_one),
-        cmocka_unit_test(no_limit_is_no_limit),
-        cmocka_unit_test(each_thread_is_stopped_by_its_own_budget),
-        cmocka_unit_test(a_budget_may_change_its_thread),
-        cmocka_unit_test(budgets_come_and_go),
-        cmocka_unit_test(a_sentinel_stops_with_budgets_and_twice),
+    const struct CMUnitTest by_looking[] = {OF_BOTH};
+    const struct CMUnitTest by_signal[] = {
+        OF_BOTH,
+        cmocka_unit_test(
+            a_hook_of_the_script_does_not_help), /* scripts cannot set hooks: only so */
+        cmocka_unit_test(a_signal_of_somebody_else_is_left_alone),
     };
-    return cmocka_run_group_tests_name("budget", tests, open_sentinel, close_sentinel);
+    return cmocka_run_group_tests_name("budget by looking", by_looking, without_signal,
+                                       close_sentinel) +
+           cmocka_run_group_tests_name("budget by a signal", by_signal, with_signal,
+                                       close_sentinel);
 }

@@ -1,0 +1,96 @@
+/* Posts. See posts.h. md_post() on any thread, the rest on the loop thread. */
+#include "host/posts.h"
+
+#include <stdlib.h>
+
+#include "runtime_private.h"
+
+struct post {
+    struct post *next;
+    md_post_fn fn;
+    void *closure;
+};
+
+int posts_init(struct posts *p)
+{
+    p->end = &p->first;
+    return uv_mutex_init(&p->lock);
+}
+
+int md_post(md_runtime *rt, md_post_fn fn, void *closure)
+{
+    struct posts *p = &rt->posts;
+    struct post *fresh = malloc(sizeof *fresh);
+    if (fresh != NULL)
+        *fresh = (struct post){.fn = fn, .closure = closure};
+    uv_mutex_lock(&p->lock);
+    bool room = fresh != NULL && p->count < MD_POSTS_MAX;
+    if (room) {
+        *p->end = fresh;
+        p->end = &fresh->next;
+        p->count++;
+        p->accepted++;
+    } else {
+        p->refused++;
+    }
+    uv_mutex_unlock(&p->lock);
+    if (!room) {
+        free(fresh);
+        return -1;
+    }
+    uv_async_send(&rt->hub.wake);
+    return 0;
+}
+
+static struct post *take(struct posts *p)
+{
+    uv_mutex_lock(&p->lock);
+    struct post *first = p->first;
+    if (first != NULL) {
+        p->first = first->next;
+        p->count--;
+        if (p->first == NULL)
+            p->end = &p->first;
+    }
+    uv_mutex_unlock(&p->lock);
+    return first;
+}
+
+void posts_count(struct posts *p, unsigned *waiting, uint64_t *accepted, uint64_t *refused)
+{
+    uv_mutex_lock(&p->lock);
+    *waiting = p->count;
+    *accepted = p->accepted;
+    *refused = p->refused;
+    uv_mutex_unlock(&p->lock);
+}
+
+/* Those that come meanwhile have their turn later: timers and messages come between. */
+void posts_run(struct posts *p, md_runtime *rt)
+{
+    unsigned left;
+    uint64_t accepted, refused;
+    posts_count(p, &left, &accepted, &refused);
+    for (; left > 0; left--) {
+        if (hub_is_late(&rt->hub)) {
+            hub_again(&rt->hub);
+            return;
+        }
+        struct post *one = take(p);
+        if (one == NULL)
+            return;
+        hub_serve(&rt->hub);
+        p->used = true;
+        one->fn(rt, one->closure);
+        free(one);
+    }
+}
+
+void posts_end(struct posts *p)
+{
+    for (struct post *one = take(p); one != NULL; one = take(p)) {
+        one->fn(NULL, one->closure);
+        free(one);
+    }
+    uv_mutex_destroy(&p->lock);
+}

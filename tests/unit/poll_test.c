@@ -1,0 +1,415 @@
+/* A runtime in a host that polls it, with a loop of its own: frames, budgets, descriptors, posts,
+ * interrupts. What needs a server is tested by the scenarios. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <cmocka.h>
+
+#include "moondog.h"
+
+#define PATIENCE_MS 20000
+#define FRAME_US 2000
+
+typedef struct {
+    char path[64];
+    md_runtime *runtime;
+    uv_mutex_t lock; /* of log: it is written by another thread */
+    char log[65536];
+    size_t length;
+    unsigned stopped; /* times that it was told */
+} host;
+
+static void on_log(void *closure, int level, const char *line, size_t length)
+{
+    host *h = closure;
+    (void)level;
+    uv_mutex_lock(&h->lock);
+    if (h->length + length + 2 < sizeof h->log) {
+        memcpy(h->log + h->length, line, length);
+        h->length += length;
+        h->log[h->length++] = '\n';
+        h->log[h->length] = '\0';
+    }
+    uv_mutex_unlock(&h->lock);
+}
+
+static bool has_logged(host *h, const char *text)
+{
+    uv_mutex_lock(&h->lock);
+    bool found = strstr(h->log, text) != NULL;
+    uv_mutex_unlock(&h->lock);
+    return found;
+}
+
+static void on_stopped(void *closure)
+{
+    host *h = closure;
+    h->stopped++;
+}
+
+/* Loads the script into a runtime with a loop of its own. */
+static void begin_with(host *h, const char *script, md_options *o)
+{
+    md_error e = {0};
+    memset(h, 0, sizeof *h);
+    uv_mutex_init(&h->lock);
+    snprintf(h->path, sizeof h->path, "/tmp/moondog-unit-XXXXXX");
+    int fd = mkstemp(h->path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, script, strlen(script)), strlen(script));
+    close(fd);
+    o->log_write = on_log;
+    o->log_closure = h;
+    o->stopped = on_stopped;
+    o->stopped_closure = h;
+    h->runtime = md_create(o, &e);
+    if (h->runtime == NULL)
+        fail_msg("%s", e.message);
+    if (md_load(h->runtime, h->path, &e) != 0)
+        fail_msg("%s", e.message);
+}
+
+static void begin(host *h, const char *script)
+{
+    md_options o;
+    md_options_init(&o);
+    begin_with(h, script, &o);
+}
+
+static void end(host *h)
+{
+    assert_int_equal(md_free(h->runtime), 0);
+    uv_mutex_destroy(&h->lock);
+    unlink(h->path);
+}
+
+/* Polls until the log has the text. */
+static void poll_until_logged(host *h, const char *text)
+{
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    while (!has_logged(h, text)) {
+        assert_true(md_poll(h->runtime, FRAME_US) >= 0);
+        if (uv_hrtime() > deadline)
+            fail_msg("the log has no \"%s\":\n%s", text, h->log);
+    }
+}
+
+static void poll_until_quiet(host *h)
+{
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    while (md_poll(h->runtime, FRAME_US) != 0)
+        assert_true(uv_hrtime() < deadline);
+}
+
+/* ---- frames ---- */
+
+static void a_frame_with_nothing_to_do_does_nothing(void **state)
+{
+    (void)state;
+    host h;
+    begin(&h, "require 'moondog'");
+    poll_until_quiet(&h);
+    for (int i = 0; i < 1000; i++)
+        assert_int_equal(md_poll(h.runtime, FRAME_US), 0);
+    end(&h);
+}
+
+static void timers_and_tasks_run_in_frames(void **state)
+{
+    (void)state;
+    host h;
+    begin(&h, "local moondog = require 'moondog'\n"
+              "moondog.every(0.001, function() count = (count or 0) + 1\n"
+              "  if count == 50 then print('fifty ticks') end end)\n"
+              "moondog.on_start(function() moondog.sleep(0.01) print('slept') end)");
+    poll_until_logged(&h, "fifty ticks");
+    poll_until_logged(&h, "slept");
+    end(&h);
+}
+
+/* Each task spins for 5 ms; there is time for one a frame, and for one always. */
+static void one_function_more_than_the_time_at_most(void **state)
+{
+    (void)state;
+    host h;
+    begin(&h, "local moondog = require 'moondog'\n"
+              "local function spin() moondog.state.n = (moondog.state.n or 0) + 1\n"
+              "  local t = os.clock() + 0.005 while os.clock() < t do end\n"
+              "  if moondog.state.n == 20 then print('all twenty') end end\n"
+              "moondog.on_start(function() for i = 1, 20 do moondog.spawn(spin) end end)");
+    int left, frames = 0, before = 20;
+    while ((left = md_poll(h.runtime, 1000)) > 0) {
+        assert_true(before - left <= 1);
+        before = left;
+        frames++;
+    }
+    assert_int_equal(left, 0);
+    assert_in_range(frames, 19, 40);
+    poll_until_logged(&h, "all twenty");
+    end(&h);
+}
+
+/* The time is over before it begins. */
+static void a_frame_without_time_gets_one_thing_done(void **state)
+{
+    (void)state;
+    host h;
+    begin(&h, "local moondog = require 'moondog'\n"
+              "moondog.on_start(function() for i = 1, 10 do\n"
+              "  moondog.spawn(function() print('task ' .. i) end) end end)");
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    while (!has_logged(&h, "task 10")) {
+        md_poll(h.runtime, 0);
+        assert_true(uv_hrtime() < deadline);
+    }
+    end(&h);
+}
+
+/* What waits when a link or the like is lost is not told all at once: it has its turn, in order. */
+static void what_waits_goes_on_in_order(void **state)
+{
+    (void)state;
+    host h;
+    begin(&h, "local moondog = require 'moondog'\n"
+              "local order = {}\n"
+              "moondog.on_start(function() for i = 1, 200 do moondog.spawn(function()\n"
+              "  moondog.sleep(0.01)\n"
+              "  order[#order + 1] = i\n"
+              "  local t = os.clock() + 0.0002 while os.clock() < t do end\n"
+              "  if #order == 200 then for k = 1, 200 do assert(order[k] == k) end print('in "
+              "order') end\n"
+              "end) end end)");
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    while (!has_logged(&h, "in order")) {
+        md_poll(h.runtime, 300);
+        assert_true(uv_hrtime() < deadline);
+    }
+    end(&h);
+}
+
+/* ---- the host's event loop ---- */
+
+static void a_descriptor_tells_when_there_is_something(void **state)
+{
+    (void)state;
+    host h;
+    begin(&h, "local moondog = require 'moondog'\n"
+              "moondog.after(0.03, function() print('timer') end)");
+    int mine = epoll_create1(0);
+    struct epoll_event event = {.events = EPOLLIN};
+    assert_int_equal(epoll_ctl(mine, EPOLL_CTL_ADD, md_backend_fd(h.runtime), &event), 0);
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    while (!has_logged(&h, "timer")) {
+        int timeout = md_backend_timeout(h.runtime);
+        assert_true(timeout <= 30); /* there is a timer; afterwards, only the log is waited for */
+        epoll_wait(mine, &event, 1, timeout < 0 ? 10 : timeout);
+        md_poll(h.runtime, FRAME_US);
+        assert_true(uv_hrtime() < deadline);
+    }
+    poll_until_quiet(&h);
+    int fd = md_backend_fd(h.runtime);
+    md_wakeup(h.runtime);
+    assert_int_equal(epoll_wait(mine, &event, 1, PATIENCE_MS), 1);
+    md_poll(h.runtime, FRAME_US);
+    assert_int_equal(md_backend_fd(h.runtime), fd);
+    close(mine);
+    end(&h);
+}
+
+/* ---- from other threads ---- */
+
+#define POSTERS 4
+#define POSTS 1000
+
+struct poster {
+    md_runtime *runtime;
+    unsigned number, got[POSTERS]; /* the next one of each, on the loop thread */
+    bool wrong;
+};
+
+struct letter {
+    struct poster *all;
+    unsigned from, number;
+};
+
+static void on_letter(md_runtime *runtime, void *closure)
+{
+    struct letter *l = closure;
+    if (runtime != NULL)
+        l->all->wrong |= l->number != l->all->got[l->from]++;
+    free(l);
+}
+
+static struct poster posters[POSTERS];
+
+static void post_letters(void *closure)
+{
+    struct poster *p = closure;
+    for (unsigned i = 0; i < POSTS; i++) {
+        struct letter *l = malloc(sizeof *l);
+        *l = (struct letter){posters, p->number, i};
+        while (md_post(p->runtime, on_letter, l) != 0)
+            uv_sleep(1);
+    }
+}
+
+static void posts_come_in_order_on_the_loop_thread(void **state)
+{
+    (void)state;
+    host h;
+    uv_thread_t threads[POSTERS];
+    begin(&h, "require 'moondog'");
+    memset(posters, 0, sizeof posters);
+    for (unsigned i = 0; i < POSTERS; i++) {
+        posters[i].runtime = h.runtime;
+        posters[i].number = i;
+        assert_int_equal(uv_thread_create(&threads[i], post_letters, &posters[i]), 0);
+    }
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    for (unsigned i = 0; i < POSTERS;) {
+        md_poll(h.runtime, FRAME_US);
+        i = 0;
+        while (i < POSTERS && posters[0].got[i] == POSTS)
+            i++;
+        assert_true(uv_hrtime() < deadline);
+    }
+    for (unsigned i = 0; i < POSTERS; i++)
+        uv_thread_join(&threads[i]);
+    assert_false(posters[0].wrong);
+    end(&h);
+}
+
+static unsigned too_late, in_time;
+
+static void on_post(md_runtime *runtime, void *closure)
+{
+    (void)closure;
+    *(runtime != NULL ? &in_time : &too_late) += 1;
+}
+
+static void posts_have_a_cap_and_are_told_that_it_is_too_late(void **state)
+{
+    (void)state;
+    host h;
+    begin(&h, "require 'moondog'");
+    too_late = in_time = 0;
+    for (unsigned i = 0; i < MD_POSTS_MAX; i++)
+        assert_int_equal(md_post(h.runtime, on_post, NULL), 0);
+    assert_int_equal(md_post(h.runtime, on_post, NULL), -1);
+    poll_until_quiet(&h);
+    assert_int_equal(in_time, MD_POSTS_MAX);
+    char *status = md_status(h.runtime);
+    assert_non_null(strstr(status, "\"posts\":{\"waiting\":0,\"accepted\":65536,\"refused\":1}"));
+    free(status);
+    assert_int_equal(md_post(h.runtime, on_post, NULL), 0);
+    end(&h);
+    assert_int_equal(too_late + in_time, MD_POSTS_MAX + 1);
+}
+
+static void interrupt_soon(void *closure)
+{
+    host *h = closure;
+    while (!has_logged(h, "I spin"))
+        uv_sleep(1);
+    md_interrupt(h->runtime);
+}
+
+static void a_script_is_interrupted(void **state)
+{
+    (void)state;
+    host h;
+    md_options o;
+    uv_thread_t thread;
+    md_options_init(&o);
+    o.handler_budget_ms = 0; /* it would spin for ever */
+    begin_with(
+        &h,
+        "local moondog = require 'moondog'\n"
+        "moondog.on_start(function() moondog.sleep(0) print('I spin') while true do end end)\n"
+        "moondog.every(0.01, function() if _G.spun then print('goes on') end _G.spun = true end)",
+        &o);
+    assert_int_equal(uv_thread_create(&thread, interrupt_soon, &h), 0);
+    poll_until_logged(&h, "interrupted by the host program");
+    poll_until_logged(&h, "goes on");
+    uv_thread_join(&thread);
+    end(&h);
+}
+
+/* ---- stopping ---- */
+
+static void a_stopped_runtime_says_so(void **state)
+{
+    (void)state;
+    host h;
+    begin(&h, "local moondog = require 'moondog'\nmoondog.on_unload(function() print('bye') end)");
+    poll_until_quiet(&h);
+    md_stop(h.runtime);
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    while (md_poll(h.runtime, FRAME_US) >= 0)
+        assert_true(uv_hrtime() < deadline);
+    assert_int_equal(h.stopped, 1);
+    assert_int_equal(md_poll(h.runtime, FRAME_US), -1);
+    while (!has_logged(&h, "bye"))
+        assert_true(uv_hrtime() < deadline);
+    end(&h);
+}
+
+static void on_other(uv_timer_t *timer)
+{
+    *(int *)timer->data += 1;
+}
+
+/* md_stop() ends the runtime, not the host's loop. */
+static void the_loop_of_the_host_goes_on(void **state)
+{
+    (void)state;
+    host h;
+    uv_loop_t loop;
+    uv_timer_t other;
+    int ticks = 0;
+    md_options o;
+    md_options_init(&o);
+    uv_loop_init(&loop);
+    uv_timer_init(&loop, &other);
+    other.data = &ticks;
+    uv_timer_start(&other, on_other, 1, 1);
+    o.loop = &loop;
+    begin_with(&h, "require 'moondog'", &o);
+    md_stop(h.runtime);
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    while (h.stopped == 0 || ticks < 10) {
+        assert_int_not_equal(uv_run(&loop, UV_RUN_ONCE), 0);
+        assert_true(uv_hrtime() < deadline);
+    }
+    end(&h);
+    uv_close((uv_handle_t *)&other, NULL);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&loop), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_frame_with_nothing_to_do_does_nothing),
+        cmocka_unit_test(timers_and_tasks_run_in_frames),
+        cmocka_unit_test(one_function_more_than_the_time_at_most),
+        cmocka_unit_test(a_frame_without_time_gets_one_thing_done),
+        cmocka_unit_test(what_waits_goes_on_in_order),
+        cmocka_unit_test(a_descriptor_tells_when_there_is_something),
+        cmocka_unit_test(posts_come_in_order_on_the_loop_thread),
+        cmocka_unit_test(posts_have_a_cap_and_are_told_that_it_is_too_late),
+        cmocka_unit_test(a_script_is_interrupted),
+        cmocka_unit_test(a_stopped_runtime_says_so),
+        cmocka_unit_test(the_loop_of_the_host_goes_on),
+    };
+    return cmocka_run_group_tests_name("poll", tests, NULL, NULL);
+}
