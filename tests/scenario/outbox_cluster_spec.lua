@@ -34,23 +34,27 @@ local function ask(servers, name)
   end
 end
 
--- All three replicas are there and up to date.
-local function is_whole(servers)
+-- What keeps the stream from having three replicas that are up to date, or nil.
+local function trouble(servers)
   local info = ask(servers, "STREAM.INFO.S")
-  if not info or not info.cluster or not info.cluster.leader or #(info.cluster.replicas or {}) < 2 then
-    return false
+  if not info then return "no server knows it" end
+  if not info.cluster or not info.cluster.leader then return "it has no leader" end
+  local replicas = info.cluster.replicas or {}
+  for _, replica in ipairs(replicas) do
+    if replica.offline or not replica.current then return cjson.encode(replica) end
   end
-  for _, replica in ipairs(info.cluster.replicas) do
-    if replica.offline or not replica.current then return false end
-  end
-  return true
+  if #replicas < 2 then return ("its leader knows %d others"):format(#replicas) end
 end
 
 local function play(case)
   local servers = start_cluster()
   case.servers, case.replicas, case.in_turn = servers, 3, true
   function case.settled()
-    run.wait_until(function() return is_whole(servers) end, 60, "all replicas are up to date")
+    local why
+    run.wait_until(function()
+      why = trouble(servers)
+      return not why
+    end, 60, function() return "all replicas of the stream are up to date: " .. tostring(why) end)
   end
   run.wait_until(function() return ask(servers, "INFO") end, 30, "a leader of JetStream")
   local result = outbox_load.play(case)
