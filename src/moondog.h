@@ -14,7 +14,15 @@
  * exception.
  *
  * The process is yours. moondog writes to no descriptor but the log's, takes no signal unless it is
- * asked to (budget_signal), and never ends the process.
+ * asked to (budget_signal), blocks all signals in the threads that it starts, and ends the process
+ * only when one of its own assertions fails. A host with a control socket ignores SIGPIPE, as libuv
+ * wants it. Once loaded it stays, since threads of the NATS library go on: dlclose() leaves
+ * libmoondog.so where it is, and a plugin that has libmoondog.a inside must not be unloaded.
+ *
+ * Lua. moondog links LuaJIT as a shared library, and modules in C that scripts require find it
+ * there: a host that loads moondog with dlopen() says RTLD_GLOBAL for them. One that has a Lua of
+ * its own links libmoondog.so, and its Lua from an archive with -Wl,--exclude-libs,ALL; md_create()
+ * fails ("other_lua") where the one would get the calls of the other.
  *
  * ABI. What is exported begins with md_; nothing else is. Structs that begin with their size may
  * grow at the end, the others never change; functions keep what they mean. Whatever breaks this
@@ -155,10 +163,10 @@ MD_API void md_stop(md_runtime *runtime);
  * most, when links are up or a disk is slow: after md_stop() it hardly does. It turns the loop, so
  * it must not be called from a callback, of the loop or of moondog. Returns how many threads had to
  * be left to themselves because they hang inside the NATS library or in a script: 0 nearly always;
- * otherwise the library must not be unloaded, and nats_Close() not be called. NULL is harmless. */
+ * otherwise nats_Close() must not be called. NULL is harmless. */
 MD_API unsigned md_free(md_runtime *runtime);
 
-/* ---- from any thread ---- */
+/* ---- from any thread, until md_free() begins ---- */
 
 /* The loop turns: what waits in md_run(), or on the backend descriptor, goes on. */
 MD_API void md_wakeup(md_runtime *runtime);
@@ -181,8 +189,9 @@ MD_API int md_post(md_runtime *runtime, md_post_fn fn, void *closure);
 /* ---- scripts ---- */
 
 /* From the next load on, the file `path` (a script or a module that it requires; spelt as it is
- * asked for) has this text, whatever is on the disk. `text` is copied; NULL: what is on the disk
- * counts again. */
+ * asked for: modules are FOLDER/NAME.lua, in the folder of the script) has this text, whatever is
+ * on the disk. `text` is copied; NULL: what is on the disk counts again. -1 and *error: it is
+ * larger than 16 MiB, all of them together than 64 MiB, or there is no memory. */
 MD_API int md_set_file(md_runtime *runtime, const char *path, const char *text, size_t length,
                        md_error *error);
 
@@ -191,10 +200,12 @@ MD_API int md_set_file(md_runtime *runtime, const char *path, const char *text, 
 MD_API int md_load(md_runtime *runtime, const char *path, md_error *error);
 
 /* Loads the script again, in a thread of its own, and puts it to work in the place of the running
- * one: no message is lost, none is handled twice. When anything is wrong, nothing has changed.
- * `previous`: from the text of the generation before instead of the files. Reloads come one after
- * the other; those that are asked for meanwhile become one. `fn` may be NULL. -1 and *error: it was
- * not begun, and fn is not called. */
+ * one: no message is lost, and none is handled twice, but where options of a connection have
+ * changed that need a new link: while both links are up, a subscription without a queue group may
+ * get one from each. When anything is wrong, nothing has changed. `previous`: from the text of the
+ * generation before instead of the files. Reloads come one after the other; those that are asked
+ * for meanwhile become one. `fn` may be NULL. -1 and *error: it was not begun, and fn is not
+ * called. */
 MD_API int md_reload(md_runtime *runtime, int previous, md_reload_fn fn, void *closure,
                      md_error *error);
 
@@ -317,12 +328,13 @@ typedef struct md_header {
     const char *name, *value;
 } md_header;
 
-/* Begin with `md_outgoing m = {sizeof m}`; in C++ `md_outgoing m = {}; m.size = sizeof m`. */
+/* Begin with `md_outgoing m = {.size = sizeof m}`; in C++ `md_outgoing m = {}; m.size = sizeof m`.
+ */
 typedef struct md_outgoing {
     size_t size;            /* of this struct, as the caller knows it */
     const char *connection; /* NULL: see above */
     const char *subject;
-    const char *reply; /* NULL: none */
+    const char *reply; /* NULL: none; md_request() has one of its own */
     const void *data;
     size_t length;
     const md_header *headers;
@@ -339,14 +351,16 @@ MD_API const void *md_message_data(const md_message *message, size_t *length);
 MD_API const char *md_message_header(const md_message *message, const char *name);
 
 /* Takes the message, to be sent in order. -1 and *error when it is refused ("pending_full",
- * "too_large", "invalid_subject", "no_connection", "closed", "no_memory"). */
+ * "too_large", "invalid_subject", "invalid_header", "no_connection", "closed", "no_memory";
+ * "usage": the struct makes no sense). */
 MD_API int md_publish(md_runtime *runtime, const md_outgoing *message, md_error *error);
 
 /* Once: with the answer, or with an error ("timeout", "no_responders", "disconnected", "closed").
  */
 typedef void (*md_answer_fn)(void *closure, const md_message *answer, const md_error *error);
 
-/* fn is never called from within this. -1 and *error: it was not sent, and fn is not called. */
+/* fn is never called from within this. -1 and *error: it was not sent, and fn is not called; codes
+ * as of md_publish(), and "disconnected" while there is no link, "too_many" when 262144 wait. */
 MD_API int md_request(md_runtime *runtime, const md_outgoing *message, md_answer_fn fn,
                       void *closure, md_error *error);
 
@@ -367,8 +381,10 @@ typedef void (*md_message_fn)(void *closure, md_subscription *subscription,
 
 /* fn handles the messages of the subject until md_unsubscribe() or md_free(). The subscription
  * survives reloads: while no script declares the connection it waits for one that does (and may be
- * made before the first script is loaded). NULL and *error: the subject is none, or there is no
- * memory. */
+ * made before the first script is loaded). NULL and *error: the subject is none, there is no
+ * memory, or there are a million. When a reload changes the options of the connection, a message
+ * may come twice while the new link takes the place of the old one; with a queue group it does not.
+ */
 MD_API md_subscription *md_subscribe(md_runtime *runtime, const md_interest *interest,
                                      md_message_fn fn, void *closure, md_error *error);
 /* No message is handled after this; it is freed. May be called from its own fn. NULL is harmless.

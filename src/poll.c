@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <sys/epoll.h>
 
+#include "host/messages.h"
 #include "runtime_private.h"
 #include "script/task.h"
 
@@ -24,7 +25,7 @@ static int waiting(md_runtime *rt)
     unsigned posts;
     uint64_t accepted, refused;
     posts_count(&rt->posts, &posts, &accepted, &refused);
-    uint64_t count = hub_waiting(&rt->hub) + posts + rt->events.queued;
+    uint64_t count = hub_waiting(&rt->hub) + posts + rt->events.queued + rt->messages->failed_count;
     if (rt->generation != NULL)
         count += task_ready_count(rt->generation);
     if (count == 0)

@@ -137,10 +137,10 @@ static struct load_job *job_new(md_runtime *rt, reload_kind kind, error *e)
         *job = (struct load_job){
             .rt = rt, .kind = kind, .number = rt->generations + 1, .begun = uv_hrtime()};
         job->path = strdup(rt->generation->path);
-        job->from = kind == RELOAD_PREVIOUS ? sources_copy(r->previous) : NULL;
+        job->from = kind == RELOAD_PREVIOUS ? sources_copy(r->previous) : sources_over(rt->files);
         job->known = kind == RELOAD_IF_CHANGED && r->seen != NULL ? sources_copy(r->seen) : NULL;
     }
-    if (job == NULL || job->path == NULL || (kind == RELOAD_PREVIOUS && job->from == NULL) ||
+    if (job == NULL || job->path == NULL || job->from == NULL ||
         thread_start(&job->thread, load_main, job) != 0) {
         error_set(e, "no_memory", ERROR_CLASS_LIMIT,
                   "cannot load a script: no memory, or no thread");

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "host/subscriptions.h"
 #include "script/binding.h"
 
 json_t *report_bytes(const char *bytes, size_t length)
@@ -173,7 +174,7 @@ json_t *report_stall(const stall *s)
     stall_describe(s, text);
     json_object_set_new(one, "seconds", json_real(s->seconds));
     json_object_set_new(one, "reason", report_text(text));
-    if (s->in_script) {
+    if (s->named) {
         json_object_set_new(one, "kind", json_string(s->kind));
         json_object_set_new(one, "name", report_text(s->name));
         json_object_set_new(one, "place", report_text(s->place));
@@ -200,19 +201,38 @@ static json_t *describe_latency(const latency *l)
                      latency_quantile(l, 0.99), "samples", (json_int_t)l->total);
 }
 
+/* What both kinds have; `kind`: "script" or "host". */
+static json_t *describe_subscription(const char *kind, const struct callback *calls,
+                                     const subscription_state *state)
+{
+    return json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I}", "kind", kind, "active", state->active,
+                     "handled", (json_int_t)calls->calls, "errors", (json_int_t)calls->errors,
+                     "overruns", (json_int_t)calls->overruns, "dropped", (json_int_t)state->dropped,
+                     "queued", (json_int_t)state->queued);
+}
+
 static json_t *describe_handler(const struct handler *h)
 {
     subscription_state state = {0};
     if (h->subscription != NULL)
         subscription_get_state(h->subscription, &state);
-    json_t *one =
-        json_pack("{s:o, s:b, s:I, s:I, s:I, s:I, s:I}", "subject", report_text(handler_label(h)),
-                  "active", state.active, "handled", (json_int_t)h->callback.calls, "errors",
-                  (json_int_t)h->callback.errors, "overruns", (json_int_t)h->callback.overruns,
-                  "dropped", (json_int_t)state.dropped, "queued", (json_int_t)state.queued);
+    json_t *one = describe_subscription("script", &h->callback, &state);
+    json_object_set_new(one, "subject", report_text(handler_label(h)));
     if (h->queue != NULL)
         json_object_set_new(one, "queue", report_text(h->queue));
     json_object_set_new(one, "latency", describe_latency(&h->latency));
+    return one;
+}
+
+static json_t *describe_host_subscription(const md_subscription *s)
+{
+    subscription_state state;
+    subscriptions_get_state(s, &state);
+    json_t *one = describe_subscription("host", &s->callback, &state);
+    json_object_set_new(one, "subject", report_text(s->subject));
+    if (s->queue != NULL)
+        json_object_set_new(one, "queue", report_text(s->queue));
+    json_object_set_new(one, "latency", describe_latency(&s->latency));
     return one;
 }
 
@@ -223,7 +243,14 @@ static json_t *describe_handlers(const struct binding *b, unsigned *left)
     json_t *list = json_array();
     for (const struct handler *h = b->handlers; h != NULL && *left > 0; h = h->next, (*left)--)
         json_array_append_new(list, describe_handler(h));
-    return reversed(list);
+    list = reversed(list);
+    const struct messages *host = b->generation->limits.messages;
+    for (const md_subscription *s = host->subscriptions; s != NULL && *left > 0; s = s->next)
+        if (subscriptions_place(s) == b) {
+            json_array_append_new(list, describe_host_subscription(s));
+            (*left)--;
+        }
+    return list;
 }
 
 static json_t *describe_connection(const struct binding *b, unsigned *subscriptions_left)
@@ -392,15 +419,23 @@ static json_t *describe_posts(md_runtime *rt)
                      "refused", (json_int_t)refused);
 }
 
+static json_t *describe_messages(const struct messages *m)
+{
+    return json_pack("{s:I, s:I, s:I}", "subscriptions", (json_int_t)m->subscription_count,
+                     "waiting", (json_int_t)subscriptions_waiting(m), "requests",
+                     (json_int_t)m->request_count);
+}
+
 /* Of a program that has a runtime inside. */
 static json_t *describe_host(md_runtime *rt)
 {
     const struct events *e = &rt->events;
-    return json_pack("{s:o, s:I, s:{s:I, s:I, s:I, s:I}, s:I, s:o}", "functions",
+    return json_pack("{s:o, s:I, s:{s:I, s:I, s:I, s:I}, s:I, s:o, s:o}", "functions",
                      functions_names(&rt->functions), "calls", (json_int_t)rt->functions.calls,
                      "events", "emitted", (json_int_t)e->emitted, "unheard", (json_int_t)e->unheard,
                      "refused", (json_int_t)e->refused, "queued", (json_int_t)e->queued,
-                     "evaluations", (json_int_t)rt->evaluations.count, "posts", describe_posts(rt));
+                     "evaluations", (json_int_t)rt->evaluations.count, "posts", describe_posts(rt),
+                     "messages", describe_messages(rt->messages));
 }
 
 /* Whether a program of its own is around the runtime, as far as that has shown. */
@@ -409,7 +444,8 @@ static bool has_host(const md_runtime *rt)
     const struct events *e = &rt->events;
     return rt->functions.table != NULL || rt->functions.calls > 0 ||
            e->emitted + e->unheard + e->refused > 0 || rt->evaluations.count > 0 ||
-           rt->posts.used;
+           rt->posts.used || rt->messages->subscription_count > 0 ||
+           rt->messages->request_count > 0;
 }
 
 json_t *report_status(md_runtime *rt)

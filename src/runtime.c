@@ -12,10 +12,12 @@
 #include "control/server.h"
 #include "health/health.h"
 #include "health/user_metrics.h"
+#include "host/messages.h"
 #include "jetstream/ledger.h"
 #include "report.h"
 #include "runtime_private.h"
 #include "script/binding.h"
+#include "script/interpreter.h"
 #include "script/source_image.h"
 #include "script/takeover.h"
 #include "script/task.h"
@@ -165,6 +167,7 @@ static void set_limits(md_runtime *rt, const md_options *o)
     l->failures = &rt->failures;
     l->metrics = rt->user_metrics;
     l->ledgers = rt->ledgers;
+    l->messages = rt->messages;
     l->outboxes = &rt->outboxes;
     l->functions = &rt->functions;
     l->handler_budget_ms = o->handler_budget_ms;
@@ -181,6 +184,7 @@ static int make_parts(md_runtime *rt, const md_options *o, error *e)
 {
     rt->user_metrics = user_metrics_new();
     rt->ledgers = ledgers_new();
+    rt->messages = messages_new(&rt->hub, &rt->sentinel);
     outboxes_init(&rt->outboxes, &rt->hub);
     set_limits(rt, o);
     rt->name = strdup(o->name != NULL ? o->name : "moondog");
@@ -188,7 +192,7 @@ static int make_parts(md_runtime *rt, const md_options *o, error *e)
     if (o->notify != 0)
         rt->manager = notify_open();
     if (rt->name == NULL || rt->user_metrics == NULL || rt->ledgers == NULL ||
-        (o->watch != 0 && (rt->watch = file_watch_new(rt)) == NULL))
+        rt->messages == NULL || (o->watch != 0 && (rt->watch = file_watch_new(rt)) == NULL))
         return error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a runtime");
     if (o->control != NULL && control_new(rt, o->control, e) == NULL)
         return -1;
@@ -200,6 +204,11 @@ static int make_parts(md_runtime *rt, const md_options *o, error *e)
 
 static md_runtime *create(const md_options *o, md_error *out)
 {
+    error e = {0};
+    if (interpreter_check(&e) != 0) {
+        runtime_error(out, &e, "");
+        return NULL;
+    }
     md_runtime *rt = calloc(1, sizeof *rt);
     if (rt == NULL) {
         fail(out, "no_memory", "no memory for a runtime");
@@ -216,7 +225,6 @@ static md_runtime *create(const md_options *o, md_error *out)
         free(rt);
         return NULL;
     }
-    error e = {0};
     if (make_parts(rt, o, &e) != 0) {
         runtime_error(out, &e, "");
         md_free(rt);
@@ -264,7 +272,9 @@ static struct generation *load(md_runtime *rt, const char *path, sources *from, 
 {
     char traceback[sizeof out->traceback];
     error e = {0};
-    struct generation *g = generation_new(&rt->limits, rt->generations + 1);
+    if (from == NULL)
+        from = sources_over(rt->files);
+    struct generation *g = from != NULL ? generation_new(&rt->limits, rt->generations + 1) : NULL;
     if (g == NULL) {
         sources_release(from);
         fail(out, "no_memory", "cannot make a lua_State: no memory; raise --memory");
@@ -443,6 +453,7 @@ static void turn_done(void *closure)
         forget_connection(rt, c);
         connection_free(c);
     }
+    messages_turn(rt->messages);
     events_turn(rt);
     eval_turn(rt);
     if (rt->failures.quiet)
@@ -555,6 +566,7 @@ unsigned md_free(md_runtime *rt)
     eval_end(rt);
     health_free(rt->health);
     rt->health = NULL;
+    messages_end(rt->messages);
     unsigned left = end_connections(rt);
     if (rt->generation != NULL)
         retire_discard(rt, rt->generation);
@@ -569,7 +581,7 @@ unsigned md_free(md_runtime *rt)
     file_watch_close(rt->watch);
     control_close(rt->control);
     while (!timer_closed || !hub_closed(&rt->hub) || !reload_closed(rt) || !file_watch_closed(rt) ||
-           !control_closed(rt) || !eval_closed(&rt->evaluations))
+           !control_closed(rt) || !eval_closed(&rt->evaluations) || !messages_closed(rt->messages))
         uv_run(rt->loop, UV_RUN_NOWAIT);
     if (rt->loop == &rt->own_loop)
         uv_loop_close(&rt->own_loop);
@@ -581,10 +593,12 @@ unsigned md_free(md_runtime *rt)
     notify_close(rt->manager);
     user_metrics_free(rt->user_metrics);
     ledgers_free(rt->ledgers);
+    messages_free(rt->messages);
     uv_mutex_destroy(&rt->reloads.lock);
     left += !log_free(rt->log, LOG_FLUSH_MS);
     failures_clear(&rt->failures);
     functions_clear(&rt->functions); /* what was registered since */
+    sources_release(rt->files);
     free(rt->name);
     free(rt);
     return left;

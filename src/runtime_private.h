@@ -70,7 +70,8 @@ struct md_runtime {
     generation_limits limits;
     struct failures failures; /* of functions of the script */
     struct user_metrics *user_metrics;
-    struct ledgers *ledgers; /* of consumers of JetStream */
+    struct ledgers *ledgers;   /* of consumers of JetStream */
+    struct messages *messages; /* what the host sends and subscribes to */
     struct outboxes outboxes;
     struct functions functions; /* of the host, for scripts */
     struct events events;       /* of the host, to scripts */
@@ -91,6 +92,7 @@ struct md_runtime {
     uint64_t created_at;      /* ms */
     uv_timer_t stop_timer;
     struct posts posts;
+    sources *files;      /* that the host has given; not changed, but replaced; NULL: none */
     bool running;        /* inside md_run() */
     bool settled;        /* the last turn of a poll had nothing to do */
     bool polled_late;    /* the last poll ended because its time was over */

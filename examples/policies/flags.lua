@@ -14,6 +14,7 @@ local cjson = require "cjson"
 local hash = require "lib.hash"
 local knob = require "lib.knob"
 local moondog = require "moondog"
+local patiently = require "lib.patiently"
 local service = require "lib.service"
 
 -- What there is. A value of another type, or one that `allowed` refuses, is not taken: the flag keeps what it had.
@@ -27,7 +28,6 @@ local BUCKET = os.getenv("FLAGS_BUCKET") or "flags"
 local HISTORY = knob("FLAGS_HISTORY", 20)     -- revisions that the bucket keeps of a flag, when it is made here
 local TEXT_MAX = 4096                         -- bytes of a value
 local SHARES = 10000                          -- parts that users are divided into: a percentage may have two decimals
-local PAUSE = 1                               -- seconds, before something that the server refuses is tried again
 
 cjson.decode_invalid_numbers(false) -- nan and inf
 
@@ -128,17 +128,6 @@ gw:subscribe("flags.get", function(msg)
 end, { queue = "flags" })
 
 -- ---- the bucket ----
-
--- Until it works: the bucket may come later than this script.
-local function patiently(f, ...)
-  local result, err = f(...)
-  while not result do
-    moondog.log.warn("not yet", { error = err.message })
-    moondog.sleep(PAUSE)
-    result, err = f(...)
-  end
-  return result
-end
 
 -- One that is there is used as it is: an operator may have given it another history.
 local function open_bucket(js)

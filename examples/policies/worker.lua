@@ -13,6 +13,7 @@
 -- --retire seconds. Both have to be longer than WORKER_TIMEOUT, or a job that is cut off is handled a second time.
 local knob = require "lib.knob"
 local moondog = require "moondog"
+local patiently = require "lib.patiently"
 local service = require "lib.service"
 
 local STREAM, SUBJECTS = "JOBS", "jobs.>"
@@ -27,7 +28,6 @@ local DELIVERIES = knob("WORKER_DELIVERIES", 8)        -- tries, then it is dead
 local RETRY_BASE = knob("WORKER_RETRY_BASE", 5)        -- seconds before the second try; it doubles
 local RETRY_CAP = knob("WORKER_RETRY_CAP", 300)        -- seconds, at most
 
-local PAUSE = 1 -- seconds, before something that the server refuses is tried again
 
 local results = moondog.metrics.counter("jobs", { labels = { "result" },
   help = "Deliveries: done, retried, dead (put aside)." })
@@ -121,17 +121,6 @@ local function handle(js, msg)
 end
 
 -- ---- the stream, and who reads it ----
-
--- Until it works: JetStream may come later than this script.
-local function patiently(f, ...)
-  local result, err = f(...)
-  while not result do
-    moondog.log.warn("not yet", { error = err.message })
-    moondog.sleep(PAUSE)
-    result, err = f(...)
-  end
-  return result
-end
 
 -- One that is there is left as it is: an operator may have given it other limits.
 local function ensure_stream(js, config)

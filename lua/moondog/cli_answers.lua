@@ -31,10 +31,17 @@ function M.reload(r)
   return lines
 end
 
+--- "host, queue workers": one of the script's has no kind.
+local function kind(s)
+  local queue = value(s.queue) and "queue " .. s.queue
+  if s.kind ~= "host" then return queue or "" end
+  return queue and "host, " .. queue or "host"
+end
+
 local function subscriptions(c)
   local rows = {}
   for _, s in ipairs(c.subscriptions) do
-    rows[#rows + 1] = { s.subject, value(s.queue) and "queue " .. s.queue or "", s.handled .. " handled",
+    rows[#rows + 1] = { s.subject, kind(s), s.handled .. " handled",
       s.errors .. " errors", s.dropped .. " dropped", s.queued .. " queued" }
   end
   return rows
@@ -104,6 +111,12 @@ function M.status(r)
   for _, c in ipairs(value(r.connections) or {}) do
     append(lines, connection(c))
     append(lines, columns.lines(subscriptions(c), "  "))
+  end
+  local host = value(r.host)
+  local waiting = host and host.messages and host.messages.waiting or 0
+  if waiting > 0 then
+    lines[#lines + 1] = ("%s of the host waiting for a connection that no script declares, or that is closed"):format(
+      count(waiting, "subscription"))
   end
   for _, o in ipairs(value(r.outboxes) or {}) do append(lines, outbox(o)) end
   return lines

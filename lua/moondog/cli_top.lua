@@ -31,7 +31,7 @@ local function index_by(list, key_of)
 end
 
 local function name_of(connection) return connection.name end
-local function subject_of(s) return s.subject .. " " .. (value(s.queue) or "") end
+local function subject_of(s) return (s.kind or "") .. " " .. s.subject .. " " .. (value(s.queue) or "") end
 
 --- Adds the rates to the connections and subscriptions of `now`.
 local function add_rates(now, before, seconds)

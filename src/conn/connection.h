@@ -108,6 +108,9 @@ unsigned connection_free(struct connection *c);
 /* Takes the message, to be sent in order. -1 and *e ("pending_full", "too_large",
  * "invalid_subject", "closed", "no_memory") when it is refused. */
 int connection_publish(struct connection *c, const record_message *m, error *e);
+/* Whether a message can have this header. 0, or -1 and *e ("invalid_header"). */
+int header_check(const char *name, size_t name_length, const char *value, size_t value_length,
+                 error *e);
 
 /* Done: *e has code "" when everything before was received by the server. */
 typedef void (*connection_flushed)(void *closure, const error *e);

@@ -89,6 +89,7 @@ static void do_up(struct connection *c, watchdog_reason reason)
     c->counters.links[reason]++;
     if (c->attempt_base == 0)
         c->attempt_base = c->dog.attempt;
+    connection_sync_continue(c); /* what was subscribed since the server was asked for its answer */
     connection_tell_up(c, reason);
 }
 

@@ -25,7 +25,8 @@ static void remember_loss(struct connection *c, bool closed, watchdog_reason rea
                          .error = &c->error};
     uint64_t now = connection_now(c);
     uint64_t since = c->down_since < now ? c->down_since : now; /* deaf before it was lost */
-    history_lost(&c->hub->history, &loss, wall_clock_ms(&c->hub->clock) - (int64_t)(now - since), since);
+    history_lost(&c->hub->history, &loss, wall_clock_ms(&c->hub->clock) - (int64_t)(now - since),
+                 since);
 }
 
 void connection_tell(struct connection *c, connection_info *info)

@@ -49,7 +49,7 @@ static void on_slow(struct connection *c, const link_event *event)
 {
     error e = {0};
     error_set(&e, "slow_consumer", ERROR_CLASS_LIMIT,
-              "messages on %s arrive faster than the script handles them: the newest are dropped; "
+              "messages on %s arrive faster than they are handled: the newest are dropped; "
               "raise the subscription's pending, or add workers in a queue group",
               event->text);
     c->counters.slow_bursts++;
@@ -209,6 +209,8 @@ static bool receive_chunk(struct connection *c, struct link_slot *slot, uint64_t
 {
     mailbox_chunk *chunk = slot->messages;
     while (chunk->read < chunk->count) {
+        if (hub_is_late(c->hub))
+            return true;
         mailbox_item item = chunk->items[chunk->read++];
         slot->taken++;
         if (item.msg != NULL)

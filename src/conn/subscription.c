@@ -197,6 +197,7 @@ void subscription_inherit(struct subscription *s, struct subscription *from)
     s->dropped_before += from->dropped_before;
     from->dropped_before = 0;
     s->bursts += from->bursts;
+    from->bursts = 0;
     if (s->active && s->limits.max > 0 && s->handled >= s->limits.max)
         subscription_end(s);
 }

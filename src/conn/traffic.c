@@ -139,6 +139,24 @@ static void show_published(const struct connection *c, const record_message *m)
     c->hub->tap(c->hub->tap_closure, &shown);
 }
 
+int header_check(const char *name, size_t name_length, const char *value, size_t value_length,
+                 error *e)
+{
+    int shown = (int)(name_length > 100 ? 100 : name_length);
+    if (name_length == 0)
+        return error_set(e, "invalid_header", ERROR_CLASS_NONE, "a header's name is empty");
+    for (size_t i = 0; i < name_length; i++)
+        if (name[i] <= ' ' || name[i] == ':' || name[i] == 0x7f)
+            return error_set(e, "invalid_header", ERROR_CLASS_NONE,
+                             "header \"%.*s\": a name has no white space, colon or control byte",
+                             shown, name);
+    if (memchr(value, '\r', value_length) != NULL || memchr(value, '\n', value_length) != NULL ||
+        memchr(value, '\0', value_length) != NULL)
+        return error_set(e, "invalid_header", ERROR_CLASS_NONE,
+                         "header \"%.*s\": a value is one line of text", shown, name);
+    return 0;
+}
+
 int connection_publish(struct connection *c, const record_message *m, error *e)
 {
     if (c->closing)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "health/metrics_private.h"
+#include "host/subscriptions.h"
 #include "runtime_private.h"
 #include "script/binding.h"
 
@@ -48,27 +49,51 @@ static bool copy_subscription(struct metrics *m, const struct handler *h)
     return s->subject != NULL && s->queue != NULL;
 }
 
+static bool copy_host_subscription(struct metrics *m, const md_subscription *of_host)
+{
+    struct metrics_subscription *s = &m->subscriptions[m->subscription_count];
+    subscription_state state;
+    subscriptions_get_state(of_host, &state);
+    *s =
+        (struct metrics_subscription){.connection = m->connection_count - 1,
+                                      .of_host = true,
+                                      .subject = strdup(of_host->subject),
+                                      .queue = strdup(of_host->queue != NULL ? of_host->queue : ""),
+                                      .handled = state.handled,
+                                      .dropped = state.dropped,
+                                      .bursts = state.bursts,
+                                      .queued = state.queued,
+                                      .seconds = of_host->latency.all};
+    m->subscription_count++;
+    return s->subject != NULL && s->queue != NULL;
+}
+
 static bool copy_bindings(struct metrics *m, const struct generation *g)
 {
-    size_t bindings = 0, handlers = 0;
+    const struct messages *host = g->limits.messages;
+    size_t bindings = 0, wanted = host->subscription_count - m->host_waiting;
     for (const struct binding *b = g->bindings; b != NULL; b = b->next) {
         bindings++;
         for (const struct handler *h = b->handlers; h != NULL; h = h->next)
-            handlers++;
+            wanted++;
     }
-    if (handlers > METRICS_SUBSCRIPTIONS_MAX) {
-        m->subscriptions_omitted = handlers - METRICS_SUBSCRIPTIONS_MAX;
-        handlers = METRICS_SUBSCRIPTIONS_MAX;
+    if (wanted > METRICS_SUBSCRIPTIONS_MAX) {
+        m->subscriptions_omitted = wanted - METRICS_SUBSCRIPTIONS_MAX;
+        wanted = METRICS_SUBSCRIPTIONS_MAX;
     }
     m->connections = calloc(bindings + 1, sizeof m->connections[0]);
-    m->subscriptions = calloc(handlers + 1, sizeof m->subscriptions[0]);
+    m->subscriptions = calloc(wanted + 1, sizeof m->subscriptions[0]);
     if (m->connections == NULL || m->subscriptions == NULL)
         return false;
     for (const struct binding *b = g->bindings; b != NULL; b = b->next) {
         if (!copy_connection(m, b))
             return false;
         for (const struct handler *h = b->handlers; h != NULL; h = h->next)
-            if (m->subscription_count < handlers && !copy_subscription(m, h))
+            if (m->subscription_count < wanted && !copy_subscription(m, h))
+                return false;
+        for (const md_subscription *s = host->subscriptions; s != NULL; s = s->next)
+            if (subscriptions_place(s) == b && m->subscription_count < wanted &&
+                !copy_host_subscription(m, s))
                 return false;
     }
     return true;
@@ -95,6 +120,7 @@ metrics *metrics_of(md_runtime *rt)
     m->lag = rt->hub.pulse.lag;
     m->log_dropped = log_dropped(rt->log);
     m->hanging = rt->hub.hanging;
+    m->host_waiting = subscriptions_waiting(rt->messages);
     m->crashed = rt->supervision.crashed;
     m->wedged = rt->supervision.wedged;
     m->ended = rt->supervision.ended;

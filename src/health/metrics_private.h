@@ -19,6 +19,7 @@ struct metrics_connection {
 
 struct metrics_subscription {
     unsigned connection;   /* index */
+    bool of_host;          /* not of the script */
     char *subject, *queue; /* queue "": none */
     uint64_t handled, errors, overruns, dropped, bursts, queued;
     histogram seconds;
@@ -44,6 +45,7 @@ struct metrics {
     unsigned failure_count;
     unsigned connection_count, subscription_count;
     uint64_t subscriptions_omitted;
+    unsigned host_waiting; /* subscriptions of the host that are on no connection */
     struct metrics_connection *connections;
     struct metrics_subscription *subscriptions;
     struct outbox_metrics *outboxes;

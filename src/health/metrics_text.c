@@ -196,7 +196,8 @@ static const struct {
      "Messages that came faster than they were handled, and were dropped.", dropped},
     {"moondog_connection_slow_consumer_bursts_total", "counter",
      "Bursts of such drops, as far as they were reported.", slow_bursts},
-    {"moondog_connection_subscriptions", "gauge", "Subscriptions of the script.", subscriptions},
+    {"moondog_connection_subscriptions", "gauge", "Subscriptions of the script and the host.",
+     subscriptions},
     {"moondog_connection_subscriptions_refused", "gauge",
      "Subscriptions that the server does not take.", refused},
 };
@@ -315,6 +316,8 @@ static size_t label_subscriptions(const metrics *m, struct labelled **out)
         connection_labels(&m->connections[s->connection], labels);
         exposition_label(labels, sizeof labels, "subject", s->subject);
         exposition_label(labels, sizeof labels, "queue", s->queue);
+        if (s->of_host)
+            exposition_label(labels, sizeof labels, "kind", "host");
         list[count].labels = strdup(labels);
         list[count].one = s;
         if (list[count].labels != NULL)
@@ -363,6 +366,9 @@ static void write_subscriptions(exposition *x, const metrics *m)
     exposition_single(x, "moondog_subscriptions_omitted", "gauge",
                       "Subscriptions that are not listed here: the last 1000 are.",
                       (double)m->subscriptions_omitted);
+    exposition_single(x, "moondog_host_subscriptions_waiting", "gauge",
+                      "Subscriptions of the embedding program whose connection no script declares.",
+                      m->host_waiting);
     for (size_t f = 0; f < sizeof subscription_families / sizeof subscription_families[0]; f++) {
         exposition_family(x, subscription_families[f].name, subscription_families[f].type,
                           subscription_families[f].help);

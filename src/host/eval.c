@@ -1,6 +1,7 @@
 /* Evaluations that the host asks for. See eval.h and moondog.h. Loop thread. */
 #include "host/eval.h"
 
+#include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,6 +27,8 @@ struct evaluation {
     size_t count;
     md_error error; /* code "": none */
 };
+
+static const struct callback answer = {.ref = LUA_NOREF, .kind = "host", .name = "eval"};
 
 static void end_with(struct evaluation *ev, const error *e, const char *traceback)
 {
@@ -139,9 +142,11 @@ static void tell(struct evaluation *ev)
 {
     bool failed = ev->error.code[0] != '\0';
     unlink_evaluation(ev);
+    const struct callback *outer = sentinel_host_enters(&ev->rt->sentinel, &answer);
     if (ev->fn != NULL)
         ev->fn(ev->closure, failed ? NULL : ev->results, failed ? 0 : ev->count,
                failed ? &ev->error : NULL);
+    sentinel_host_leaves(&ev->rt->sentinel, outer);
     evaluation_free(ev);
 }
 

@@ -1,6 +1,7 @@
 /* Posts. See posts.h. md_post() on any thread, the rest on the loop thread. */
 #include "host/posts.h"
 
+#include <lauxlib.h>
 #include <stdlib.h>
 
 #include "runtime_private.h"
@@ -10,6 +11,8 @@ struct post {
     md_post_fn fn;
     void *closure;
 };
+
+static const struct callback post = {.ref = LUA_NOREF, .kind = "host", .name = "post"};
 
 int posts_init(struct posts *p)
 {
@@ -81,7 +84,9 @@ void posts_run(struct posts *p, md_runtime *rt)
             return;
         hub_serve(&rt->hub);
         p->used = true;
+        const struct callback *outer = sentinel_host_enters(&rt->sentinel, &post);
         one->fn(rt, one->closure);
+        sentinel_host_leaves(&rt->sentinel, outer);
         free(one);
     }
 }

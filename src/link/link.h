@@ -98,5 +98,4 @@ void link_sub_done(struct link_sub *s);
 /* How many of its subscriptions the loop still has. */
 unsigned link_subs(const struct link *l);
 
-
 #endif

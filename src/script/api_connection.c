@@ -148,12 +148,36 @@ static void push_answer(lua_State *L, void *closure)
     message_push(L, a->binding, a->msg);
 }
 
+static void on_lost(struct task *t)
+{
+    error e = {0};
+    if (t->number != 0)
+        error_set(&e, "closed", ERROR_CLASS_NONE, "connection %s was closed", t->binding->name);
+    else
+        error_set(&e, "disconnected", ERROR_CLASS_NETWORK, "connection %s was lost",
+                  t->binding->name);
+    task_resume_error(t, &e);
+}
+
+/* With a link all that wait for answers over it fail at once, and there may be thousands. */
+static bool can_wait(const struct task *t, const error *e, bool *closed)
+{
+    *closed = strcmp(e->code, "closed") == 0;
+    return hub_is_late(t->generation->limits.hub) &&
+           (*closed || strcmp(e->code, "disconnected") == 0);
+}
+
 static void on_answer(void *closure, natsMsg *msg, const error *e)
 {
     struct task *t = closure;
     struct generation *g = t->generation;
     struct answer a = {t->binding, msg};
-    if (msg == NULL) {
+    bool closed;
+    if (msg == NULL && can_wait(t, e, &closed)) {
+        t->cancel = NULL; /* there is no request any more */
+        t->number = closed;
+        task_go_on_soon(t, on_lost);
+    } else if (msg == NULL) {
         task_resume_error(t, e);
     } else if (generation_protect(g, push_answer, &a, 1, "answer") != 0) {
         natsMsg_Destroy(msg);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/subscriptions.h"
 #include "script/failure.h"
 #include "script/message.h"
 #include "script/signal.h"
@@ -316,6 +317,7 @@ static void hand_over(struct binding *b)
         next = h->next;
         handler_hand_over(h);
     }
+    subscriptions_hand_over(b->generation->limits.messages, c, heir);
     connection_observe(heir, &observer, b);
     connection_hand_over(c, heir, b->generation->limits.retire_ms);
 }

@@ -184,20 +184,21 @@ static int host_time(lua_State *L)
 }
 
 /* The text of a file, or nil and why not; when the second argument is true, only when it is
- * remembered. While the generation is loaded, what is read is remembered; a script at work reads
- * what is there now, by itself: false. [-0, +1 or 2] */
+ * remembered, or given by the host. While the generation is loaded, what is read is remembered; a
+ * script at work reads what is there now, by itself: false. [-0, +1 or 2] */
 static int read_source(lua_State *L)
 {
     struct generation *g = generation_of(L);
     const char *path = luaL_checkstring(L, 1);
     error e = {0};
-    if (!g->loading) {
+    const source_file *file = sources_find_given(g->sources, path);
+    if (!g->loading && file == NULL) {
         lua_pushboolean(L, 0);
         return 1;
     }
-    bool remembered = lua_toboolean(L, 2);
-    const source_file *file =
-        remembered ? sources_find(g->sources, path) : sources_read(g->sources, path, &e);
+    bool remembered = lua_toboolean(L, 2) && file == NULL;
+    if (g->loading)
+        file = remembered ? sources_find(g->sources, path) : sources_read(g->sources, path, &e);
     if (file != NULL) {
         lua_pushlstring(L, file->text, file->length);
         return 1;

@@ -27,6 +27,7 @@ struct outboxes;
 struct keeper;
 struct user_metrics;
 struct ledgers;
+struct messages;
 struct lua_timer;
 struct reload_request;
 struct signal;
@@ -48,6 +49,7 @@ typedef struct {
     sentinel *sentinel;
     struct user_metrics *metrics; /* of scripts; NULL: none can be declared */
     struct ledgers *ledgers;      /* of consumers */
+    struct messages *messages;    /* what the host does with connections; NULL: nothing */
     struct outboxes *outboxes;    /* of the runtime; NULL: none can be declared */
     struct functions *functions;  /* of the host, for scripts */
     struct failures *failures;    /* where failures are remembered; NULL: nowhere */

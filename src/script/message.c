@@ -320,19 +320,6 @@ static int message_tostring(lua_State *L)
 
 /* ---- what scripts send ---- */
 
-static void check_header(lua_State *L, const char *key, size_t key_length, const char *value,
-                         size_t value_length)
-{
-    if (key_length == 0)
-        luaL_error(L, "a header's name is empty");
-    for (size_t i = 0; i < key_length; i++)
-        if (key[i] <= ' ' || key[i] == ':' || key[i] == 0x7f)
-            luaL_error(L, "header \"%s\": a name has no white space, colon or control byte", key);
-    if (memchr(value, '\r', value_length) != NULL || memchr(value, '\n', value_length) != NULL ||
-        memchr(value, '\0', value_length) != NULL)
-        luaL_error(L, "header \"%s\": a value is one line of text", key);
-}
-
 void message_read_headers(lua_State *L, int index, record_message *m)
 {
     luaL_checktype(L, index, LUA_TTABLE);
@@ -367,7 +354,9 @@ void message_read_headers(lua_State *L, int index, record_message *m)
             luaL_error(L, "header \"%s\" is a %s: a string or a list of strings is expected", key,
                        luaL_typename(L, -1));
         const char *text = lua_tolstring(L, -1, &length);
-        check_header(L, key, key_length, text, length);
+        error e = {0};
+        if (header_check(key, key_length, text, length, &e) != 0)
+            luaL_error(L, "%s", e.message);
         lua_rawseti(L, list, i + 1); /* numbers are strings now */
         luaL_addlstring(&b, key, key_length + 1);
         luaL_addlstring(&b, text, length + 1);

@@ -15,7 +15,7 @@
 
 /* ---- what is found ---- */
 
-/* The outermost entry of the loop's thread. */
+/* The outermost entry of the loop's thread; when it is in none, what of the host it is in. */
 static const struct callback *holder_of_loop(const sentinel *s)
 {
     pthread_t thread = atomic_load_explicit(&s->duty.pulse->thread, memory_order_relaxed);
@@ -25,7 +25,7 @@ static const struct callback *holder_of_loop(const sentinel *s)
             pthread_equal(atomic_load_explicit(&b->thread, memory_order_relaxed), thread))
             return what;
     }
-    return NULL;
+    return atomic_load_explicit(&s->host, memory_order_acquire);
 }
 
 /* Since when the loop has not turned; 0: it is not known to be held by anything. */
@@ -65,7 +65,7 @@ static uint64_t look_at_loop(const sentinel *s, stall *out)
     out->seconds = (double)(now - since) / 1e9;
     const struct callback *what = holder_of_loop(s);
     if (what != NULL) {
-        out->in_script = true;
+        out->named = true;
         snprintf(out->kind, sizeof out->kind, "%s", what->kind);
         snprintf(out->name, sizeof out->name, "%s", what->name);
         snprintf(out->place, sizeof out->place, "%s", what->place);
@@ -89,17 +89,27 @@ static void ask_for_a_turn(sentinel *s)
     }
 }
 
+/* "handler orders.* (gateway.lua:12) holds" */
+static void describe_holder(const stall *s, char out[STALL_TEXT_SIZE])
+{
+    if (!s->named)
+        snprintf(out, STALL_TEXT_SIZE, "no function of the script holds");
+    else if (s->place[0] == '\0')
+        snprintf(out, STALL_TEXT_SIZE, "%s %s holds", s->kind, s->name);
+    else
+        snprintf(out, STALL_TEXT_SIZE, "%s %s (%s) holds", s->kind, s->name, s->place);
+}
+
 void stall_describe(const stall *s, char out[STALL_TEXT_SIZE])
 {
-    if (!s->stalled)
+    char holder[STALL_TEXT_SIZE];
+    if (!s->stalled) {
         snprintf(out, STALL_TEXT_SIZE, "the loop turns");
-    else if (!s->in_script)
-        snprintf(out, STALL_TEXT_SIZE,
-                 "the loop has not turned for %.1f s, and no function of the script holds it",
-                 s->seconds);
-    else
-        snprintf(out, STALL_TEXT_SIZE, "the loop has not turned for %.1f s: %s %s (%s) holds it",
-                 s->seconds, s->kind, s->name, s->place);
+        return;
+    }
+    describe_holder(s, holder);
+    snprintf(out, STALL_TEXT_SIZE, "the loop has not turned for %.1f s%s %.200s it", s->seconds,
+             s->named ? ":" : ", and", holder);
 }
 
 /* ---- what is told ---- */
@@ -110,11 +120,9 @@ static void tell_stall(const sentinel_duty *duty, const stall *found)
              log_str("name", found->name), log_str("place", found->place),
              log_num("seconds", found->seconds),
              log_str("plan", "not live and not ready until it turns again"));
-    if (found->in_script)
-        notify_send(duty->manager, -1, "STATUS=stalled: %s %s (%s) holds the loop", found->kind,
-                    found->name, found->place);
-    else
-        notify_send(duty->manager, -1, "STATUS=stalled: no function of the script holds the loop");
+    char holder[STALL_TEXT_SIZE];
+    describe_holder(found, holder);
+    notify_send(duty->manager, -1, "STATUS=stalled: %s the loop", holder);
 }
 
 static void tell_end(const sentinel_duty *duty, double seconds, const char *status)
@@ -207,6 +215,18 @@ void sentinel_stop(sentinel *s)
 }
 
 /* ---- from other threads ---- */
+
+const struct callback *sentinel_host_enters(sentinel *s, const struct callback *what)
+{
+    const struct callback *outer = atomic_load_explicit(&s->host, memory_order_relaxed);
+    atomic_store_explicit(&s->host, what, memory_order_release);
+    return outer;
+}
+
+void sentinel_host_leaves(sentinel *s, const struct callback *outer)
+{
+    atomic_store_explicit(&s->host, outer, memory_order_release);
+}
 
 void sentinel_guard(sentinel *s, const sentinel_duty *duty)
 {

@@ -13,12 +13,13 @@
 #include "base/pulse.h"
 #include "script/budget.h"
 
-/* A loop that does not turn, and the function of the script that holds it. */
+/* A loop that does not turn, and the function of the script or of the host that holds it. */
 typedef struct {
     bool stalled;
     double seconds; /* that it has not turned for; 0 when it is not stalled */
-    bool in_script; /* the rest names a function; otherwise moondog itself is at work */
-    char kind[16], name[80], place[80]; /* "handler", "orders.*", "gateway.lua:12" */
+    bool named;     /* the rest names a function; otherwise moondog itself is at work */
+    /* "handler", "orders.*", "gateway.lua:12"; place "": it is no function of a script. */
+    char kind[16], name[80], place[80];
 } stall;
 
 #define STALL_TEXT_SIZE 256
@@ -37,7 +38,8 @@ typedef struct {
     uv_cond_t changed;
     uv_thread_t thread;
     budget *budgets;
-    int signal; /* that stops entries; 0: none */
+    _Atomic(const struct callback *) host; /* what of the host the loop's thread is inside; NULL */
+    int signal;                            /* that stops entries; 0: none */
     bool stopping, has_thread;
     sentinel_duty duty;          /* pulse NULL: none */
     uint64_t turns, turned_at;   /* of the loop, as last seen, and when that was (ns) */
@@ -69,13 +71,20 @@ void stall_describe(const stall *s, char out[STALL_TEXT_SIZE]);
  * Any thread. */
 void sentinel_set_status(sentinel *s, const char *text);
 
+/* Around every function of the host that moondog calls, on the loop's thread: what it is called
+ * where a stall is told. It has no budget. They nest: the one inside counts. Returns the one
+ * outside. */
+const struct callback *sentinel_host_enters(sentinel *s, const struct callback *what);
+void sentinel_host_leaves(sentinel *s, const struct callback *outer);
+
 /* Stops what is inside Lua now. Any thread. */
 void sentinel_interrupt(sentinel *s);
 
 /* `L` is used by nobody else at that time. Any thread. */
 void budget_watch(sentinel *s, budget *b, lua_State *L);
 void budget_forget(sentinel *s, budget *b);
-/* After this nobody reads a callback that no entry is inside of: it may be freed. Any thread. */
+/* After this nobody reads a callback that no entry is inside of: it may be freed, or changed. Any
+ * thread. */
 void sentinel_settle(sentinel *s);
 
 #endif

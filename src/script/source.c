@@ -49,20 +49,29 @@ sources *sources_new(void)
 {
     sources *s = calloc(1, sizeof *s);
     if (s != NULL)
-        s->references = 1;
+        atomic_init(&s->references, 1);
+    return s;
+}
+
+sources *sources_over(sources *given)
+{
+    sources *s = sources_new();
+    if (s != NULL && given != NULL)
+        s->given = sources_retain(given);
     return s;
 }
 
 sources *sources_retain(sources *s)
 {
-    s->references++;
+    atomic_fetch_add(&s->references, 1);
     return s;
 }
 
 void sources_release(sources *s)
 {
-    if (s == NULL || --s->references > 0)
+    if (s == NULL || atomic_fetch_sub(&s->references, 1) != 1)
         return;
+    sources_release(s->given);
     for (size_t i = 0; i < s->count; i++) {
         free(s->files[i].path);
         free(s->files[i].text);
@@ -110,9 +119,46 @@ int sources_add(sources *s, char *path, char *text, size_t length, error *e)
         return -1;
     }
     s->bytes += length;
-    *room = (source_file){path, text, length};
+    *room = (source_file){.path = path, .text = text, .length = length};
     s->count++;
     return 0;
+}
+
+/* Modules beside a script without a folder are asked for as "./NAME.lua". */
+static const char *without_dot(const char *path)
+{
+    while (path[0] == '.' && path[1] == '/')
+        path += 2;
+    return path;
+}
+
+const source_file *sources_find_given(const sources *s, const char *path)
+{
+    for (size_t i = 0; s->given != NULL && i < s->given->count; i++)
+        if (strcmp(without_dot(s->given->files[i].path), without_dot(path)) == 0)
+            return &s->given->files[i];
+    return NULL;
+}
+
+void sources_remove(sources *s, const char *path)
+{
+    source_file *file = (source_file *)sources_find(s, path);
+    if (file == NULL)
+        return;
+    s->bytes -= file->length;
+    free(file->path);
+    free(file->text);
+    s->count--;
+    memmove(file, file + 1, (size_t)(s->files + s->count - file) * sizeof *file);
+}
+
+/* To be freed; NULL: no memory. */
+static char *copy_text(const source_file *file)
+{
+    char *text = malloc(file->length + 1);
+    if (text != NULL)
+        memcpy(text, file->text, file->length + 1);
+    return text;
 }
 
 const source_file *sources_read(sources *s, const char *path, error *e)
@@ -120,25 +166,26 @@ const source_file *sources_read(sources *s, const char *path, error *e)
     const source_file *known = sources_find(s, path);
     if (known != NULL)
         return known;
-    size_t length;
-    char *text = read_file(path, &length, e);
-    if (text == NULL || sources_add(s, strdup(path), text, length, e) != 0)
+    const source_file *given = sources_find_given(s, path);
+    size_t length = given != NULL ? given->length : 0;
+    char *text = given != NULL ? copy_text(given) : read_file(path, &length, e);
+    if ((text == NULL && given == NULL) || sources_add(s, strdup(path), text, length, e) != 0)
         return NULL;
-    return &s->files[s->count - 1];
+    source_file *file = &s->files[s->count - 1];
+    file->given = given != NULL;
+    return file;
 }
 
 sources *sources_copy(const sources *s)
 {
-    sources *copy = sources_new();
+    sources *copy = sources_over(s->given);
     for (size_t i = 0; copy != NULL && i < s->count; i++) {
         const source_file *file = &s->files[i];
-        char *text = malloc(file->length + 1);
-        if (text != NULL)
-            memcpy(text, file->text, file->length + 1);
-        if (sources_add(copy, strdup(file->path), text, file->length, NULL) != 0) {
+        if (sources_add(copy, strdup(file->path), copy_text(file), file->length, NULL) != 0) {
             sources_release(copy);
             return NULL;
         }
+        copy->files[i].given = file->given;
     }
     return copy;
 }
@@ -148,6 +195,8 @@ bool sources_are_current(const sources *s)
     bool current = true;
     for (size_t i = 0; i < s->count && current; i++) {
         size_t length;
+        if (s->files[i].given)
+            continue;
         char *text = read_file(s->files[i].path, &length, NULL);
         current = text != NULL && length == s->files[i].length &&
                   memcmp(text, s->files[i].text, length) == 0;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/subscriptions.h"
 #include "script/api.h"
 #include "script/binding.h"
 #include "script/outbox_declaration.h"
@@ -103,14 +104,19 @@ static int prepare_all(struct generation *fresh, error *e)
     for (struct binding *b = fresh->bindings; b != NULL; b = b->next)
         if (prepare(fresh->takeover, b, e) != 0)
             return -1;
+    if (subscriptions_prepare(fresh->limits.messages, fresh, e) != 0)
+        return -1;
     return outbox_declarations_prepare(fresh, e);
 }
 
 int takeover_connect(struct binding *b, error *e)
 {
     struct takeover *t = b->generation->takeover;
-    if ((t != NULL ? prepare(t, b, e) : binding_prepare(b, NULL, e)) != 0) {
+    struct messages *host = b->generation->limits.messages;
+    if ((t != NULL ? prepare(t, b, e) : binding_prepare(b, NULL, e)) != 0 ||
+        subscriptions_prepare(host, b->generation, e) != 0) {
         binding_undo(b);
+        subscriptions_undo(host);
         return -1;
     }
     binding_commit(b);
@@ -128,6 +134,7 @@ static void undo(struct generation *fresh, const struct generation *old)
 {
     for (struct binding *b = fresh->bindings; b != NULL; b = b->next)
         binding_undo(b);
+    subscriptions_undo(fresh->limits.messages);
     outbox_declarations_release(fresh);
     if (old != NULL)
         forget_matches(old);
@@ -184,7 +191,9 @@ int takeover(struct generation *fresh, struct generation *old, takeover_counts *
         for (struct binding *b = fresh->bindings; b != NULL; b = b->next)
             binding_commit(b);
         outbox_declarations_commit(fresh);
+        subscriptions_put_to_work(fresh->limits.messages, fresh);
         generation_start(fresh);
+        subscriptions_drain_rest(fresh->limits.messages);
         count_connections(fresh, &t.counts);
         if (old != NULL) {
             drain_rest(old, &t.counts);

@@ -17,6 +17,7 @@ local function absolute(path)
 end
 
 M.root = absolute(root)
+M.build = absolute(build)
 
 function M.program()
   return absolute(build) .. "/moondog"
@@ -31,6 +32,11 @@ function M.sanitized()
   local value = file:read("*a"):match("\nMOONDOG_SANITIZE:%w+=([^\n]+)")
   file:close()
   return value
+end
+
+-- What a program is compiled and linked with that is linked with moondog: a sanitizer wants all of it.
+function M.compiler_flags()
+  return M.sanitized() and "-fsanitize=" .. M.sanitized() or ""
 end
 
 -- What a sanitizer or an assertion says before the program dies.

@@ -89,7 +89,8 @@ static void end(host *h)
 {
     assert_int_equal(md_free(h->runtime), 0);
     uv_mutex_destroy(&h->lock);
-    unlink(h->path);
+    if (h->path[0] != '\0')
+        unlink(h->path);
 }
 
 /* Polls until the log has the text. */
@@ -344,6 +345,191 @@ static void a_script_is_interrupted(void **state)
     end(&h);
 }
 
+/* ---- the host's files, memory and clock ---- */
+
+static void set_file(host *h, const char *path, const char *text)
+{
+    md_error e = {0};
+    if (md_set_file(h->runtime, path, text, text != NULL ? strlen(text) : 0, &e) != 0)
+        fail_msg("%s", e.message);
+}
+
+static void on_reloaded(void *closure, const md_reload_result *result, const md_error *e)
+{
+    unsigned *generation = closure;
+    if (e != NULL)
+        fail_msg("%s", e->message);
+    *generation = result->generation;
+}
+
+static void reload(host *h, int previous, unsigned expected)
+{
+    md_error e = {0};
+    unsigned generation = 0;
+    uint64_t deadline = uv_hrtime() + PATIENCE_MS * 1000000ull;
+    assert_int_equal(md_reload(h->runtime, previous, on_reloaded, &generation, &e), 0);
+    while (generation == 0) {
+        md_poll(h->runtime, FRAME_US);
+        assert_true(uv_hrtime() < deadline);
+    }
+    assert_int_equal(generation, expected);
+}
+
+static void begin_empty(host *h, md_options *o)
+{
+    md_error e = {0};
+    memset(h, 0, sizeof *h);
+    uv_mutex_init(&h->lock);
+    o->log_write = on_log;
+    o->log_closure = h;
+    h->runtime = md_create(o, &e);
+    if (h->runtime == NULL)
+        fail_msg("%s", e.message);
+}
+
+static void scripts_come_from_the_hosts_memory(void **state)
+{
+    (void)state;
+    host h;
+    md_options o;
+    md_error e = {0};
+    md_options_init(&o);
+    begin_empty(&h, &o);
+    assert_int_equal(md_load(h.runtime, "not/there.lua", &e), -1);
+    assert_string_equal(e.code, "unreadable");
+    set_file(&h, "not/there.lua",
+             "local moondog = require 'moondog'\nlocal rules = require 'rules'\n"
+             "moondog.on_start(function() print(rules.text, require('late').text) end)");
+    set_file(&h, "not/rules.lua", "return { text = 'first' }");
+    set_file(&h, "not/late.lua", "return { text = 'and late' }");
+    assert_int_equal(md_load(h.runtime, "not/there.lua", &e), 0);
+    poll_until_logged(&h, "first\\tand late");
+    set_file(&h, "not/rules.lua", "return { text = 'second' }");
+    reload(&h, 0, 2);
+    poll_until_logged(&h, "second\\tand late");
+    reload(&h, 1, 3); /* the text of the one before */
+    set_file(&h, "not/late.lua", NULL);
+    reload(&h, 0, 4);
+    poll_until_logged(&h, "module 'late' not found");
+    set_file(&h, "plain.lua", "require 'beside'");
+    set_file(&h, "beside.lua", "return 1");
+    end(&h);
+    begin_empty(&h, &o);
+    set_file(&h, "plain.lua", "require 'beside' print 'plain'");
+    set_file(&h, "beside.lua", "return 1");
+    assert_int_equal(md_load(h.runtime, "plain.lua", &e), 0);
+    poll_until_logged(&h, "plain");
+    end(&h);
+}
+
+struct arena {
+    size_t bytes, blocks, most;
+    bool wrong;
+};
+
+static void *allocate(void *closure, void *block, size_t old_size, size_t new_size)
+{
+    struct arena *a = closure;
+    size_t *head = block != NULL ? (size_t *)block - 2 : NULL;
+    a->wrong |= head != NULL && head[0] != old_size;
+    if (new_size == 0) {
+        a->bytes -= old_size;
+        a->blocks--;
+        free(head);
+        return NULL;
+    }
+    size_t *fresh = realloc(head, new_size + 2 * sizeof *fresh);
+    if (fresh == NULL)
+        return NULL;
+    a->blocks += block == NULL;
+    a->bytes += new_size - (block == NULL ? 0 : old_size);
+    a->most = a->bytes > a->most ? a->bytes : a->most;
+    fresh[0] = new_size;
+    return fresh + 2;
+}
+
+static void scripts_live_in_the_hosts_memory(void **state)
+{
+    (void)state;
+    host h;
+    md_options o;
+    struct arena a = {0};
+    md_options_init(&o);
+    o.alloc = allocate;
+    o.alloc_closure = &a;
+    begin_with(&h,
+               "local moondog = require 'moondog'\nlocal t = {}\n"
+               "for i = 1, 10000 do t[i] = {} end\nprint 'made'",
+               &o);
+    poll_until_logged(&h, "made");
+    assert_true(a.most > 400000);
+    poll_until_quiet(&h);
+    end(&h);
+    assert_false(a.wrong);
+    assert_int_equal(a.blocks, 0);
+    assert_int_equal(a.bytes, 0);
+}
+
+static int64_t moon_landing(void *closure)
+{
+    (void)closure;
+    return -14182940ll * 1000000000 + 500000000; /* half a second after */
+}
+
+static void the_time_is_the_hosts(void **state)
+{
+    (void)state;
+    host h;
+    md_options o;
+    md_options_init(&o);
+    o.clock = moon_landing;
+    begin_with(&h,
+               "local moondog = require 'moondog'\n"
+               "print(os.time(), os.date('!%Y-%m-%d'), os.date('!%Y', 0), os.time { year = 2000,"
+               " month = 1, day = 1 } > 9e8)",
+               &o);
+    poll_until_logged(&h, "-14182940\\t1969-07-20\\t1970\\ttrue");
+    poll_until_logged(&h, "time=1969-07-20T");
+    end(&h);
+}
+
+/* ---- options ---- */
+
+struct newer_options {
+    md_options known;
+    uint64_t unknown;
+};
+
+static void options_of_other_versions_are_taken_or_refused(void **state)
+{
+    (void)state;
+    struct newer_options newer;
+    md_error e = {0};
+    md_options_init_sized(&newer.known, sizeof newer);
+    newer.known.log_level = "off";
+    md_runtime *rt = md_create(&newer.known, &e);
+    assert_non_null(rt);
+    md_free(rt);
+    newer.unknown = 1;
+    assert_null(md_create(&newer.known, &e));
+    assert_string_equal(e.code, "usage");
+    md_options o;
+    md_options_init(&o);
+    o.size = 0;
+    assert_null(md_create(&o, &e));
+    o.size = offsetof(md_options, budget_signal); /* an older one: what comes behind is not read */
+    o.budget_signal = 12345;
+    o.log_level = "off";
+    rt = md_create(&o, &e);
+    assert_non_null(rt);
+    md_free(rt);
+    md_options_init(&o);
+    o.log_level = "off";
+    o.budget_signal = 12345;
+    assert_null(md_create(&o, &e));
+    assert_string_equal(e.code, "signal_taken");
+}
+
 /* ---- stopping ---- */
 
 static void a_stopped_runtime_says_so(void **state)
@@ -408,6 +594,10 @@ int main(void)
         cmocka_unit_test(posts_come_in_order_on_the_loop_thread),
         cmocka_unit_test(posts_have_a_cap_and_are_told_that_it_is_too_late),
         cmocka_unit_test(a_script_is_interrupted),
+        cmocka_unit_test(scripts_come_from_the_hosts_memory),
+        cmocka_unit_test(scripts_live_in_the_hosts_memory),
+        cmocka_unit_test(the_time_is_the_hosts),
+        cmocka_unit_test(options_of_other_versions_are_taken_or_refused),
         cmocka_unit_test(a_stopped_runtime_says_so),
         cmocka_unit_test(the_loop_of_the_host_goes_on),
     };
