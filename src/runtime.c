@@ -1,5 +1,6 @@
 /* The runtime: one loop thread, one generation, the connections. Implements moondog.h. Loop thread.
  */
+#include <assert.h>
 #include <nats/nats.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -364,9 +365,16 @@ static int load_first(md_runtime *rt, const char *path, sources *from, md_error 
 
 int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out)
 {
-    if (rt->generation != NULL) {
+    const char *code = NULL, *why = NULL;
+    if (path == NULL)
+        code = "usage", why = "a script without a path: give the one of its file";
+    else if (rt->generation != NULL)
+        code = "loaded", why = "this runtime has a script already";
+    else if (rt->stopping || rt->stopped)
+        code = "stopping", why = "the runtime stops";
+    if (code != NULL) {
         sources_release(from);
-        return fail(out, "loaded", "this runtime has a script already");
+        return fail(out, code, why);
     }
     hub_awake(&rt->hub); /* the loop does not turn meanwhile */
     int failed = load_first(rt, path, from, out);
@@ -378,6 +386,8 @@ int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out)
 
 int md_check(md_runtime *rt, const char *path, int json, char **report, md_error *out)
 {
+    if (path == NULL || report == NULL)
+        return fail(out, "usage", "md_check() needs a path, and a place for the report");
     struct generation *g = load(rt, path, NULL, out);
     if (g == NULL)
         return -1;
@@ -444,6 +454,7 @@ static void stop_now(md_runtime *rt)
     if (rt->stopped)
         return;
     rt->stopped = true;
+    sentinel_unguard(&rt->sentinel); /* nobody has to turn the loop any more */
     if (rt->generation != NULL && generation_is_busy(rt->generation))
         log_emit(rt->log, LOG_INFO, "tasks given up",
                  log_int("count", rt->generation->parked_count + rt->generation->spawned_count));
@@ -504,10 +515,13 @@ static void on_stop_tick(uv_timer_t *timer)
 
 int md_run(md_runtime *rt)
 {
+    if (runtime_refuses_to_turn(rt, "md_run"))
+        return -1;
     rt->running = true;
     if (!rt->stopped)
         uv_run(rt->loop, UV_RUN_DEFAULT);
     rt->running = false;
+    pulse_rest(&rt->hub.pulse, uv_hrtime());
     return 0;
 }
 
@@ -545,6 +559,16 @@ static void on_closed(uv_handle_t *handle)
     *(bool *)handle->data = true;
 }
 
+/* What they wait for of connections is undone while those are there: nobody may have told them yet
+ * that these are closed. */
+static void end_tasks(md_runtime *rt)
+{
+    if (rt->generation != NULL)
+        task_close_all(rt->generation);
+    for (struct generation *g = rt->reloads.retiring; g != NULL; g = g->next)
+        task_close_all(g);
+}
+
 static unsigned end_connections(md_runtime *rt)
 {
     unsigned left = 0;
@@ -555,6 +579,7 @@ static unsigned end_connections(md_runtime *rt)
                    STOP_TICK_MS); /* so that it turns */
     while (!all_over(rt) && !rt->forced && clock_ms() < deadline)
         uv_run(rt->loop, UV_RUN_ONCE);
+    end_tasks(rt);
     while (rt->hub.connections != NULL) {
         forget_connection(rt, rt->hub.connections);
         left += connection_free(rt->hub.connections);
@@ -580,6 +605,7 @@ unsigned md_free(md_runtime *rt)
 {
     if (rt == NULL)
         return 0;
+    assert(!runtime_refuses_to_turn(rt, "md_free"));
     rt->stopped = true;
     rt->stop_deadline = UINT64_MAX;
     sentinel_unguard(&rt->sentinel);
@@ -597,6 +623,7 @@ unsigned md_free(md_runtime *rt)
     left += loads + end_outboxes(rt);
     bool timer_closed = false;
     rt->stop_timer.data = &timer_closed;
+    posts_close(&rt->posts);
     uv_close((uv_handle_t *)&rt->stop_timer, on_closed);
     hub_close(&rt->hub);
     reload_close(rt);
@@ -607,7 +634,6 @@ unsigned md_free(md_runtime *rt)
         uv_run(rt->loop, UV_RUN_NOWAIT);
     if (rt->loop == &rt->own_loop)
         uv_loop_close(&rt->own_loop);
-    posts_end(&rt->posts);
     if (loads > 0)
         return left; /* a thread that loads for ever uses what is left: better a leak than a crash
                       */
@@ -617,7 +643,10 @@ unsigned md_free(md_runtime *rt)
     ledgers_free(rt->ledgers);
     messages_free(rt->messages);
     uv_mutex_destroy(&rt->reloads.lock);
-    left += !log_free(rt->log, LOG_FLUSH_MS);
+    bool flushed = log_free(rt->log, LOG_FLUSH_MS);
+    left += !flushed;
+    if (flushed)
+        posts_end(&rt->posts); /* the host's hook may have posted until now */
     failures_clear(&rt->failures);
     functions_clear(&rt->functions); /* what was registered since */
     sources_release(rt->files);

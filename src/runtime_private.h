@@ -92,11 +92,12 @@ struct md_runtime {
     uint64_t created_at;      /* ms */
     uv_timer_t stop_timer;
     struct posts posts;
-    sources *files;      /* that the host has given; not changed, but replaced; NULL: none */
-    bool running;        /* inside md_run() */
-    bool settled;        /* the last turn of a poll had nothing to do */
-    bool polled_late;    /* the last poll ended because its time was over */
-    bool messages_first; /* in such polls, every other time */
+    sources *files;       /* that the host has given; not changed, but replaced; NULL: none */
+    bool running;         /* inside md_run() */
+    bool refused_to_turn; /* from within a callback: that was said */
+    bool settled;         /* the last turn of a poll had nothing to do */
+    bool polled_late;     /* the last poll ended because its time was over */
+    unsigned late_polls;  /* how many began after such a one */
     md_stopped_fn on_stopped;
     void *stopped_closure;
     bool stopping, stopped;
@@ -105,6 +106,8 @@ struct md_runtime {
     uint64_t stop_deadline; /* ms, of the whole stop */
 };
 
+/* Whether a callback of the runtime's goes on, so that `what` must not turn the loop; says so. */
+bool runtime_refuses_to_turn(md_runtime *rt, const char *what);
 /* As md_load(); files that are in `from` are taken from there. It belongs to the runtime, in any
  * case; NULL: all are read. */
 int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out);

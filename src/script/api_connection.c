@@ -182,6 +182,7 @@ static void on_answer(void *closure, natsMsg *msg, const error *e)
         t->number = closed;
         task_go_on_soon(t, on_lost);
     } else if (msg == NULL) {
+        g->going_on = t; /* there was time: it does not go behind those that can wait */
         task_resume_error(t, e);
     } else if (generation_protect(g, push_answer, &a, 1, "answer") != 0) {
         natsMsg_Destroy(msg);

@@ -107,7 +107,8 @@ struct generation {
     struct callback_node *on_start, *on_unload;
     struct event_handlers *events; /* of the host, by name: a table */
     unsigned spawned_count, due_count;
-    unsigned unloading; /* on_unload functions that have not finished */
+    unsigned first_kind; /* of the tasks that are ready: which of the kinds begins */
+    unsigned unloading;  /* on_unload functions that have not finished */
     struct lua_timer *timers;
     struct signal *signals;
     struct keeper *keepers;
@@ -116,6 +117,7 @@ struct generation {
     struct task *idle, *parked;
     struct task *spawned, **spawned_end; /* they begin at the next turn */
     struct task *due, **due_end;         /* parked ones whose timer has fired */
+    const struct task *going_on;         /* the one of these whose turn it is; NULL: none's */
     struct task *running;
     unsigned idle_count, parked_count;
     struct slices slices;

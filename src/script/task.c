@@ -217,10 +217,15 @@ void task_run(struct task *t, int count)
     task_end(t, false);
 }
 
-/* When the host's time is over, it has its turn in the next poll, behind all that waits for one. */
+/* When the host's time is over, it has its turn in the next poll, behind all that waits for one;
+ * but for the one that was the first of these when there was time left. */
 static void run_or_queue(struct task *t, int count)
 {
-    if (!hub_is_late(t->generation->limits.hub))
+    struct generation *g = t->generation;
+    bool has_turn = g->going_on == t;
+    if (has_turn)
+        g->going_on = NULL;
+    if (has_turn || !hub_is_late(g->limits.hub))
         task_run(t, count);
     else if (t->sliced)
         slice_start(t, count);
@@ -231,10 +236,13 @@ static void run_or_queue(struct task *t, int count)
 void task_start(struct task *t, int count)
 {
     t->callback->calls++;
-    if (t->message != NULL)
-        task_run(t, count); /* behind the one before: whoever received it has looked at the time */
-    else
-        run_or_queue(t, count);
+    run_or_queue(t, count);
+}
+
+void task_start_now(struct task *t, int count)
+{
+    t->callback->calls++;
+    task_run(t, count);
 }
 
 /* ---- waiting ---- */
