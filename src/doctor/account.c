@@ -300,7 +300,7 @@ static bool leave(struct login *l)
     (void)link_close(l->link, &q);
     record_queue_clear(&q);
     if (!wait_for(l, &l->gone, &l->gone, LEAVE_MS)) {
-        link_leave(l->link);
+        link_leave(l->link, NULL);
         return false;
     }
     await_last_word(l);
