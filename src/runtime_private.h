@@ -1,6 +1,7 @@
-/* The inside of a runtime, shared by runtime.c (its life), reload.c (one generation after another),
- * swap.c (one in the place of the other), retire.c (what was replaced) and watch_files.c. Loop
- * thread. */
+/* The inside of a runtime, shared by runtime.c (its beginning and its end), load.c (the first
+ * script), run.c (its turns) and poll.c (those of a host that polls), reload.c (one generation
+ * after another), swap.c (one in the place of the other), retire.c (what was replaced) and
+ * watch_files.c. Loop thread. */
 #ifndef MD_RUNTIME_PRIVATE_H
 #define MD_RUNTIME_PRIVATE_H
 
@@ -115,7 +116,20 @@ int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out)
 bool runtime_is_fallback(const md_runtime *rt);
 /* A generation was put to work: a supervisor gets its text. */
 void runtime_keep_version(md_runtime *rt, const struct generation *g);
+/* Both return -1. */
+int runtime_fail(md_error *out, const char *code, const char *message);
 int runtime_error(md_error *out, const error *e, const char *traceback);
+
+/* run.c */
+#define RUNTIME_END_GRACE_MS 2000u /* for links to end, once the drain is over */
+/* Between two turns of the loop; `rt` is the closure. */
+void runtime_turn(void *rt);
+/* The loop turns now and then, and what stops is stopped at its deadline. */
+void runtime_start_tick(md_runtime *rt);
+/* Whether all are closed. What hangs inside the library is not waited for. */
+bool runtime_connections_are_over(const md_runtime *rt);
+/* It is freed next. */
+void runtime_forget(md_runtime *rt, const struct connection *c);
 
 /* reload.c */
 int reload_init(md_runtime *rt);
