@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define WRONG_LAST_MSG_ID 10070
+#define WRONG_LAST_SEQUENCE 10071
 
 /* Those of the refusals that are no server's fault, and pass all the same. */
 static const int passing[] = {
@@ -62,9 +63,10 @@ void ack_read(const char *text, size_t length, ack *out)
     if (ack_error(answer, "the message", &out->error, &number)) {
         int code =
             (int)json_integer_value(json_object_get(json_object_get(answer, "error"), "code"));
-        out->kind = number == WRONG_LAST_MSG_ID  ? ACK_WRONG_LAST
-                    : is_temporary(code, number) ? ACK_TEMPORARY
-                                                 : ACK_REFUSED;
+        out->kind = number == WRONG_LAST_MSG_ID     ? ACK_WRONG_LAST
+                    : number == WRONG_LAST_SEQUENCE ? ACK_WRONG_SEQUENCE
+                    : is_temporary(code, number)    ? ACK_TEMPORARY
+                                                    : ACK_REFUSED;
     } else if (stream != NULL && is_in_process(answer)) {
         out->kind = ACK_TEMPORARY;
         error_set(&out->error, "in_process", ERROR_CLASS_PROTOCOL,

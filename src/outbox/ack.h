@@ -13,9 +13,10 @@
 
 typedef enum {
     ACK_STORED,
-    ACK_TEMPORARY,  /* it may be stored later: no stream, no room, no leader, ... */
-    ACK_WRONG_LAST, /* the last message of the stream is not the one that was expected */
-    ACK_REFUSED     /* it will not be stored as it is */
+    ACK_TEMPORARY,      /* it may be stored later: no stream, no room, no leader, ... */
+    ACK_WRONG_LAST,     /* the last message of the stream is not the one that was expected */
+    ACK_WRONG_SEQUENCE, /* nor is it, by its number */
+    ACK_REFUSED         /* it will not be stored as it is */
 } ack_kind;
 
 typedef struct {

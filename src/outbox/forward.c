@@ -201,11 +201,12 @@ static void clear_doubt(forward *f, const forward_entry *from)
     }
 }
 
-void forward_looked(forward *f, forward_entry *entry, bool found)
+void forward_looked(forward *f, forward_entry *entry, bool found, uint64_t after)
 {
     f->busy = false;
     f->failures = 0;
     entry->looked = true;
+    entry->after = after;
     if (found)
         finish(f, entry);
 }

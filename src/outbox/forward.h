@@ -9,7 +9,9 @@
  *   it goes back to the first one that was not acknowledged, sends that one alone until it is, and
  *   opens the window again.
  * - What is sent twice within the stream's duplicate window is stored once. An entry that may have
- *   been sent before, longer ago than that, is looked for in the stream first (FORWARD_LOOK).
+ *   been sent before, longer ago than that, is looked for in the stream first (FORWARD_LOOK). When
+ * it is not there, it is sent on the condition that nothing has come on its subject since: a server
+ *   that has become the leader may have answered before it had read all of its log.
  * - Entries for different streams are not in flight together. */
 #ifndef MD_OUTBOX_FORWARD_H
 #define MD_OUTBOX_FORWARD_H
@@ -32,6 +34,7 @@ typedef struct {
     int64_t created;  /* ms since 1970 */
     bool doubt;       /* it may be in the stream already */
     bool looked;      /* it was not, when that was looked for, and was not sent since */
+    uint64_t after;   /* then; the number of the last message of its subject, 0: there was none */
     bool gone;        /* it is not in the file any more, and is not sent again */
     unsigned stream;  /* where it goes to; 0: not known yet */
     int64_t window;   /* ms: the duplicate window of that stream */
@@ -105,9 +108,10 @@ void forward_begin(forward *f);
 /* What was begun is over, and its entry is not there any more. */
 void forward_end(forward *f);
 void forward_found(forward *f, forward_entry *entry, unsigned stream, int64_t window);
-/* `found`: the stream has it, so it is done. Otherwise it is sent; and when it is stored then, none
- * of those behind it was stored before. */
-void forward_looked(forward *f, forward_entry *entry, bool found);
+/* `found`: the stream has it, so it is done. Otherwise it is sent, if its subject still ends with
+ * the message number `after`; and when it is stored then, none of those behind it was stored
+ * before. */
+void forward_looked(forward *f, forward_entry *entry, bool found, uint64_t after);
 
 void forward_acked(forward *f, forward_entry *entry, bool duplicate);
 

@@ -87,10 +87,15 @@ uint64_t outbox_next_overdue(struct outbox *o);
 /* What it takes on its way, about. */
 size_t outbox_entry_size(const outbox_entry *entry);
 bool outbox_is_looking(const struct outbox *o);
-/* The headers that a message gets, in memory of the outbox: those that it has (`own`), its id, and
- * which one has to be the last; each may be NULL. -1: no memory. */
-int outbox_headers(struct outbox *o, record_message *m, const char *msg_id, const char *expected,
-                   const char *own, size_t own_length);
+/* The headers that a message gets, in memory of the outbox; each may be NULL. -1: no memory. */
+typedef struct {
+    const char *msg_id;
+    const char *expected; /* the id of the message that has to be the stream's last one */
+    const char *after;    /* the number of the one that has to be its subject's last one */
+    const char *own;      /* those that it has */
+    size_t own_length;
+} outbox_header_wish;
+int outbox_headers(struct outbox *o, record_message *m, const outbox_header_wish *wish);
 
 /* settle.c: what becomes of an entry in the file. */
 void outbox_remove_entry(struct outbox *o, int64_t id, const char *stream, uint64_t sequence);

@@ -142,6 +142,8 @@ int outbox_send_now(struct outbox *o, const outbox_message *m, error *e)
 {
     const writer_state *file = writer_get_state(o->writer);
     error why = {0};
+    const outbox_header_wish wish = {
+        .msg_id = m->msg_id, .own = m->headers, .own_length = m->header_length};
     record_message out = {.subject = m->subject,
                           .subject_length = m->subject_length,
                           .data = m->data,
@@ -151,8 +153,7 @@ int outbox_send_now(struct outbox *o, const outbox_message *m, error *e)
     struct connection *c = o->closing || o->source == NULL ? NULL : o->source(o->source_closure);
     if (c == NULL)
         error_set(&why, "closed", ERROR_CLASS_NONE, "there is no connection");
-    else if (connection_can_ask(c, &why) && idle &&
-             outbox_headers(o, &out, m->msg_id, NULL, m->headers, m->header_length) == 0 &&
+    else if (connection_can_ask(c, &why) && idle && outbox_headers(o, &out, &wish) == 0 &&
              connection_publish(c, &out, &why) == 0)
         return 0;
     o->dropped++;

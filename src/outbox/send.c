@@ -95,6 +95,12 @@ static void take_ack(struct outbox *o, forward_entry *f, ack *answer)
         else
             fail_entry(o, f, &answer->error);
         break;
+    case ACK_WRONG_SEQUENCE: /* the condition was ours, or the script's */
+        if (f->looked)
+            fail_entry(o, f, &answer->error);
+        else
+            refuse_entry(o, f, &answer->error);
+        break;
     case ACK_TEMPORARY:
         fail_entry(o, f, &answer->error);
         break;
@@ -157,12 +163,14 @@ static uint32_t count_headers(const char *headers, size_t length)
     return count / 2;
 }
 
-int outbox_headers(struct outbox *o, record_message *m, const char *msg_id, const char *expected,
-                   const char *own, size_t own_length)
+int outbox_headers(struct outbox *o, record_message *m, const outbox_header_wish *wish)
 {
-    static const char id_name[] = "Nats-Msg-Id", expected_name[] = "Nats-Expected-Last-Msg-Id";
-    size_t size = own_length + sizeof id_name + sizeof expected_name + 2 +
-                  (msg_id != NULL ? strlen(msg_id) : 0) + (expected != NULL ? strlen(expected) : 0);
+    const char *const pairs[][2] = {{"Nats-Msg-Id", wish->msg_id},
+                                    {"Nats-Expected-Last-Msg-Id", wish->expected},
+                                    {"Nats-Expected-Last-Subject-Sequence", wish->after}};
+    size_t size = wish->own_length, count = sizeof pairs / sizeof pairs[0];
+    for (size_t i = 0; i < count; i++)
+        size += pairs[i][1] != NULL ? strlen(pairs[i][0]) + strlen(pairs[i][1]) + 2 : 0;
     if (size > o->scratch_size) {
         char *larger = realloc(o->scratch, size * 2);
         if (larger == NULL)
@@ -171,15 +179,17 @@ int outbox_headers(struct outbox *o, record_message *m, const char *msg_id, cons
         o->scratch_size = size * 2;
     }
     char *at = o->scratch;
-    if (msg_id != NULL)
-        at = put_pair(at, id_name, msg_id);
-    if (expected != NULL)
-        at = put_pair(at, expected_name, expected);
-    if (own_length > 0)
-        memcpy(at, own, own_length);
+    m->header_count = count_headers(wish->own, wish->own_length);
+    for (size_t i = 0; i < count; i++) {
+        if (pairs[i][1] == NULL)
+            continue;
+        at = put_pair(at, pairs[i][0], pairs[i][1]);
+        m->header_count++;
+    }
+    if (wish->own_length > 0)
+        memcpy(at, wish->own, wish->own_length);
     m->headers = o->scratch;
-    m->header_length = (size_t)(at - o->scratch) + own_length;
-    m->header_count = (msg_id != NULL) + (expected != NULL) + count_headers(own, own_length);
+    m->header_length = size;
     return 0;
 }
 
@@ -187,14 +197,21 @@ int outbox_headers(struct outbox *o, record_message *m, const char *msg_id, cons
 static bool send_entry(struct outbox *o, const forward_step *step, uint64_t now)
 {
     outbox_entry *entry = entry_of(step->entry);
-    const char *expected = step->expected != NULL ? entry_of(step->expected)->msg_id : NULL;
+    char after[24];
+    snprintf(after, sizeof after, "%llu", (unsigned long long)step->entry->after);
+    const outbox_header_wish wish = {
+        .msg_id = entry->msg_id,
+        .expected = step->expected != NULL ? entry_of(step->expected)->msg_id : NULL,
+        .after = step->entry->looked ? after : NULL,
+        .own = entry->headers,
+        .own_length = entry->header_length};
     record_message m = {.subject = entry->subject,
                         .subject_length = entry->subject_length,
                         .data = entry->data,
                         .data_length = entry->data_length};
     error e = {0};
     uint64_t number = 0;
-    if (outbox_headers(o, &m, entry->msg_id, expected, entry->headers, entry->header_length) != 0)
+    if (outbox_headers(o, &m, &wish) != 0)
         error_set(&e, "no_memory", ERROR_CLASS_LIMIT, "no memory to send a message");
     else
         number = connection_request(o->connection, &m, on_answer, entry, &e);
@@ -255,9 +272,9 @@ static void on_looked(void *closure, const streams_answer *answer, const error *
         fail_entry(o, f, e);
     } else if (answer->found) {
         note_stored(o, f->id, stream->name, answer->sequence, true);
-        forward_looked(&o->forward, f, true);
+        forward_looked(&o->forward, f, true, 0);
     } else {
-        forward_looked(&o->forward, f, false);
+        forward_looked(&o->forward, f, false, answer->last);
     }
     hub_again(o->hub);
 }

@@ -12,7 +12,7 @@
 
 #define API "$JS.API.STREAM."
 
-enum { STAGE_NAME, STAGE_INFO, STAGE_LOOK };
+enum { STAGE_NAME, STAGE_INFO, STAGE_LOOK, STAGE_LAST };
 
 static void on_answer(void *closure, natsMsg *msg, const error *e);
 
@@ -174,6 +174,7 @@ static int begin(struct streams *s, struct connection *c, int stage, const char 
     s->connection = c;
     s->stage = stage;
     s->looked = 0;
+    s->last = 0;
     s->subject = strdup(subject);
     s->msg_id = strdup(msg_id);
     return s->subject != NULL && s->msg_id != NULL ? 0 : -1;
@@ -184,6 +185,12 @@ static int ask_next_message(struct streams *s, error *e)
     return question(
         s, "MSG.GET", s->name,
         json_pack("{s:I, s:s}", "seq", (json_int_t)s->sequence, "next_by_subj", s->subject), e);
+}
+
+static int ask_last_message(struct streams *s, error *e)
+{
+    s->stage = STAGE_LAST;
+    return question(s, "MSG.GET", s->name, json_pack("{s:s}", "last_by_subj", s->subject), e);
 }
 
 static int begun(struct streams *s, int failed)
@@ -280,7 +287,7 @@ static int take_message(struct streams *s, const json_t *answer, error *e)
     if (sequence < (json_int_t)s->sequence)
         return error_set(e, "bad_answer", ERROR_CLASS_PROTOCOL,
                          "JetStream's answer to a question for a message cannot be read");
-    s->sequence = (uint64_t)sequence;
+    s->sequence = s->last = (uint64_t)sequence;
     if (has_msg_id(json_string_value(json_object_get(message, "hdrs")), s->msg_id)) {
         streams_answer found = {.found = true, .sequence = s->sequence};
         tell(s, &found, &none);
@@ -295,23 +302,56 @@ static int take_message(struct streams *s, const json_t *answer, error *e)
     return ask_next_message(s, e);
 }
 
-static int take(struct streams *s, const json_t *answer, error *e)
+static void tell_absent(struct streams *s)
 {
     static const error none;
+    streams_answer absent = {.sequence = s->sequence, .last = s->last};
+    tell(s, &absent, &none);
+}
+
+/* The subject's last message is one before those that were looked at, or has come meanwhile. */
+static int take_last(struct streams *s, const json_t *answer, error *e)
+{
+    const json_t *message = json_object_get(answer, "message");
+    uint64_t sequence = (uint64_t)json_integer_value(json_object_get(message, "seq"));
+    if (sequence >= s->sequence) {
+        s->stage = STAGE_LOOK;
+        return ask_next_message(s, e);
+    }
+    s->last = sequence;
+    tell_absent(s);
+    return 0;
+}
+
+/* No message that was asked for. */
+static int take_none(struct streams *s, error *e)
+{
+    if (s->stage == STAGE_LOOK && s->last == 0)
+        return ask_last_message(s, e);
+    tell_absent(s);
+    return 0;
+}
+
+static int take(struct streams *s, const json_t *answer, error *e)
+{
     int number = 0;
     if (!json_is_object(answer))
         return error_set(e, "bad_answer", ERROR_CLASS_PROTOCOL,
                          "JetStream's answer about a stream cannot be read");
     if (ack_error(answer, "a question about a stream", e, &number)) {
-        if (s->stage != STAGE_LOOK || number != JETSTREAM_NO_MESSAGE)
-            return -1;
-        streams_answer absent = {.sequence = s->sequence};
-        tell(s, &absent, &none);
-        return 0;
+        bool gets = s->stage == STAGE_LOOK || s->stage == STAGE_LAST;
+        return gets && number == JETSTREAM_NO_MESSAGE ? take_none(s, e) : -1;
     }
-    if (s->stage == STAGE_NAME)
+    switch (s->stage) {
+    case STAGE_NAME:
         return take_name(s, answer, e);
-    return s->stage == STAGE_INFO ? take_info(s, answer, e) : take_message(s, answer, e);
+    case STAGE_INFO:
+        return take_info(s, answer, e);
+    case STAGE_LAST:
+        return take_last(s, answer, e);
+    default:
+        return take_message(s, answer, e);
+    }
 }
 
 static void on_answer(void *closure, natsMsg *msg, const error *failed)

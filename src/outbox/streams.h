@@ -32,6 +32,7 @@ typedef struct {
     const struct known_stream *stream; /* of a FIND */
     bool found;                        /* of a LOOK */
     uint64_t sequence;                 /* of a LOOK: where it is; or up to where it was looked */
+    uint64_t last; /* of a LOOK that has not found it: of the subject's last message; 0: none */
 } streams_answer;
 
 /* Exactly once, unless cancelled, and never from within the question. *e has code "" when there is
@@ -49,6 +50,7 @@ struct streams {
     char *subject, *msg_id;
     char name[STREAM_NAME_SIZE];
     uint64_t sequence; /* looked at next */
+    uint64_t last;     /* message of the subject that was looked at; 0: none */
     unsigned looked;
     streams_done done;
     void *closure;

@@ -114,18 +114,28 @@ const source_file *sources_find(const sources *s, const char *path)
     return NULL;
 }
 
+/* NULL: there is no room for it, and *e says why. */
+static source_file *room_for(sources *s, const char *path, size_t length, error *e)
+{
+    source_file *room = length > SOURCES_BYTES_MAX - s->bytes ? NULL : make_room(s);
+    if (room == NULL && length > SOURCES_BYTES_MAX - s->bytes)
+        error_set(e, "too_large", ERROR_CLASS_LIMIT,
+                  "%s: the files of a script have more than %zu bytes in all", path,
+                  SOURCES_BYTES_MAX);
+    else if (room == NULL)
+        error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the text of %s", path);
+    return room;
+}
+
 int sources_add(sources *s, char *path, char *text, size_t length, error *e)
 {
-    int failed = 0;
-    source_file *room = make_room(s);
-    if (path == NULL || text == NULL || room == NULL)
-        failed = error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the text of %s",
-                           path != NULL ? path : "a script");
-    else if (length > SOURCES_BYTES_MAX - s->bytes)
-        failed = error_set(e, "too_large", ERROR_CLASS_LIMIT,
-                           "%s: the files of a script have more than %zu bytes in all", path,
-                           SOURCES_BYTES_MAX);
-    if (failed != 0) {
+    source_file *room = NULL;
+    if (path != NULL && text != NULL)
+        room = room_for(s, path, length, e);
+    else
+        error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the text of %s",
+                  path != NULL ? path : "a script");
+    if (room == NULL) {
         free(path);
         free(text);
         return -1;

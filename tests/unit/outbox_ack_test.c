@@ -60,7 +60,7 @@ static void refusals_pass_or_do_not(void **state)
     expect_error(409, 10158, ACK_TEMPORARY); /* on its way into the stream */
     expect_error(400, 10054, ACK_REFUSED);   /* too large for the stream */
     expect_error(400, 10060, ACK_REFUSED);   /* another stream was expected */
-    expect_error(400, 10071, ACK_REFUSED);   /* another sequence was */
+    expect_error(400, 10071, ACK_WRONG_SEQUENCE);
     expect_error(400, 10109, ACK_REFUSED);   /* sealed */
 }
 

@@ -213,7 +213,7 @@ static void what_may_be_stored_and_is_old_is_looked_for(void **state)
     assert_int_equal(s.entry->id, 1);
     forward_begin(&f);
     expect_nothing(1, 0);
-    forward_looked(&f, s.entry, true);
+    forward_looked(&f, s.entry, true, 0);
     s = step(1);
     assert_int_equal(s.action, FORWARD_LOOK); /* within the margin */
     assert_int_equal(s.entry->id, 2);
@@ -223,7 +223,8 @@ static void what_may_be_stored_and_is_old_is_looked_for(void **state)
     s = step(60);
     assert_int_equal(s.action, FORWARD_LOOK);
     forward_begin(&f);
-    forward_looked(&f, s.entry, false);
+    forward_looked(&f, s.entry, false, 7);
+    assert_int_equal(s.entry->after, 7);
     expect_send(2, 0, 60);
     assert_true(forward_find(&f, 3)->doubt); /* 2 may have been refused before, and 3 stored */
     ack(2);
