@@ -262,7 +262,7 @@ end
 
 -- ---- every other operation of the driver ----
 
-local OPERATIONS = { "connect", "disconnect", "flush", "versions", "publish", "message",
+local OPERATIONS = { "connect", "disconnect", "flush", "echo", "versions", "publish", "message",
   "stream_add", "stream_info", "stream_delete", "consumer_add", "consumer_info", "consumer_delete",
   "consumers", "next", "fetch", "ack" }
 for _, op in ipairs(OPERATIONS) do
