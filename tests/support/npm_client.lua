@@ -25,6 +25,7 @@ Watch.__index = Watch
 
 local ANSWER_SECONDS = 15 -- the driver's own deadlines are shorter
 local MODULES = moondog.root .. "/build/npm/node_modules"
+M.modules = MODULES
 
 local function program()
   for folder in (os.getenv("PATH") or ""):gmatch("[^:]+") do
