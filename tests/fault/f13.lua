@@ -6,7 +6,7 @@ return {
   within = 15,
   patience = 25,
   play = function(stage)
-    local server = stage:server { ping_interval = "1s", ping_max = 2 }
+    local server = stage:server ()
     local way = stage:proxy(server)
     stage:start { urls = { way.url } }
     way:blackhole("down", { existing = true })

@@ -31,12 +31,13 @@ return {
       servers[1].frozen = true
       stage:fault()
     end },
-    { name = "SIGSTOP for 12 s, SIGCONT", play = function(stage)
+    { name = "SIGSTOP, then SIGCONT", play = function(stage)
       local server = stage:server()
       stage:start { urls = { server.url } }
       stage:fault()
       server:stop()
-      run.pause(12)
+      stage.dog:wait_log("^closed$", 40)
+      run.pause(DOWN_SECONDS)
       stage:over()
       server:cont()
     end },

@@ -18,7 +18,9 @@
 --   ...
 --   stage:over() -- the cause is gone; left out where it stays
 --
--- Afterwards the runner waits until each subject answers again, has given up, or its time is over.
+-- Afterwards the runner waits until each subject answers again, has given up, or its time is over; then
+-- comes after(stage), which may look at what the row alone knows (stage:check, stage:expect), and set
+-- stage.lost[NAME] where other messages than those of the runner count.
 local checks = require "support.fault_checks"
 local nats_server = require "support.nats_server"
 local network = require "support.network"
@@ -67,7 +69,8 @@ function Stage:use(server)
   return note(self, server)
 end
 
--- So many real servers that form a cluster, without JetStream.
+-- So many real servers that form a cluster, without JetStream. config: more for each; a table, or a
+-- function of the number.
 function Stage:cluster(size, config)
   local routes, ports, list = {}, {}, {}
   for i = 1, size do
@@ -76,7 +79,7 @@ function Stage:cluster(size, config)
   end
   for i = 1, size do
     local own = { cluster = { name = "faults", listen = network.host .. ":" .. ports[i], routes = routes } }
-    for key, value in pairs(config or {}) do
+    for key, value in pairs(type(config) == "function" and config(i) or config or {}) do
       own[key] = value
     end
     list[i] = self:server(own)
@@ -215,7 +218,8 @@ end
 
 -- Waits for a condition that the promise names; what is wrong when it does not come.
 function Stage:expect(condition, deadline, text)
-  self:check(pcall(run.wait_until, condition, deadline, text), "%s", text)
+  local holds, err = pcall(run.wait_until, condition, deadline, text)
+  self:check(holds, "%s", tostring(err))
 end
 
 -- moondog's log entries since the fault began, as dog:find_logs() finds them.
@@ -271,6 +275,7 @@ local function outcome(self, name, subject)
   local given_up = subject.given_up()
   local result = { deaf = at and at - since or nil, given_up = given_up or nil }
   result.lost, result.sent = self.traffic:lost(name, self.fault_at, not at or given_up)
+  result.lost = self.lost[name] or result.lost
   if at and not given_up then
     result.word = name == "moondog" and what_moondog_did(self) or "back"
   else
@@ -305,7 +310,7 @@ end
 
 local function perform(row, case, plays, results)
   local stage = setmetatable({ row = row, plays = plays, servers = {}, ports = {}, subjects = {},
-    wrong = {} }, Stage)
+    wrong = {}, lost = {} }, Stage)
   case.play(stage)
   assert(stage.fault_at, "the row does no damage")
   settle(stage)

@@ -19,9 +19,9 @@ local LATE_SECONDS = 0.5 -- a sample, or an answer, may be late by this much on 
 local SETTLE_SECONDS = 15 -- for links that were given up to go, and for what they held
 local SOCKETS_SECONDS = 0.25 -- between two looks at the sockets
 local SOCKETS_TIMES = 4 -- a number that is too high so often in a row is no glimpse of a change
--- What the process may have more than before: threads and descriptors that the library or the
--- loop makes when they are first needed, and what an allocator keeps.
-local MORE = { threads = 3, fds = 3, rss = 24 * 2 ^ 20 }
+-- What the process may have more than before, once: the four threads of libuv's pool and what else is
+-- made when it is first needed, and what an allocator keeps.
+local MORE = { threads = 6, fds = 4, rss = 24 * 2 ^ 20 }
 
 local STATES = { dialing = true, up = true, reconnecting = true, closed = true }
 local ESTABLISHED, SYN_SENT = "01", "02"

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define NOISE_US 10000 /* between two messages of --noise */
+#define NOISE_US 1000 /* between two messages of --noise */
 
 struct settings {
     const char *wait, *creds, *name, *noise, *urls, *subject;
