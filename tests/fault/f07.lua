@@ -38,7 +38,7 @@ return {
   cases = {
     case("hooks that raise", hooks "local t; t.boom = 1", "^hook failed$"),
     case("hooks that never return", hooks "while true do end", "^hook failed$"),
-    case("a policy that raises", 'reconnect = function() error("no idea") end, library_reconnect = false,',
+    case("policy that raises", 'reconnect = function() error("no idea") end, library_reconnect = false,',
       "^policy failed$"),
   },
 }

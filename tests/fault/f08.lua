@@ -27,13 +27,13 @@ end
 
 return {
   id = "F8",
-  title = "a server accepts and says",
+  title = "a peer that says",
   why = "the client waits for a word of it for ever; nats.c 3.4 even spins",
   promise = "a dial has a deadline (here 5 s), then the next server is asked",
   within = 15,
   patience = 25,
   cases = {
     { name = "nothing", play = play "silent", after = after },
-    { name = "INFO only", play = play "info_only", after = after },
+    { name = "INFO, no more", play = play "info_only", after = after },
   },
 }

@@ -24,7 +24,7 @@ return {
   promise = "discovered servers are ignored when the script says so; a name that fails is one failed dial",
   within = 10,
   cases = {
-    { name = "gossiped, and mute", play = function(stage)
+    { name = "gossiped, mute", play = function(stage)
       local port = network.free_port()
       local server = stage:cluster(2, function(i)
         return { client_advertise = i == 2 and network.host .. ":" .. port or nil }
@@ -42,7 +42,7 @@ return {
       stage:check(not has_dialled(stage.mute, "moondog"), "it dialled the gossiped address")
       stage:check(has_dialled(stage.mute, "nats"), "nobody dialled the gossiped address: no fault")
     end },
-    { name = "unknown name at the start", play = function(stage)
+    { name = "unknown at start", play = function(stage)
       local server = stage:server()
       stage:start { urls = { NO_SUCH_NAME, server.url }, before_nats = true }
       stage:fault()

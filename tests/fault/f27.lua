@@ -9,7 +9,7 @@ end
 
 return {
   id = "F27",
-  title = "permission for one subject is withdrawn",
+  title = "one permission is withdrawn",
   why = "the subscription is dead, and nothing says so",
   promise = "it is named in the log and by /readyz, it comes back with the permission; the link and the rest stay",
   within = 5,

@@ -1,60 +1,27 @@
 local health = require "support.health"
 local jetstream = require "support.fault_jetstream"
+local outbox = require "support.fault_outbox"
 local run = require "support.run"
 local tmpfs = require "support.tmpfs"
-
--- Publishes through the outbox all the time, and says when that begins and ceases to fail.
-local SCRIPT = [[
-local o = moondog.outbox { path = $PATH, connection = c }
-local n, stopped, failing, ended = 0, false, false, false
-moondog.spawn(function()
-  while not stopped do
-    local ok, err = o:publish("s." .. n + 1, ("x"):rep($SIZE))
-    n = n + (ok and 1 or 0)
-    if failing == (ok ~= nil) then
-      failing = not failing
-      moondog.log.info(failing and "refused" or "taken", { code = err and err.code, text = err and err.message })
-    end
-    moondog.sleep(0.05)
-  end
-  ended = true
-end)
-c:subscribe("stop", function(msg)
-  stopped = true
-  msg:respond(("%d %s"):format(n, tostring(ended and o:status().waiting == 0)))
-end)
-]]
 
 local function start(stage, store, path, size)
   local server = stage:server { jetstream = { store_dir = store } }
   jetstream.add_stream(server, "S", { "s.>" })
-  stage:start { urls = { server.url }, script = SCRIPT, values = { PATH = path, SIZE = size } }
+  stage:start { urls = { server.url }, script = outbox.script,
+    values = { PATH = path, SIZE = size, PAUSE = 0.05 } }
   run.wait_until(function() return health.metric(stage.dog, "moondog_outbox_forwarded_total") > 0 end, 10,
     "messages in the stream before the fault")
   stage.server = server
   return server
 end
 
--- What was acknowledged is in the stream, once each.
 local function after(stage)
-  local witness = stage.server:connect()
-  local stored, done
-  stage:expect(function()
-    stored, done = witness:wait_answer("stop", "", 10).data:match("(%d+) (%a+)")
-    return done == "true"
-  end, 40, "the outbox is empty when there is room")
-  local count = 0
-  for name, copies in pairs(jetstream.subjects(stage.server, "S")) do
-    stage:check(copies == 1, "3: %s is in the stream %d times", name, copies)
-    count = count + 1
-  end
-  stage:check(tonumber(stored) == count, "3: %s were acknowledged, the stream has %d", stored, count)
-  stage.lost.moondog = stored - count
+  outbox.check(stage, stage.server)
 end
 
 return {
   id = "F28",
-  title = "the disk is full",
+  title = "disk full",
   why = "the publisher is told nothing, or the process dies",
   promise = "the publisher gets a clear error, nothing that was acknowledged is lost, all goes on with room",
   within = 5,

@@ -2,7 +2,7 @@ local run = require "support.run"
 
 local BAD = {
   { name = "that does not compile", text = "local moondog = require 'moondog'\nthis is no Lua\n", line = 2 },
-  { name = "that raises at its top level", text = "local t\nt.boom = 1\n", line = 2 },
+  { name = "that raises", text = "local t\nt.boom = 1\n", line = 2 },
   { name = "that never ends", text = "while true do end\n", line = 1 },
 }
 
@@ -25,7 +25,7 @@ end
 
 return {
   id = "F30",
-  title = "a script",
+  title = "script",
   why = "what replaces running code is wrong, and takes the running code with it",
   promise = "it is refused with file and line; the running generation does not notice",
   within = 1,

@@ -294,14 +294,14 @@ local function judge(self, result)
     table.insert(wrong, 1, ("5: deaf for %.1f s, %g are promised and %g more allowed on a loaded machine")
       :format(result.deaf, self.row.within, M.ALLOWANCE_SECONDS))
   end
-  local gaps = self.traffic:gaps("moondog", self.fault_at)
-  for _, text in ipairs(self.checks:finish(function() return self:clients("moondog") end, gaps,
-    not self.row.unready)) do
+  local found = self.checks:finish(function() return self:clients("moondog") end,
+    function() return self.traffic:gaps("moondog", self.fault_at) end, not result.deaf)
+  for _, text in ipairs(found) do
     table.insert(wrong, text)
   end
   local now = run.now() -- and it stays so
-  if not pcall(run.wait_until, function() return self.traffic:passed("moondog", now) end,
-    M.ALLOWANCE_SECONDS, "an answer") then
+  local function passes() return self.traffic:passed("moondog", now) end
+  if result.deaf and not pcall(run.wait_until, passes, M.ALLOWANCE_SECONDS, "an answer") then
     table.insert(wrong, "it is deaf again")
   end
 end

@@ -8,6 +8,7 @@
 --
 -- The third (the outbox) and the fifth (recovery in time) are judged by the rows.
 local health = require "support.health"
+local moondog = require "support.moondog"
 local run = require "support.run"
 local uv = require "luv"
 
@@ -17,14 +18,17 @@ M.__index = M
 local TRUTH_SECONDS = 10
 local LATE_SECONDS = 0.5 -- a sample, or an answer, may be late by this much on a loaded machine
 local SETTLE_SECONDS = 15 -- for links that were given up to go, and for what they held
+local HOPELESS_SECONDS = 2 -- the same, when moondog is deaf anyway
 local SOCKETS_SECONDS = 0.25 -- between two looks at the sockets
 local SOCKETS_TIMES = 4 -- a number that is too high so often in a row is no glimpse of a change
 -- What the process may have more than before, once: the four threads of libuv's pool and what else is
 -- made when it is first needed, and what an allocator keeps.
-local MORE = { threads = 6, fds = 4, rss = 24 * 2 ^ 20 }
+local MORE = { threads = 6, fds = 4, rss = moondog.sanitized() and math.huge or 24 * 2 ^ 20 }
 
 local STATES = { dialing = true, up = true, reconnecting = true, closed = true }
 local ESTABLISHED, SYN_SENT = "01", "02"
+-- A line of /proc/net/tcp: the other side's port, the state, the inode.
+local SOCKET = "^%s*%d+: %S+ %x+:(%x+) (%x%x) %S+ %S+ %S+%s+%d+%s+%d+ (%d+)"
 
 local function read(path)
   local file = io.open(path)
@@ -52,8 +56,9 @@ local function count_links(pid, ports)
   end
   local count = 0
   for line in read(("/proc/%d/net/tcp"):format(pid)):gmatch("[^\n]+") do
-    local port, state, inode = line:match("^%s*%d+: %S+ %x+:(%x+) (%x%x) %S+ %S+ %S+%s+%d+%s+%d+ (%d+)")
-    if inode and own[inode] and ports[tonumber(port, 16)] and (state == ESTABLISHED or state == SYN_SENT) then
+    local port, state, inode = line:match(SOCKET)
+    local open = state == ESTABLISHED or state == SYN_SENT
+    if open and own[inode] and ports[tonumber(port, 16)] then
       count = count + 1
     end
   end
@@ -65,7 +70,7 @@ local function watch_sockets(self)
   while not self.stopped and not dog.process.exit do
     local links = count_links(dog.pid, self.ports)
     local status, page = pcall(health.metric, dog, "moondog_hanging_links")
-    local allowed = 1 + (status and page or 0)
+    local allowed = self.limit + (status and page or 0)
     times = links > allowed and times + 1 or 0
     if times == SOCKETS_TIMES then
       table.insert(self.wrong, ("2: %d links or dials at a time, %d are allowed"):format(links, allowed))
@@ -74,10 +79,10 @@ local function watch_sockets(self)
   end
 end
 
--- dog: of health.run(), with a connection "moondog". ports: the set of those on which its servers,
--- or the ways to them, listen.
+-- dog: of health.run(), with a connection "moondog"; self.limit: how many connections it has. ports:
+-- the set of those on which its servers, or the ways to them, listen.
 function M.start(dog, ports)
-  local self = setmetatable({ dog = dog, ports = ports, wrong = {}, sampler = health.sample(dog) }, M)
+  local self = setmetatable({ dog = dog, ports = ports, limit = 1, wrong = {}, sampler = health.sample(dog) }, M)
   run.spawn(function() watch_sockets(self) end)
   return self
 end
@@ -88,6 +93,11 @@ end
 
 function M:note_resources()
   self.before = resources(self.dog)
+end
+
+-- Bytes of resident memory that came to it since then; 0 where a sanitizer has its own.
+function M:growth()
+  return moondog.sanitized() and 0 or self.dog:rss() - self.before.rss
 end
 
 -- ---- at the end ----
@@ -122,7 +132,7 @@ end
 
 -- Waits for a condition, and notes what is wrong when it does not come; what: a text or a function.
 local function expect(self, condition, what)
-  if not pcall(run.wait_until, condition, SETTLE_SECONDS, "it") then
+  if not pcall(run.wait_until, condition, self.deaf and HOPELESS_SECONDS or SETTLE_SECONDS, "it") then
     table.insert(self.wrong, type(what) == "function" and what() or what)
   end
 end
@@ -145,13 +155,14 @@ local function check_resources(self)
 end
 
 -- Checks all of it, when the fault is over. count_clients(): how many links of moondog the servers
--- have. gaps: the times in which nothing passed. ready: whether it has to be ready at the end.
--- Returns the list of what is wrong; the numbers are those of the invariants.
-function M:finish(count_clients, gaps, ready)
+-- have. gaps(): the times in which nothing passed. deaf: whether it is so still. Returns the list of
+-- what is wrong; the numbers are those of the invariants.
+function M:finish(count_clients, gaps, deaf)
   if self.dog.process.exit then
     return { "1: moondog has ended" }
   end
-  if ready then
+  self.deaf = deaf
+  if not deaf then
     expect(self, function() return (health.get(self.dog, "/readyz")) == 200 end,
       "4: not ready, although messages pass")
   end
@@ -166,7 +177,7 @@ function M:finish(count_clients, gaps, ready)
   self.stopped = true
   self.sampler:stop()
   check_schedule(self)
-  check_truth(self, gaps)
+  check_truth(self, gaps())
   return self.wrong
 end
 

@@ -23,8 +23,9 @@ c:subscribe("echo.moondog", function(msg) msg:respond(msg.data) end)
 ]]
 
 -- How: urls; user, password; creds (a file); options (more of moondog.connect, as Lua) and script
--- (more of the script); values (of $NAME in these); args (of moondog run); noise: a subject that the
--- stock nats.c client publishes numbers to.
+-- (more of the script); values (of $NAME in these); noise: a subject that the stock nats.c client
+-- publishes numbers to; attempts, wait (of this client, as texts); npm (more options of the JavaScript
+-- client).
 local starters = {}
 
 function starters.moondog(how)
@@ -39,7 +40,7 @@ function starters.moondog(how)
   end
   local parts = { SERVERS = table.concat(servers, ", "), OPTIONS = table.concat(options, " ") }
   local text = SCRIPT:gsub("%$(%u+)", parts) .. (how.script or "")
-  local dog = health.run(text, how.values, { args = how.args })
+  local dog = health.run(text, how.values)
   return { process = dog.process, dog = dog, given_up = function()
     return dog.process.exit and "ended"
   end }
@@ -55,7 +56,8 @@ function starters.nats_c(how)
     urls[i] = with_login(how, url)
   end
   local args = { "--name", "nats_c" }
-  for option, value in pairs { ["--creds"] = how.creds, ["--noise"] = how.noise } do
+  for option, value in pairs { ["--creds"] = how.creds, ["--noise"] = how.noise,
+    ["--attempts"] = how.attempts, ["--wait"] = how.wait } do
     args[#args + 1] = option
     args[#args + 1] = value
   end
@@ -82,6 +84,9 @@ function starters.nats_js(how)
   local npm = npm_client.start()
   local args = { servers = how.urls, user = how.user, pass = how.password, creds_file = how.creds }
   for key, value in pairs(NPM_DEFAULTS) do
+    args[key] = value
+  end
+  for key, value in pairs(how.npm or {}) do
     args[key] = value
   end
   local self = { process = npm.process }

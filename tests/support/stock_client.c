@@ -1,8 +1,9 @@
 /* A stock client: plain nats.c with infinite reconnects and otherwise the library's defaults, as
  * every tutorial writes it. It answers requests with what they said, and prints what happens to it,
  * with the time in milliseconds since the epoch, until it is killed.
- * usage: stock_client [--wait MS] [--creds FILE] [--name NAME] [--noise SUBJECT] URLS SUBJECT
- * Messages are handled on a thread of the library's own; --noise publishes on the main thread. */
+ * usage: stock_client [--wait MS] [--attempts N] [--creds FILE] [--name NAME] [--noise SUBJECT]
+ * URLS SUBJECT Messages are handled on a thread of the library's own; --noise publishes on the main
+ * thread. */
 #include <inttypes.h>
 #include <nats/nats.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 #define NOISE_US 1000 /* between two messages of --noise */
 
 struct settings {
-    const char *wait, *creds, *name, *noise, *urls, *subject;
+    const char *wait, *creds, *name, *noise, *attempts, *urls, *subject;
 };
 
 static void on_message(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure)
@@ -43,7 +44,7 @@ static void check(natsStatus status, const char *what)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: stock_client [--wait MS] [--creds FILE] [--name NAME] "
+    fprintf(stderr, "usage: stock_client [--wait MS] [--attempts N] [--creds FILE] [--name NAME] "
                     "[--noise SUBJECT] URLS SUBJECT\n");
     return 2;
 }
@@ -53,11 +54,12 @@ static int read_settings(struct settings *s, int argc, char **argv)
 {
     int at = 1;
     for (; at + 1 < argc && strncmp(argv[at], "--", 2) == 0; at += 2) {
-        const char **place = strcmp(argv[at], "--wait") == 0    ? &s->wait
-                             : strcmp(argv[at], "--creds") == 0 ? &s->creds
-                             : strcmp(argv[at], "--name") == 0  ? &s->name
-                             : strcmp(argv[at], "--noise") == 0 ? &s->noise
-                                                                : NULL;
+        const char **place = strcmp(argv[at], "--wait") == 0       ? &s->wait
+                             : strcmp(argv[at], "--creds") == 0    ? &s->creds
+                             : strcmp(argv[at], "--name") == 0     ? &s->name
+                             : strcmp(argv[at], "--noise") == 0    ? &s->noise
+                             : strcmp(argv[at], "--attempts") == 0 ? &s->attempts
+                                                                   : NULL;
         if (place == NULL)
             return -1;
         *place = argv[at + 1];
@@ -89,7 +91,8 @@ static natsOptions *make_options(const struct settings *s)
     natsOptions *options = NULL;
     check(natsOptions_Create(&options), "options");
     set_servers(options, s->urls);
-    check(natsOptions_SetMaxReconnect(options, -1), "infinite reconnects");
+    check(natsOptions_SetMaxReconnect(options, s->attempts == NULL ? -1 : atoi(s->attempts)),
+          "reconnects");
     if (s->name != NULL)
         check(natsOptions_SetName(options, s->name), "name");
     if (s->creds != NULL)
