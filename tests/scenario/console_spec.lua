@@ -328,7 +328,8 @@ describe("moondog repl", function()
     t:wait_screen("repl %[up%]>")
     enter(t, "gw:flush()")
     t:wait_rows { "true", "repl [up]>" }
-    t:key("C-c")
+    t:key("C-c") -- with which the terminal drops what was typed and not read
+    t:wait_rows { "repl [up]> ^C", "repl [up]>" }
     enter(t, "gw:status().state")
     t:wait_rows { '"up"', "repl [up]>" }
     t:key("C-d")

@@ -13,13 +13,14 @@ local PER_MESSAGE_SECONDS = moondog.sanitized() and 0.02 or 0.004 -- a slow mach
 local DURABLE = [[
 local moondog = require "moondog"
 local c = moondog.connect { servers = { $URL }, reconnect = moondog.backoff { base = 0.05, cap = 0.2 } }
-local handled, confirmed, twice, count, unsure = {}, {}, 0, 0, 0
+local handled, confirmed, twice, count, unsure, seen = {}, {}, 0, 0, 0, 0
 local consumer
 
 local function read()
   for msg in consumer:messages() do
     local n = tonumber(msg.data)
     handled[n] = (handled[n] or 0) + 1
+    seen = seen + (handled[n] == 1 and 1 or 0)
     if confirmed[n] then twice = twice + 1 end
     if msg:ack_sync() then
       count = count + (confirmed[n] and 0 or 1)
@@ -28,8 +29,12 @@ local function read()
     else
       unsure = unsure + 1
     end
-    if count == $MESSAGES then break end
   end
+end
+
+-- A confirmation may be lost where the acknowledgement was not: then the message does not come again.
+local function all_acknowledged(info)
+  return info and seen == $MESSAGES and info.num_pending == 0 and info.num_ack_pending == 0
 end
 
 moondog.on_start(function()
@@ -39,20 +44,16 @@ moondog.on_start(function()
   assert(js:publish_async_complete(60))
   consumer = assert(js:consumer("WORK", { durable = "workers", ack_wait = 2, heartbeat = 0.5, expires = 5 }))
   for _ = 1, $TASKS do moondog.spawn(read) end
-  while count < $MESSAGES do moondog.sleep(0.05) end
-  local again, missing = 0, 0
-  for i = 1, $MESSAGES do
-    missing = missing + (confirmed[i] and 0 or 1)
-    again = again + ((handled[i] or 0) > 1 and 1 or 0)
-  end
-  local info = js:consumer_info("WORK", "workers")
-  while not info or info.num_ack_pending > 0 do
+  local info
+  repeat
     moondog.sleep(0.05)
     info = js:consumer_info("WORK", "workers")
-  end
+  until all_acknowledged(info)
+  local again = 0
+  for i = 1, $MESSAGES do again = again + (handled[i] > 1 and 1 or 0) end
   local status = consumer:status()
-  moondog.log.info("done", { confirmed = count, missing = missing, twice = twice, again = again, unsure = unsure,
-    skipped = status.skipped, pending = info.num_pending, consumers = #js:consumers("WORK") })
+  moondog.log.info("done", { confirmed = count, floor = info.ack_floor.stream_seq, twice = twice, again = again,
+    unsure = unsure, skipped = status.skipped, consumers = #js:consumers("WORK") })
 end)
 ]]
 
@@ -73,15 +74,14 @@ describe("a durable consumer, while the server is killed and comes back", functi
       STEP = math.floor(MESSAGES / (KILLS + 1)) })
     kill_now_and_then(server, dog)
     local done = dog:wait_log("^done$", MESSAGES * PER_MESSAGE_SECONDS + 60)
-    run.figure("messages, each confirmed", done.confirmed)
+    run.figure("messages whose acknowledgement was confirmed", done.confirmed)
     run.figure("kills of the server", KILLS)
     run.figure("handled more than once, before a confirmation", done.again)
     run.figure("acknowledgements without confirmation", done.unsure)
     run.figure("delivered again after it was acknowledged, and skipped", done.skipped)
-    assert.equals(MESSAGES, done.confirmed)
-    assert.equals(0, done.missing)
+    assert.is_true(done.confirmed <= MESSAGES and done.confirmed + done.unsure >= MESSAGES)
+    assert.equals(MESSAGES, done.floor)
     assert.equals(0, done.twice)
-    assert.equals(0, done.pending)
     assert.equals(1, done.consumers)
   end, { deadline = MESSAGES * PER_MESSAGE_SECONDS * 2 + 120 }))
 end)
