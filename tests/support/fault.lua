@@ -277,7 +277,7 @@ local function outcome(self, name, subject)
   result.lost, result.sent = self.traffic:lost(name, self.fault_at, not at or given_up)
   result.lost = self.lost[name] or result.lost
   if at and not given_up then
-    result.word = name == "moondog" and what_moondog_did(self) or "back"
+    result.word = name == "moondog" and what_moondog_did(self) or subject.cut and "back" or "kept"
   else
     result.deaf = nil
     result.word = given_up or "deaf"

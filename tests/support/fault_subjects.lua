@@ -1,6 +1,7 @@
 -- The subjects of the fault suite: moondog, and the stock clients that meet the same faults beside
 -- it. Each answers on echo.NAME with what it was sent. A subject: name, process, given_up() (a word
--- for the way in which it gave its connection up, or nil).
+-- for the way in which it gave its connection up, or nil), cut (a stock client has said that it lost a
+-- link).
 local health = require "support.health"
 local moondog = require "support.moondog"
 local npm_client = require "support.npm_client"
@@ -69,6 +70,8 @@ function starters.nats_c(how)
       local kind, rest = line:match("^%d+ (%a+) ?(.*)")
       if kind == "closed" then
         self.closed = rest
+      elseif kind == "disconnected" then
+        self.cut = true
       elseif kind == "took" then
         self.took = tonumber(rest)
       end
@@ -107,6 +110,7 @@ function starters.nats_js(how)
       return "ended"
     end
     for _, event in ipairs(npm.events) do
+      self.cut = self.cut or event.type == "disconnect"
       if event.event == "closed" then
         return "closed"
       end
