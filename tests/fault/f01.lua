@@ -1,3 +1,4 @@
+-- F1 of the fault suite: two auth errors in a row. What a row is: tests/support/fault.lua.
 local run = require "support.run"
 
 local HICCUP_SECONDS = 4

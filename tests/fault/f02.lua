@@ -1,3 +1,4 @@
+-- F2 of the fault suite: credentials expire. What a row is: tests/support/fault.lua.
 local jwt = require "support.jwt"
 local run = require "support.run"
 

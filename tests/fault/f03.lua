@@ -1,3 +1,4 @@
+-- F3 of the fault suite: -ERR. What a row is: tests/support/fault.lua.
 local TEXTS = {
   { "maximum connections", "maximum connections exceeded" },
   { "account expired", "Account Authentication Expired" },

@@ -1,3 +1,4 @@
+-- F4 of the fault suite: the attempts are used up. What a row is: tests/support/fault.lua.
 local health = require "support.health"
 local run = require "support.run"
 

@@ -1,3 +1,4 @@
+-- F5 of the fault suite: 100 clients come back at once. What a row is: tests/support/fault.lua.
 local health = require "support.health"
 local run = require "support.run"
 

@@ -1,3 +1,4 @@
+-- F6 of the fault suite: NATS is not there yet at the start. What a row is: tests/support/fault.lua.
 local health = require "support.health"
 local network = require "support.network"
 local run = require "support.run"

@@ -1,3 +1,4 @@
+-- F7 of the fault suite: callbacks. What a row is: tests/support/fault.lua.
 local run = require "support.run"
 
 local DOWN_SECONDS = 2

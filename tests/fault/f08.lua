@@ -1,3 +1,4 @@
+-- F8 of the fault suite: a peer that says. What a row is: tests/support/fault.lua.
 local run = require "support.run"
 
 local DOWN_SECONDS = 4

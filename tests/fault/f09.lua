@@ -1,3 +1,4 @@
+-- F9 of the fault suite: the library stays in RECONNECTING. What a row is: tests/support/fault.lua.
 local run = require "support.run"
 
 local MUTE_SECONDS = 3

@@ -1,3 +1,4 @@
+-- F10 of the fault suite: a handler that never returns. What a row is: tests/support/fault.lua.
 local health = require "support.health"
 
 local SPINS = 20

@@ -1,3 +1,4 @@
+-- F11 of the fault suite: busy publisher, the peer is gone. What a row is: tests/support/fault.lua.
 return {
   id = "F11",
   title = "busy publisher, the peer is gone",

@@ -1,3 +1,4 @@
+-- F12 of the fault suite: packets vanish, no RST. What a row is: tests/support/fault.lua.
 return {
   id = "F12",
   title = "packets vanish, no RST",

@@ -1,3 +1,4 @@
+-- F13 of the fault suite: the reader is dead, writes go on. What a row is: tests/support/fault.lua.
 return {
   id = "F13",
   title = "the reader is dead, writes go on",

@@ -1,3 +1,4 @@
+-- F14 of the fault suite: a pull request lost with its link. What a row is: tests/support/fault.lua.
 local reader = require "support.fault_reader"
 local run = require "support.run"
 

@@ -1,3 +1,4 @@
+-- F15 of the fault suite: consumer, restart. What a row is: tests/support/fault.lua.
 local reader = require "support.fault_reader"
 local run = require "support.run"
 

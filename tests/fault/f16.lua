@@ -1,3 +1,4 @@
+-- F16 of the fault suite: a KV watch after a restart. What a row is: tests/support/fault.lua.
 local jetstream = require "support.fault_jetstream"
 local reader = require "support.fault_reader"
 local run = require "support.run"

@@ -1,3 +1,4 @@
+-- F17 of the fault suite: consumer deleted in the outage. What a row is: tests/support/fault.lua.
 local jetstream = require "support.fault_jetstream"
 local reader = require "support.fault_reader"
 

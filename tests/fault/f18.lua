@@ -1,3 +1,4 @@
+-- F18 of the fault suite: 20 links, one consumer each. What a row is: tests/support/fault.lua.
 local jetstream = require "support.fault_jetstream"
 local reader = require "support.fault_reader"
 

@@ -1,3 +1,4 @@
+-- F19 of the fault suite: dials that time out. What a row is: tests/support/fault.lua.
 local run = require "support.run"
 
 local LATE_SECONDS = 3 -- each byte, longer than a dial may take

@@ -1,3 +1,4 @@
+-- F21 of the fault suite: publish said OK, three SIGKILLs. What a row is: tests/support/fault.lua.
 local jetstream = require "support.fault_jetstream"
 local outbox = require "support.fault_outbox"
 local run = require "support.run"

@@ -1,3 +1,4 @@
+-- F23 of the fault suite: lame duck mode. What a row is: tests/support/fault.lua.
 local run = require "support.run"
 
 return {

@@ -1,3 +1,4 @@
+-- F24 of the fault suite: an address. What a row is: tests/support/fault.lua.
 local network = require "support.network"
 local run = require "support.run"
 

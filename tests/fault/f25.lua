@@ -1,3 +1,4 @@
+-- F25 of the fault suite: a frozen server, then auth errors. What a row is: tests/support/fault.lua.
 local run = require "support.run"
 
 local FROZEN_SECONDS = 4

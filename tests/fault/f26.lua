@@ -1,3 +1,4 @@
+-- F26 of the fault suite: server. What a row is: tests/support/fault.lua.
 local jetstream = require "support.fault_jetstream"
 local nats_cluster = require "support.nats_cluster"
 local outbox = require "support.fault_outbox"

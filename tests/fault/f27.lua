@@ -1,3 +1,4 @@
+-- F27 of the fault suite: one permission is withdrawn. What a row is: tests/support/fault.lua.
 local health = require "support.health"
 
 local function users(subjects)

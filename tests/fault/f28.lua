@@ -1,3 +1,4 @@
+-- F28 of the fault suite: disk full. What a row is: tests/support/fault.lua.
 local health = require "support.health"
 local jetstream = require "support.fault_jetstream"
 local outbox = require "support.fault_outbox"

@@ -1,3 +1,4 @@
+-- F29 of the fault suite: a flood for a slow handler. What a row is: tests/support/fault.lua.
 local FLOOD = 50000
 local CAP = 1000
 local GROWTH = 24 * 2 ^ 20

@@ -1,3 +1,4 @@
+-- F30 of the fault suite: script. What a row is: tests/support/fault.lua.
 local run = require "support.run"
 
 local BAD = {

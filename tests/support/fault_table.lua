@@ -99,6 +99,36 @@ function M.foot(results, seconds)
   return table.concat(out, "\n") .. "\n"
 end
 
+-- What became of a subject, in words for the page.
+local function told(result)
+  if not result or result.absent then
+    return "-"
+  end
+  local deaf = result.deaf and ("%.1f s deaf"):format(result.deaf)
+    or result.given_up and "deaf for ever" or ("deaf for more than %.0f s"):format(result.waited)
+  return ("%s, %s, %d lost"):format(result.word, deaf, result.lost)
+end
+
+-- The results as a page of Markdown.
+function M.page(results, seconds)
+  local out = { "# The fault suite", "", ("%d faults in %.0f s, made by `scripts/faults`."):format(#results, seconds) }
+  local row
+  for _, result in ipairs(results) do
+    if result.id ~= row then
+      row = result.id
+      for _, line in ipairs { "", ("## %s: %s"):format(result.id, result.title), "", result.why .. ".", "",
+        "Moondog: " .. result.promise .. ".", "", "| case | nats.c | nats.js | moondog | verdict |",
+        "|---|---|---|---|---|" } do
+        out[#out + 1] = line
+      end
+    end
+    out[#out + 1] = ("| %s | %s | %s | %s | %s |"):format(result.case or "", told(result.subjects.nats_c),
+      told(result.subjects.nats_js), told(result.subjects.moondog),
+      result.skipped and "skipped: " .. result.skipped or result.ok and "ok" or table.concat(result.wrong, "; "))
+  end
+  return table.concat(out, "\n") .. "\n"
+end
+
 -- A row as --list shows it.
 function M.listed(row)
   local cases = {}
