@@ -3,8 +3,14 @@
 local root = assert(os.getenv("MOONDOG_ROOT"), "run it with scripts/faults")
 package.path = root .. "/tests/?.lua;" .. package.path
 
--- What a case that failed has to tell goes to standard error: the table stays a table.
+local interrupted = false
+
+-- What a case that failed has to tell goes to standard error: the table stays a table. One that was
+-- interrupted has nothing to tell.
 print = function(...) -- luacheck: ignore 121
+  if interrupted then
+    return
+  end
   local words = {}
   for i = 1, select("#", ...) do
     words[i] = tostring((select(i, ...)))
@@ -50,8 +56,6 @@ local function say(text)
     io.write(text)
   end
 end
-
-local interrupted = false
 
 -- An interruption ends the case that is played, so that what it started is stopped. The end of a case
 -- closes these handles, too.

@@ -63,6 +63,19 @@ describe("the suite", function()
     assert.matches("it is deaf", table_text.page({ result }, 1))
   end)
 
+  it("sees a link too many", function()
+    local row = { id = "F0", title = "two", why = "-", promise = "-", within = 1, play = function(stage)
+      local server = stage:server()
+      stage:start { urls = { server.url }, script = 'moondog.connect { name = "other", servers = { $URL } }\n',
+        values = { URL = server.url } }
+      stage:fault()
+      run.wait_until(function() return #stage.checks.wrong > 0 end, 20, "a finding")
+      stage:over()
+    end }
+    local result = fault.play(row, fault.cases(row)[1], { moondog = true })
+    assert.same({ "2: 2 links or dials at a time, 1 are allowed" }, result.wrong)
+  end)
+
   it("has a table of 120 columns, and says what its rows are", function()
     for _, line in ipairs { table_text.head(), table_text.foot({}, 1) } do
       for one in line:gmatch("[^\n]+") do
