@@ -21,11 +21,12 @@ usage_error() {
     exit 2
 }
 
-# The folder that a preset builds into.
+# The folder that a preset builds into; within another Debian suite (scripts/suite) one of its own.
 build_folder() {
+    local base=$root/build${MOONDOG_SUITE:+-$MOONDOG_SUITE}
     case $1 in
-    release) printf '%s\n' "$root/build" ;;
-    debug | asan | tsan) printf '%s\n' "$root/build-$1" ;;
+    release) printf '%s\n' "$base" ;;
+    debug | asan | tsan) printf '%s\n' "$base-$1" ;;
     *) usage_error "unknown preset \"$1\": there are release, debug, asan and tsan" ;;
     esac
 }
@@ -61,7 +62,7 @@ configure() {
         fresh=(--fresh) # the folder was copied or moved here, with the paths of elsewhere
     fi
     note "configuring $(basename "$folder")/"
-    quietly "$folder/configure.log" cmake -S "$root" --preset "$preset" "${fresh[@]}" ||
+    quietly "$folder/configure.log" cmake -S "$root" -B "$folder" --preset "$preset" "${fresh[@]}" ||
         die "the configuration failed; its output is above"
     touch "$folder/build.ninja"
 }

@@ -15,9 +15,11 @@
  *
  * The process is yours. moondog writes to no descriptor but the log's, takes no signal unless it is
  * asked to (budget_signal), blocks all signals in the threads that it starts, and ends the process
- * only when one of its own assertions fails. A host with a control socket ignores SIGPIPE, as libuv
- * wants it. Once loaded it stays, since threads of the NATS library go on: dlclose() leaves
- * libmoondog.so where it is, and a plugin that has libmoondog.a inside must not be unloaded.
+ * only when one of its own assertions fails. The NATS library seeds rand() in the first
+ * md_create(), and SIGPIPE is ignored from then on where it has no handler; a host that has one,
+ * and a control socket, gets it, as libuv wants it. Once loaded it stays, since threads of the NATS
+ * library go on: dlclose() leaves libmoondog.so where it is, and a plugin that has libmoondog.a
+ * inside must not be unloaded.
  *
  * Lua. moondog links LuaJIT as a shared library, and modules in C that scripts require find it
  * there: a host that loads moondog with dlopen() says RTLD_GLOBAL for them. One that has a Lua of
@@ -67,7 +69,9 @@ typedef void *(*md_alloc_fn)(void *closure, void *block, size_t old_size, size_t
  * thread; it does not block. */
 typedef int64_t (*md_clock_fn)(void *closure);
 
-/* The runtime has stopped, of itself or because of md_stop(): md_free() is next. */
+/* The runtime has stopped, of itself or because of md_stop(). md_free() is next, not from within
+ * this, but when md_run() or md_poll() has returned; on a loop that is the caller's, uv_stop() in
+ * here lets uv_run() return for it. */
 typedef void (*md_stopped_fn)(void *closure);
 
 /* Fill it with md_options_init(), then change what you want. Strings are borrowed for the call, the
@@ -134,17 +138,22 @@ MD_API const char *md_version(void);
 MD_API void md_options_init_sized(md_options *options, size_t size);
 #define md_options_init(options) md_options_init_sized((options), sizeof(md_options))
 
-/* A runtime without a script. NULL and *error when it cannot be made. The caller frees it. */
+/* A runtime without a script. NULL and *error when it cannot be made: then it may have turned the
+ * loop, as md_free() does. The caller frees it. */
 MD_API md_runtime *md_create(const md_options *options, md_error *error);
 
-/* Runs the loop until the runtime has stopped, or something calls uv_stop(). 0. */
+/* Runs the loop until the runtime has stopped, or something calls uv_stop(). 0; -1: it is called
+ * from a callback of the runtime's, and does nothing, which the log says. */
 MD_API int md_run(md_runtime *runtime);
 
 /* For a host that has a frame to draw: does what there is to do, for at most max_us microseconds,
- * and never waits. It takes longer than that by one function of the script at most, and less than a
- * microsecond when nothing has happened; each call gets at least one thing done. Returns how many
- * messages and other things still wait (0: all is done), or -1: the runtime has stopped. On a loop
- * that is the caller's this turns that loop. */
+ * and never waits; UINT64_MAX: until all is done. It takes longer than that by one function of the
+ * script or of the host at most, and less than a microsecond when nothing has happened; each call
+ * gets at least one thing done, and nothing waits for ever because of other things. Returns how
+ * many messages and other things still wait (0: all is done), or -1: the runtime has stopped, or
+ * this is called from a callback of the runtime's: then it does nothing, which the log says. On a
+ * loop that is the caller's this turns that loop: what else is on it, other runtimes too, has no
+ * limit. */
 MD_API int md_poll(md_runtime *runtime, uint64_t max_us);
 
 /* For a host with an event loop of its own: a descriptor that can be read (epoll, poll) when
@@ -161,9 +170,11 @@ MD_API void md_stop(md_runtime *runtime);
 
 /* Ends everything and frees; what was posted and never run is told so. Blocks, for two seconds at
  * most, when links are up or a disk is slow: after md_stop() it hardly does. It turns the loop, so
- * it must not be called from a callback, of the loop or of moondog. Returns how many threads had to
- * be left to themselves because they hang inside the NATS library or in a script: 0 nearly always;
- * otherwise nats_Close() must not be called. NULL is harmless. */
+ * it must not be called from a callback, of the loop or of moondog. Subscriptions that are left are
+ * freed: none of them may be used any more. Returns how many threads had to be left to themselves
+ * because they hang inside the NATS library or in a script, or because a second md_stop() wanted
+ * nothing to be waited for: 0 nearly always; otherwise nats_Close() must not be called. NULL is
+ * harmless. */
 MD_API unsigned md_free(md_runtime *runtime);
 
 /* ---- from any thread, until md_free() begins ---- */
@@ -171,18 +182,20 @@ MD_API unsigned md_free(md_runtime *runtime);
 /* The loop turns: what waits in md_run(), or on the backend descriptor, goes on. */
 MD_API void md_wakeup(md_runtime *runtime);
 
-/* The function of the script that runs now is stopped at its next instruction, as if its budget
- * were over: it gets an error, which is logged and counted, and the next one is called as ever.
- * When none runs, nothing happens. Neither code inside C functions nor what was compiled can be
- * stopped. */
+/* The function of the script that runs now is stopped at one of its next instructions, as if its
+ * budget were over: it gets an error, which is logged and counted, and the next one is called as
+ * ever; so are a load that is under way, which fails, and an evaluation. When none runs, nothing
+ * happens. It is not for signal handlers. Neither code inside C functions nor what was compiled can
+ * be stopped. */
 MD_API void md_interrupt(md_runtime *runtime);
 
 /* `runtime` NULL: it was freed before it came to this; all that is left is to free the closure. */
 typedef void (*md_post_fn)(md_runtime *runtime, void *closure);
 
 /* Calls fn on the loop thread, soon, once, in the order of the posts. -1: MD_POSTS_MAX of them wait
- * already (the status counts those that were refused), or there is no memory; then fn is not
- * called. */
+ * already (the status counts those that were refused), there is no memory, or fn is NULL; then fn
+ * is not called. options.log_write may call this, and no other function of the runtime's, also
+ * while md_free() goes on: then it is refused. */
 MD_API int md_post(md_runtime *runtime, md_post_fn fn, void *closure);
 #define MD_POSTS_MAX 65536
 
@@ -196,7 +209,10 @@ MD_API int md_set_file(md_runtime *runtime, const char *path, const char *text, 
                        md_error *error);
 
 /* Loads the script and puts it to work: its connections are dialled, its subscriptions made. Blocks
- * for at most load_budget_ms. When anything is wrong, nothing has changed. */
+ * for at most load_budget_ms. When anything is wrong, nothing has changed. A runtime has one
+ * script: after this it is md_reload(). -1 and *error ("unreadable", "syntax", "script": it raised
+ * an error; "loaded": there is one already; "stopping"; "no_memory"; others name what a declaration
+ * has wrong). */
 MD_API int md_load(md_runtime *runtime, const char *path, md_error *error);
 
 /* Loads the script again, in a thread of its own, and puts it to work in the place of the running
@@ -204,8 +220,9 @@ MD_API int md_load(md_runtime *runtime, const char *path, md_error *error);
  * changed that need a new link: while both links are up, a subscription without a queue group may
  * get one from each. When anything is wrong, nothing has changed. `previous`: from the text of the
  * generation before instead of the files. Reloads come one after the other; those that are asked
- * for meanwhile become one. `fn` may be NULL. -1 and *error: it was not begun, and fn is not
- * called. */
+ * for meanwhile become one, and the last one says whether it is `previous`. fn is never called from
+ * within this; it may be NULL. -1 and *error ("no_script", "stopping", "no_memory"): it was not
+ * begun, and fn is not called. */
 MD_API int md_reload(md_runtime *runtime, int previous, md_reload_fn fn, void *closure,
                      md_error *error);
 
@@ -300,9 +317,10 @@ MD_API void md_call_misuse(md_call *call, const char *message);
 
 /* Calls what scripts gave to moondog.on_event(event, f), as f(data), in the order in which they
  * gave it; what waits in there goes on later. From within a function of the host it happens soon
- * after that, in the order of the calls. `data` NULL: nil. Returns how many were called, or will
- * be; -1, and the log says why: too large, too deep, no memory, or MD_EVENTS_MAX of them, or 64 MiB
- * of data, wait already (the status counts what was refused). */
+ * after that, and in a poll whose time is over in a later one, in the order of the calls. `data`
+ * NULL: nil. Returns how many were called, or will be; -1, and the log says why: too large, too
+ * deep, no memory, or MD_EVENTS_MAX of them, or 64 MiB of data, wait already (the status counts
+ * what was refused). */
 MD_API int md_emit(md_runtime *runtime, const char *event, const md_value *data);
 #define MD_EVENTS_MAX 65536
 
@@ -387,8 +405,8 @@ typedef void (*md_message_fn)(void *closure, md_subscription *subscription,
  */
 MD_API md_subscription *md_subscribe(md_runtime *runtime, const md_interest *interest,
                                      md_message_fn fn, void *closure, md_error *error);
-/* No message is handled after this; it is freed. May be called from its own fn. NULL is harmless.
- */
+/* No message is handled after this; it is freed. May be called from its own fn. Not after
+ * md_free(). NULL is harmless. */
 MD_API void md_unsubscribe(md_subscription *subscription);
 
 #ifdef __cplusplus

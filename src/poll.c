@@ -33,6 +33,46 @@ static int waiting(md_runtime *rt)
     return count < INT_MAX ? (int)count : INT_MAX;
 }
 
+/* Of the kinds of work that wait for the host's time, this one comes before all others. */
+static void begin_with(md_runtime *rt, unsigned kind)
+{
+    hub_awake(&rt->hub);
+    switch (kind) {
+    case 0:
+        if (rt->generation != NULL && !rt->generation->closing)
+            task_run_ready(rt->generation);
+        break;
+    case 1:
+        events_turn(rt);
+        break;
+    case 2:
+        eval_turn(rt);
+        break;
+    case 3:
+        messages_turn(rt->messages);
+        break;
+    case 4:
+        reload_turn(rt);
+        break;
+    default:
+        posts_run(&rt->posts, rt);
+    }
+}
+
+#define KINDS 6u
+
+/* In a turn each kind has its place, and what comes first may take all of the time, again and
+ * again. After a poll that was late another one comes first, so that none of them keeps the others
+ * waiting for ever: messages every other time, then the rest one after the other. */
+static void take_turns(md_runtime *rt)
+{
+    unsigned turn = rt->late_polls++;
+    if (turn % 2 == 0)
+        hub_receive(&rt->hub);
+    else
+        begin_with(rt, turn / 2 % KINDS);
+}
+
 /* One turn more after the last that had work: what that has left between two turns is done, too. */
 static void turn_until(md_runtime *rt, uint64_t until)
 {
@@ -45,20 +85,42 @@ static void turn_until(md_runtime *rt, uint64_t until)
     } while (!rt->stopped && uv_hrtime() < until);
 }
 
+/* A callback of the runtime's goes on. */
+static bool is_inside(const md_runtime *rt)
+{
+    return rt->running || rt->hub.poll_until != 0 || rt->functions.caller != NULL ||
+           sentinel_host_is_inside(&rt->sentinel);
+}
+
+bool runtime_refuses_to_turn(md_runtime *rt, const char *what)
+{
+    if (!is_inside(rt))
+        return false;
+    if (!rt->refused_to_turn)
+        log_emit(rt->log, LOG_ERROR, "the loop cannot be turned from within a callback",
+                 log_str("call", what),
+                 log_str("plan", "it returns at once, this time and later without a word: return "
+                                 "from the callback, and what you wait for happens"));
+    rt->refused_to_turn = true;
+    return true;
+}
+
+/* When a poll has to be over; never 0, which is none. */
+static uint64_t end_of_poll(uint64_t max_us)
+{
+    uint64_t now = uv_hrtime();
+    return max_us < (UINT64_MAX - now) / 1000u ? now + max_us * 1000u : UINT64_MAX;
+}
+
 int md_poll(md_runtime *rt, uint64_t max_us)
 {
-    if (rt->stopped)
+    if (rt->stopped || runtime_refuses_to_turn(rt, "md_poll"))
         return -1;
     if (rt->settled && !has_work(rt))
         return 0;
-    hub_limit(&rt->hub, uv_hrtime() + max_us * 1000u);
-    if (rt->polled_late) {
-        /* Tasks came first in the last one: neither they nor messages can keep the other waiting
-         * for ever. */
-        rt->messages_first = !rt->messages_first;
-        if (rt->messages_first)
-            hub_receive(&rt->hub);
-    }
+    hub_limit(&rt->hub, end_of_poll(max_us));
+    if (rt->polled_late)
+        take_turns(rt);
     turn_until(rt, rt->hub.poll_until);
     rt->polled_late = hub_is_late(&rt->hub);
     hub_limit(&rt->hub, 0);

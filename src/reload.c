@@ -1,6 +1,7 @@
 /* One generation after another: who asks for it, loading in a thread of its own, what comes of it.
  * The swap itself is in swap.c. See runtime_private.h. Loop thread, but load_main().
  */
+#include <lauxlib.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,12 +49,17 @@ struct load_job {
 
 /* ---- telling ---- */
 
-static void tell(struct reload_request *requests, const md_reload_result *result, const md_error *e)
+static const struct callback answer = {.ref = LUA_NOREF, .kind = "host", .name = "reload"};
+
+static void tell(md_runtime *rt, struct reload_request *requests, const md_reload_result *result,
+                 const md_error *e)
 {
     for (struct reload_request *r = requests, *next; r != NULL; r = next) {
         next = r->next;
+        const struct callback *outer = sentinel_host_enters(&rt->sentinel, &answer);
         if (r->fn != NULL)
             r->fn(r->closure, result, e);
+        sentinel_host_leaves(&rt->sentinel, outer);
         if (r->task != NULL && result != NULL) {
             lua_pushnumber(r->task->co, result->generation);
             task_resume(r->task, 1);
@@ -77,7 +83,7 @@ static void fail(md_runtime *rt, struct reload_request *requests, const error *e
     log_emit(rt->log, LOG_ERROR, "reload failed", log_str("error", out.message),
              log_str("code", out.code), log_int("generation", rt->generation->number),
              log_str("traceback", out.traceback));
-    tell(requests, NULL, &out);
+    tell(rt, requests, NULL, &out);
 }
 
 /* ---- loading ---- */
@@ -151,14 +157,20 @@ static struct load_job *job_new(md_runtime *rt, reload_kind kind, error *e)
     return job;
 }
 
-/* All that wait, but those that are void by now. */
 static struct reload_request *take_waiting(md_runtime *rt)
 {
+    struct reload_request *requests = rt->reloads.waiting;
+    rt->reloads.waiting = NULL;
+    rt->reloads.waiting_end = &rt->reloads.waiting;
+    return requests;
+}
+
+/* Those that were for a generation that is not at work any more. */
+static void drop_void(md_runtime *rt)
+{
     struct reloads *r = &rt->reloads;
-    struct reload_request *requests = r->waiting;
-    r->waiting = NULL;
-    r->waiting_end = &r->waiting;
-    for (struct reload_request **at = &requests; *at != NULL;) {
+    struct reload_request **at = &r->waiting;
+    while (*at != NULL) {
         struct reload_request *q = *at;
         if (q->instead_of == 0 || q->instead_of == rt->generation->number) {
             at = &q->next;
@@ -167,7 +179,7 @@ static struct reload_request *take_waiting(md_runtime *rt)
         *at = q->next;
         free(q);
     }
-    return requests;
+    r->waiting_end = at;
 }
 
 /* systemd wants to know when, on the monotonic clock. */
@@ -178,37 +190,41 @@ static void tell_manager(md_runtime *rt, reload_kind kind)
                     (unsigned long long)(uv_hrtime() / 1000u));
 }
 
-/* The next job for all that wait; the last one says which source is wanted. */
-static void begin(md_runtime *rt)
+/* The next job for all that wait; the last one says which source is wanted. False: it cannot begin,
+ * they wait as before, and *e (which may be NULL) says why. */
+static bool begin_job(md_runtime *rt, error *e)
 {
     struct reloads *r = &rt->reloads;
-    if (r->job != NULL || r->waiting == NULL)
-        return;
-    struct reload_request *requests = take_waiting(rt);
-    if (requests == NULL)
-        return;
-    if (rt->stopping) {
-        error stopping = {0};
-        error_set(&stopping, "stopping", ERROR_CLASS_NONE, "the runtime stops");
-        fail(rt, requests, &stopping, "");
-        return;
-    }
+    if (r->job != NULL)
+        return true;
+    drop_void(rt);
+    if (r->waiting == NULL)
+        return true;
     reload_kind kind = RELOAD_IF_CHANGED;
-    for (const struct reload_request *q = requests; q != NULL; q = q->next)
+    for (const struct reload_request *q = r->waiting; q != NULL; q = q->next)
         if (q->kind != RELOAD_IF_CHANGED)
             kind = q->kind;
-    error e = {0};
-    r->job = job_new(rt, kind, &e);
-    if (r->job == NULL) {
-        fail(rt, requests, &e, "");
-        return;
-    }
-    r->job->requests = requests;
+    if (rt->stopping)
+        error_set(e, "stopping", ERROR_CLASS_NONE, "the runtime stops");
+    else
+        r->job = job_new(rt, kind, e);
+    if (r->job == NULL)
+        return false;
+    r->job->requests = take_waiting(rt);
     tell_manager(rt, kind);
     uint32_t limit = rt->limits.load_budget_ms;
     uv_update_time(rt->loop);
     uv_timer_start(&r->deadline, on_deadline, limit > 0 ? limit + LOAD_GRACE_MS : LOAD_UNLIMITED_MS,
                    0);
+    return true;
+}
+
+/* Or tells those who wait that it cannot begin. */
+static void begin(md_runtime *rt)
+{
+    error e = {0};
+    if (!begin_job(rt, &e))
+        fail(rt, take_waiting(rt), &e, "");
 }
 
 static void on_deadline(uv_timer_t *timer)
@@ -261,10 +277,10 @@ static void finish(md_runtime *rt, struct load_job *job)
     if (job->unchanged) {
         log_emit(rt->log, LOG_DEBUG, "script unchanged", log_str("path", job->path));
         result.generation = rt->generation->number;
-        tell(job->requests, &result, NULL);
+        tell(rt, job->requests, &result, NULL);
     } else if (job->status == 0 && swap(rt, job, &result) == 0) {
         watch(rt, NULL);
-        tell(job->requests, &result, NULL);
+        tell(rt, job->requests, &result, NULL);
     } else {
         watch(rt, job->g != NULL ? job->g->sources : NULL);
         retire_discard(rt, job->g);
@@ -336,15 +352,14 @@ static struct reload_request *add_request(md_runtime *rt, const struct reload_re
     return q;
 }
 
-/* To begin may fail at once, and those who wait are told then: not while the script runs. */
+/* To begin may fail, and those who wait are told between two turns: from here it would be from
+ * within their own call. Nor does it begin while the script runs. */
 static int ask(md_runtime *rt, const struct reload_request *wanted)
 {
     if (add_request(rt, wanted) == NULL)
         return -1;
-    if (budget_inside())
+    if (budget_inside() || !begin_job(rt, NULL))
         hub_again(&rt->hub);
-    else
-        begin(rt);
     return 0;
 }
 
@@ -429,10 +444,10 @@ int reload_init(md_runtime *rt)
 }
 
 /* Those who asked are told. */
-static void refuse_all(struct reload_request *requests)
+static void refuse_all(md_runtime *rt, struct reload_request *requests)
 {
     static const md_error stopping = {.code = "stopping", .message = "the runtime stops"};
-    tell(requests, NULL, &stopping);
+    tell(rt, requests, NULL, &stopping);
 }
 
 static void end_job(md_runtime *rt)
@@ -442,7 +457,7 @@ static void end_job(md_runtime *rt)
     uint64_t deadline = clock_ms() + END_JOB_MS;
     if (job == NULL)
         return;
-    refuse_all(job->requests);
+    refuse_all(rt, job->requests);
     r->job = NULL;
     retire_start_tick(rt);
     while (!atomic_load(&job->finished) && clock_ms() < deadline)
@@ -457,7 +472,7 @@ unsigned reload_end_all(md_runtime *rt)
     struct reloads *r = &rt->reloads;
     for (struct generation *g = r->retiring; g != NULL; g = g->next)
         generation_close(g); /* their tasks have their requests no more */
-    refuse_all(r->waiting);
+    refuse_all(rt, r->waiting);
     r->waiting = NULL;
     r->waiting_end = &r->waiting;
     end_job(rt);

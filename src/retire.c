@@ -2,6 +2,7 @@
  * is given back. See runtime_private.h. Loop thread. */
 #include <malloc.h>
 
+#include "base/thread.h"
 #include "runtime_private.h"
 #include "script/task.h"
 
@@ -79,7 +80,7 @@ static void give_memory_back(md_runtime *rt, size_t bytes)
     if (bytes < TRIM_BYTES || r->trimming)
         return;
     r->trim.data = rt;
-    if (uv_queue_work(rt->loop, &r->trim, on_trim, on_trimmed) != 0)
+    if (thread_queue_work(rt->loop, &r->trim, on_trim, on_trimmed) != 0)
         return;
     r->trimming = true;
     r->handles++;

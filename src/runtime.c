@@ -1,5 +1,6 @@
-/* The runtime: one loop thread, one generation, the connections. Implements moondog.h. Loop thread.
- */
+/* The runtime, from md_create() to md_free(): its options, its parts, its end. What it does in
+ * between is in load.c, run.c, poll.c and reload.c. See moondog.h. Loop thread. */
+#include <assert.h>
 #include <nats/nats.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -16,16 +17,10 @@
 #include "jetstream/ledger.h"
 #include "report.h"
 #include "runtime_private.h"
-#include "script/binding.h"
 #include "script/interpreter.h"
-#include "script/source_image.h"
-#include "script/takeover.h"
 #include "script/task.h"
 
-#define STOP_TICK_MS 20u
-#define END_GRACE_MS 2000u /* for links to end, once the drain is over */
 #define LOG_FLUSH_MS 1000u
-#define STALL_OVER_BUDGET_MS 250u /* a handler is stopped at its budget: that is no stall */
 
 const char *md_version(void)
 {
@@ -55,13 +50,21 @@ void md_options_init_sized(md_options *options, size_t size)
     options->size = size;
 }
 
-static int fail(md_error *out, const char *code, const char *message)
+int runtime_fail(md_error *out, const char *code, const char *message)
 {
     if (out == NULL)
         return -1;
     *out = (md_error){0};
     snprintf(out->code, sizeof out->code, "%s", code);
     snprintf(out->message, sizeof out->message, "%s", message);
+    return -1;
+}
+
+int runtime_error(md_error *out, const error *e, const char *traceback)
+{
+    runtime_fail(out, e->code, e->message);
+    if (out != NULL)
+        snprintf(out->traceback, sizeof out->traceback, "%s", traceback);
     return -1;
 }
 
@@ -72,11 +75,11 @@ static struct logger *open_log(const md_options *o, md_error *e)
     int format = log_format_parse(o->log_format);
     int level = log_level_parse(o->log_level);
     if (format < 0) {
-        fail(e, "usage", "unknown log format: there are auto, logfmt, short and json");
+        runtime_fail(e, "usage", "unknown log format: there are auto, logfmt, short and json");
         return NULL;
     }
     if (level < 0) {
-        fail(e, "usage", "unknown log level: there are debug, info, warn, error and off");
+        runtime_fail(e, "usage", "unknown log level: there are debug, info, warn, error and off");
         return NULL;
     }
     struct logger *log;
@@ -86,7 +89,7 @@ static struct logger *open_log(const md_options *o, md_error *e)
     else
         log = log_new(o->log_fd, (log_format)format, (log_level)level);
     if (log == NULL)
-        fail(e, "no_memory", "cannot start the log: no memory or no thread");
+        runtime_fail(e, "no_memory", "cannot start the log: no memory or no thread");
     else
         log_set_clock(log, (wall_clock){o->clock, o->clock_closure});
     return log;
@@ -99,41 +102,59 @@ static int read_options(md_options *o, const md_options *given, md_error *e)
     if (given == NULL)
         return 0;
     if (given->size < offsetof(md_options, name))
-        return fail(e, "usage", "md_options has no size: call md_options_init() first");
+        return runtime_fail(e, "usage", "md_options has no size: call md_options_init() first");
     memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
     for (size_t i = sizeof *o; i < given->size; i++)
         if (((const unsigned char *)given)[i] != 0)
-            return fail(e, "usage",
-                        "md_options has an option that this libmoondog does not know: it is older "
-                        "than the header that the program was compiled with");
+            return runtime_fail(
+                e, "usage",
+                "md_options has an option that this libmoondog does not know: it is older "
+                "than the header that the program was compiled with");
     if (o->budget_signal != 0 && budget_take_signal(o->budget_signal) != 0)
-        return fail(e, "signal_taken",
-                    "budget_signal: the process uses this signal for something else, or there is "
-                    "none of this number; give another one, or 0");
+        return runtime_fail(
+            e, "signal_taken",
+            "budget_signal: the process uses this signal for something else, or there is "
+            "none of this number; give another one, or 0");
     return 0;
 }
 
-static void turn_done(void *closure);
+/* The first time, it ignores SIGPIPE for the whole process. A handler that the program has stays;
+ * where there is none, that is left so: libuv writes to sockets that have been closed. */
+static int open_library(void)
+{
+    struct sigaction before, after;
+    sigaction(SIGPIPE, NULL, &before);
+    natsStatus status = nats_Open(-1);
+    sigaction(SIGPIPE, NULL, &after);
+    if (before.sa_handler != SIG_DFL && after.sa_handler == SIG_IGN)
+        sigaction(SIGPIPE, &before, NULL);
+    return status == NATS_OK ? 0 : -1;
+}
 
 /* What has a handle in the loop or a thread. Each part can be ended when it was begun. */
-static int begin(md_runtime *rt, const md_options *o)
+static int begin(md_runtime *rt, const md_options *o, error *e)
 {
+    const char *what = "the loop";
     rt->loop = o->loop != NULL ? o->loop : &rt->own_loop;
     if (o->loop == NULL && uv_loop_init(&rt->own_loop) != 0)
-        return -1;
+        goto no_loop;
     if (hub_init(&rt->hub, rt->loop, rt->log) != 0)
         goto no_hub;
     rt->hub.clock = (wall_clock){o->clock, o->clock_closure};
-    rt->hub.turn_done = turn_done;
     rt->hub.closure = rt;
     if (reload_init(rt) != 0)
         goto no_reload;
     if (posts_init(&rt->posts) != 0)
         goto no_posts;
-    if (nats_Open(-1) != NATS_OK || sentinel_start(&rt->sentinel, o->budget_signal) != 0)
+    what = "the NATS library";
+    if (open_library() != 0)
+        goto no_thread;
+    what = "a thread";
+    if (sentinel_start(&rt->sentinel, o->budget_signal) != 0)
         goto no_thread;
     uv_timer_init(rt->loop, &rt->stop_timer);
     rt->stop_timer.data = rt;
+    rt->hub.turn_done = runtime_turn; /* last: until here there are parts that it must not use */
     return 0;
 
 no_thread:
@@ -150,7 +171,11 @@ no_reload:
 no_hub:
     if (o->loop == NULL)
         uv_loop_close(&rt->own_loop);
-    return -1;
+no_loop:
+    return error_set(e, "no_runtime", ERROR_CLASS_LIMIT,
+                     "cannot start %s: there is no memory, or no thread or descriptor is left; "
+                     "see ulimit -a",
+                     what);
 }
 
 static void set_limits(md_runtime *rt, const md_options *o)
@@ -211,7 +236,7 @@ static md_runtime *create(const md_options *o, md_error *out)
     }
     md_runtime *rt = calloc(1, sizeof *rt);
     if (rt == NULL) {
-        fail(out, "no_memory", "no memory for a runtime");
+        runtime_fail(out, "no_memory", "no memory for a runtime");
         return NULL;
     }
     rt->log = open_log(o, out);
@@ -219,8 +244,8 @@ static md_runtime *create(const md_options *o, md_error *out)
         free(rt);
         return NULL;
     }
-    if (begin(rt, o) != 0) {
-        fail(out, "no_runtime", "cannot start: the NATS library, a thread or the loop failed");
+    if (begin(rt, o, &e) != 0) {
+        runtime_error(out, &e, "");
         log_free(rt->log, 0);
         free(rt);
         return NULL;
@@ -245,127 +270,7 @@ md_runtime *md_create(const md_options *options, md_error *out)
     return rt;
 }
 
-/* From here on the loop is expected to turn, and what is under way to end within its budget. */
-static void guard(md_runtime *rt, uint32_t budget_ms)
-{
-    uint32_t least = budget_ms * BUDGET_BUSY + STALL_OVER_BUDGET_MS;
-    sentinel_duty duty = {.pulse = &rt->hub.pulse,
-                          .wake = &rt->hub.wake,
-                          .log = rt->log,
-                          .manager = rt->manager,
-                          .stall_ns = (rt->stall_ms > least ? rt->stall_ms : least) * 1000000ull};
-    sentinel_guard(&rt->sentinel, &duty);
-}
-
-/* ---- scripts ---- */
-
-int runtime_error(md_error *out, const error *e, const char *traceback)
-{
-    fail(out, e->code, e->message);
-    if (out != NULL)
-        snprintf(out->traceback, sizeof out->traceback, "%s", traceback);
-    return -1;
-}
-
-/* A generation that was loaded, and not put to work; takes `from`. NULL and *out. */
-static struct generation *load(md_runtime *rt, const char *path, sources *from, md_error *out)
-{
-    char traceback[sizeof out->traceback];
-    error e = {0};
-    if (from == NULL)
-        from = sources_over(rt->files);
-    struct generation *g = from != NULL ? generation_new(&rt->limits, rt->generations + 1) : NULL;
-    if (g == NULL) {
-        sources_release(from);
-        fail(out, "no_memory", "cannot make a lua_State: no memory; raise --memory");
-        return NULL;
-    }
-    if (generation_load(g, path, from, &e, traceback, sizeof traceback) != 0) {
-        runtime_error(out, &e, traceback);
-        retire_discard(rt, g);
-        return NULL;
-    }
-    return g;
-}
-
-bool runtime_is_fallback(const md_runtime *rt)
-{
-    return rt->supervision.active && rt->generation != NULL && rt->generation->number == 1 &&
-           strcmp(rt->supervision.script, "last_good") == 0;
-}
-
-void runtime_keep_version(md_runtime *rt, const struct generation *g)
-{
-    char hash[SOURCE_HASH_SIZE];
-    if (!rt->supervision.active)
-        return;
-    sources_hash(g->sources, hash);
-    int fd = source_image_make(g->sources);
-    if (fd >= 0)
-        notify_send(rt->manager, fd, "FDSTORE=1\nFDNAME=%s", hash);
-    else
-        log_emit(rt->log, LOG_WARN, "the supervisor could not be given the script: no memory",
-                 log_int("generation", g->number));
-}
-
-int md_load(md_runtime *rt, const char *path, md_error *out)
-{
-    return runtime_load(rt, path, NULL, out);
-}
-
-static int load_first(md_runtime *rt, const char *path, sources *from, md_error *out)
-{
-    if (rt->limits.load_budget_ms > 0)
-        guard(rt, rt->limits.load_budget_ms);
-    struct generation *g = load(rt, path, from, out);
-    if (g == NULL)
-        return -1;
-    guard(rt, rt->limits.handler_budget_ms); /* on_start functions begin in takeover() */
-    error e = {0};
-    rt->generations++;
-    rt->generation = g;
-    g->loaded_at = clock_wall_ms();
-    log_emit(rt->log, LOG_INFO, "script loaded", log_str("path", path),
-             log_int("generation", g->number), log_int("memory", (int64_t)g->memory));
-    if (takeover(g, NULL, NULL, &e) != 0) {
-        rt->generation = NULL;
-        retire_discard(rt, g);
-        return runtime_error(out, &e, "");
-    }
-    reload_note_seen(rt, g->sources, false);
-    rt->hub.health_changed = true;
-    runtime_keep_version(rt, g);
-    if (rt->watch != NULL)
-        file_watch_set(rt->watch, g->sources, NULL);
-    return 0;
-}
-
-int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out)
-{
-    if (rt->generation != NULL) {
-        sources_release(from);
-        return fail(out, "loaded", "this runtime has a script already");
-    }
-    hub_awake(&rt->hub); /* the loop does not turn meanwhile */
-    int failed = load_first(rt, path, from, out);
-    if (failed != 0)
-        sentinel_unguard(&rt->sentinel);
-    pulse_rest(&rt->hub.pulse, uv_hrtime());
-    return failed;
-}
-
-int md_check(md_runtime *rt, const char *path, int json, char **report, md_error *out)
-{
-    struct generation *g = load(rt, path, NULL, out);
-    if (g == NULL)
-        return -1;
-    unsigned problems = 0;
-    *report = report_declarations(g, json != 0, &problems);
-    retire_discard(rt, g);
-    if (*report == NULL)
-        return fail(out, "no_memory", "no memory for the report");
-    return problems > 0;
-}
+/* ---- what can be asked ---- */
 
 int md_set_log_level(md_runtime *rt, const char *level)
 {
@@ -392,130 +297,6 @@ char *md_status(md_runtime *rt)
     return text;
 }
 
-/* ---- running ---- */
-
-static void forget_in(struct generation *g, const struct connection *c)
-{
-    for (struct binding *b = g->bindings; b != NULL; b = b->next)
-        binding_forget(b, c);
-}
-
-static void forget_connection(md_runtime *rt, const struct connection *c)
-{
-    if (rt->generation != NULL)
-        forget_in(rt->generation, c);
-    for (struct generation *g = rt->reloads.retiring; g != NULL; g = g->next)
-        forget_in(g, c);
-}
-
-/* What hangs inside the library is not waited for. */
-static bool all_over(const md_runtime *rt)
-{
-    for (const struct connection *c = rt->hub.connections; c != NULL; c = connection_after(c))
-        if (!connection_only_hangs(c))
-            return false;
-    return true;
-}
-
-static void stop_now(md_runtime *rt)
-{
-    if (rt->stopped)
-        return;
-    rt->stopped = true;
-    if (rt->generation != NULL && generation_is_busy(rt->generation))
-        log_emit(rt->log, LOG_INFO, "tasks given up",
-                 log_int("count", rt->generation->parked_count + rt->generation->spawned_count));
-    log_emit(rt->log, LOG_INFO, "stopped",
-             log_num("uptime", (double)(clock_ms() - rt->created_at) / 1e3));
-    uv_timer_stop(&rt->stop_timer);
-    if (rt->running)
-        uv_stop(rt->loop);
-    if (rt->on_stopped != NULL)
-        rt->on_stopped(rt->stopped_closure);
-}
-
-/* Between two turns of the loop. */
-static void turn_done(void *closure)
-{
-    md_runtime *rt = closure;
-    for (; rt->stops_asked > 0; rt->stops_asked--)
-        md_stop(rt);
-    posts_run(&rt->posts, rt);
-    reload_turn(rt);
-    if (rt->generation != NULL && !rt->generation->closing) {
-        task_run_ready(rt->generation);
-        generation_sweep(rt->generation);
-    }
-    for (struct connection *c = rt->hub.connections, *next; c != NULL; c = next) {
-        next = connection_after(c);
-        if (!connection_is_over(c))
-            continue;
-        forget_connection(rt, c);
-        connection_free(c);
-    }
-    messages_turn(rt->messages);
-    events_turn(rt);
-    eval_turn(rt);
-    if (rt->failures.quiet)
-        failures_tell_quiet(&rt->failures, rt->log, uv_hrtime());
-    health_turn(rt->health);
-    if (!rt->ready_told && rt->generation != NULL) {
-        rt->ready_told = true;
-        notify_send(rt->manager, -1, "READY=1");
-    }
-    control_turn(rt->control);
-    outboxes_turn(&rt->outboxes); /* with what all of these have published */
-    if (rt->stopping && all_over(rt) && outboxes_settled(&rt->outboxes) &&
-        (rt->generation == NULL || rt->generation->unloading == 0))
-        stop_now(rt);
-}
-
-static void on_stop_tick(uv_timer_t *timer)
-{
-    md_runtime *rt = timer->data;
-    if (clock_ms() < rt->stop_deadline)
-        return;
-    log_emit(rt->log, LOG_WARN, "stopped at the deadline",
-             log_int("hanging_links", rt->hub.hanging));
-    stop_now(rt);
-}
-
-int md_run(md_runtime *rt)
-{
-    rt->running = true;
-    if (!rt->stopped)
-        uv_run(rt->loop, UV_RUN_DEFAULT);
-    rt->running = false;
-    return 0;
-}
-
-void md_stop(md_runtime *rt)
-{
-    if (rt->stopped)
-        return;
-    if (budget_inside()) { /* what is done here calls the script, which runs already */
-        rt->stops_asked++;
-        hub_again(&rt->hub);
-        return;
-    }
-    if (rt->stopping) {
-        rt->forced = true;
-        stop_now(rt);
-        return;
-    }
-    rt->stopping = rt->hub.health_changed = true;
-    notify_send(rt->manager, -1, "STOPPING=1");
-    rt->stop_deadline = clock_ms() + rt->drain_ms + END_GRACE_MS;
-    log_emit(rt->log, LOG_INFO, "stopping", log_int("drain_ms", rt->drain_ms));
-    if (rt->generation != NULL) {
-        generation_unload(rt->generation);
-    }
-    for (struct connection *c = rt->hub.connections; c != NULL; c = connection_after(c))
-        connection_drain(c, rt->drain_ms);
-    uv_timer_start(&rt->stop_timer, on_stop_tick, STOP_TICK_MS, STOP_TICK_MS);
-    hub_again(&rt->hub);
-}
-
 /* ---- the end ---- */
 
 static void on_closed(uv_handle_t *handle)
@@ -523,18 +304,28 @@ static void on_closed(uv_handle_t *handle)
     *(bool *)handle->data = true;
 }
 
+/* What they wait for of connections is undone while those are there: nobody may have told them yet
+ * that these are closed. */
+static void end_tasks(md_runtime *rt)
+{
+    if (rt->generation != NULL)
+        task_close_all(rt->generation);
+    for (struct generation *g = rt->reloads.retiring; g != NULL; g = g->next)
+        task_close_all(g);
+}
+
 static unsigned end_connections(md_runtime *rt)
 {
     unsigned left = 0;
-    uint64_t deadline = clock_ms() + END_GRACE_MS;
+    uint64_t deadline = clock_ms() + RUNTIME_END_GRACE_MS;
     for (struct connection *c = rt->hub.connections; c != NULL; c = connection_after(c))
         connection_close(c);
-    uv_timer_start(&rt->stop_timer, on_stop_tick, STOP_TICK_MS,
-                   STOP_TICK_MS); /* so that it turns */
-    while (!all_over(rt) && !rt->forced && clock_ms() < deadline)
+    runtime_start_tick(rt); /* so that it turns */
+    while (!runtime_connections_are_over(rt) && !rt->forced && clock_ms() < deadline)
         uv_run(rt->loop, UV_RUN_ONCE);
+    end_tasks(rt);
     while (rt->hub.connections != NULL) {
-        forget_connection(rt, rt->hub.connections);
+        runtime_forget(rt, rt->hub.connections);
         left += connection_free(rt->hub.connections);
     }
     return left;
@@ -543,10 +334,10 @@ static unsigned end_connections(md_runtime *rt)
 /* What was published is written; a disk that hangs is not waited for. */
 static unsigned end_outboxes(md_runtime *rt)
 {
-    uint64_t deadline = clock_ms() + END_GRACE_MS;
+    uint64_t deadline = clock_ms() + RUNTIME_END_GRACE_MS;
     outboxes_close(&rt->outboxes);
     outboxes_turn(&rt->outboxes);
-    uv_timer_start(&rt->stop_timer, on_stop_tick, STOP_TICK_MS, STOP_TICK_MS);
+    runtime_start_tick(rt);
     while (!outboxes_closed(&rt->outboxes) && clock_ms() < deadline) {
         uv_run(rt->loop, UV_RUN_ONCE);
         outboxes_turn(&rt->outboxes);
@@ -558,6 +349,7 @@ unsigned md_free(md_runtime *rt)
 {
     if (rt == NULL)
         return 0;
+    assert(!runtime_refuses_to_turn(rt, "md_free"));
     rt->stopped = true;
     rt->stop_deadline = UINT64_MAX;
     sentinel_unguard(&rt->sentinel);
@@ -575,6 +367,7 @@ unsigned md_free(md_runtime *rt)
     left += loads + end_outboxes(rt);
     bool timer_closed = false;
     rt->stop_timer.data = &timer_closed;
+    posts_close(&rt->posts);
     uv_close((uv_handle_t *)&rt->stop_timer, on_closed);
     hub_close(&rt->hub);
     reload_close(rt);
@@ -585,7 +378,6 @@ unsigned md_free(md_runtime *rt)
         uv_run(rt->loop, UV_RUN_NOWAIT);
     if (rt->loop == &rt->own_loop)
         uv_loop_close(&rt->own_loop);
-    posts_end(&rt->posts);
     if (loads > 0)
         return left; /* a thread that loads for ever uses what is left: better a leak than a crash
                       */
@@ -595,7 +387,10 @@ unsigned md_free(md_runtime *rt)
     ledgers_free(rt->ledgers);
     messages_free(rt->messages);
     uv_mutex_destroy(&rt->reloads.lock);
-    left += !log_free(rt->log, LOG_FLUSH_MS);
+    bool flushed = log_free(rt->log, LOG_FLUSH_MS);
+    left += !flushed;
+    if (flushed)
+        posts_end(&rt->posts); /* the host's hook may have posted until now */
     failures_clear(&rt->failures);
     functions_clear(&rt->functions); /* what was registered since */
     sources_release(rt->files);

@@ -1,6 +1,7 @@
-/* The inside of a runtime, shared by runtime.c (its life), reload.c (one generation after another),
- * swap.c (one in the place of the other), retire.c (what was replaced) and watch_files.c. Loop
- * thread. */
+/* The inside of a runtime, shared by runtime.c (its beginning and its end), load.c (the first
+ * script), run.c (its turns) and poll.c (those of a host that polls), reload.c (one generation
+ * after another), swap.c (one in the place of the other), retire.c (what was replaced) and
+ * watch_files.c. Loop thread. */
 #ifndef MD_RUNTIME_PRIVATE_H
 #define MD_RUNTIME_PRIVATE_H
 
@@ -92,11 +93,12 @@ struct md_runtime {
     uint64_t created_at;      /* ms */
     uv_timer_t stop_timer;
     struct posts posts;
-    sources *files;      /* that the host has given; not changed, but replaced; NULL: none */
-    bool running;        /* inside md_run() */
-    bool settled;        /* the last turn of a poll had nothing to do */
-    bool polled_late;    /* the last poll ended because its time was over */
-    bool messages_first; /* in such polls, every other time */
+    sources *files;       /* that the host has given; not changed, but replaced; NULL: none */
+    bool running;         /* inside md_run() */
+    bool refused_to_turn; /* from within a callback: that was said */
+    bool settled;         /* the last turn of a poll had nothing to do */
+    bool polled_late;     /* the last poll ended because its time was over */
+    unsigned late_polls;  /* how many began after such a one */
     md_stopped_fn on_stopped;
     void *stopped_closure;
     bool stopping, stopped;
@@ -105,6 +107,8 @@ struct md_runtime {
     uint64_t stop_deadline; /* ms, of the whole stop */
 };
 
+/* Whether a callback of the runtime's goes on, so that `what` must not turn the loop; says so. */
+bool runtime_refuses_to_turn(md_runtime *rt, const char *what);
 /* As md_load(); files that are in `from` are taken from there. It belongs to the runtime, in any
  * case; NULL: all are read. */
 int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out);
@@ -112,7 +116,20 @@ int runtime_load(md_runtime *rt, const char *path, sources *from, md_error *out)
 bool runtime_is_fallback(const md_runtime *rt);
 /* A generation was put to work: a supervisor gets its text. */
 void runtime_keep_version(md_runtime *rt, const struct generation *g);
+/* Both return -1. */
+int runtime_fail(md_error *out, const char *code, const char *message);
 int runtime_error(md_error *out, const error *e, const char *traceback);
+
+/* run.c */
+#define RUNTIME_END_GRACE_MS 2000u /* for links to end, once the drain is over */
+/* Between two turns of the loop; `rt` is the closure. */
+void runtime_turn(void *rt);
+/* The loop turns now and then, and what stops is stopped at its deadline. */
+void runtime_start_tick(md_runtime *rt);
+/* Whether all are closed. What hangs inside the library is not waited for. */
+bool runtime_connections_are_over(const md_runtime *rt);
+/* It is freed next. */
+void runtime_forget(md_runtime *rt, const struct connection *c);
 
 /* reload.c */
 int reload_init(md_runtime *rt);

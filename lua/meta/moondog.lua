@@ -383,8 +383,8 @@ function connection:close() end
 function connection:jetstream(options) end
 
 ---All of these wait. Errors of the server have the codes "stream_not_found", "stream_exists", "message_not_found",
----"wrong_last_sequence", "wrong_last_msg_id", "wrong_stream", "no_storage", "bad_request", or "jetstream_" and its
----number.
+---"wrong_last_sequence", "wrong_last_msg_id", "wrong_stream", "in_process", "no_storage", "bad_request", or
+---"jetstream_" and its number.
 ---@class moondog.jetstream
 local jetstream = {}
 ---@return table? info memory, storage, streams, consumers, limits, as the server has them
@@ -427,7 +427,8 @@ function jetstream:get_message(stream, which) end
 ---@class moondog.js_publish_options
 ---@field headers? table<string, string|string[]>
 ---@field timeout? number
----@field msg_id? string the stream drops another one with it, within its duplicate_window
+---@field msg_id? string the stream drops another one with it, within its duplicate_window; while that one is still on
+---its way between the servers of a cluster the error is "in_process": nothing is stored yet, so publish again
 ---@field expect_stream? string
 ---@field expect_seq? integer the last sequence of the stream
 ---@field expect_msg_id? string the last message's

@@ -30,6 +30,7 @@ local CODES = {
   [10037] = "message_not_found", [10039] = "no_jetstream", [10047] = "no_storage",
   [10058] = "stream_exists", [10059] = "stream_not_found", [10060] = "wrong_stream",
   [10070] = "wrong_last_msg_id", [10071] = "wrong_last_sequence", [10076] = "no_jetstream",
+  [10158] = "in_process",
 }
 
 local function fail(code, class, message)

@@ -58,6 +58,10 @@ local function read_ack(data, subject)
     return host.fail("bad_answer", host.PROTOCOL,
       "the answer on " .. subject .. " is no acknowledgement of a stream")
   end
+  if ack.seq == 0 then -- a cluster of 2.10; from 2.11 on it is an error with a number
+    return host.fail("in_process", host.PROTOCOL,
+      "a message on " .. subject .. " with this msg_id is on its way into the stream, and not stored yet")
+  end
   return { stream = ack.stream, seq = ack.seq, duplicate = ack.duplicate or false, domain = ack.domain }
 end
 

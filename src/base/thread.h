@@ -30,6 +30,17 @@ static inline int thread_start(uv_thread_t *thread, uv_thread_cb run, void *clos
     return failed;
 }
 
+/* As uv_queue_work(): the first time in a process, it starts the threads of libuv's pool. */
+static inline int thread_queue_work(uv_loop_t *loop, uv_work_t *work, uv_work_cb run,
+                                    uv_after_work_cb done)
+{
+    sigset_t before;
+    thread_block_signals(&before);
+    int failed = uv_queue_work(loop, work, run, done);
+    thread_restore_signals(&before);
+    return failed;
+}
+
 /* On a thread that was started so: this one it takes; 0: none. */
 static inline void thread_take_signal(int number)
 {

@@ -265,23 +265,28 @@ bool connection_only_hangs(const struct connection *c)
     return c->dog.state == WATCHDOG_STOPPED;
 }
 
+/* Subscriptions name what is theirs on a link: they have ended before. */
+static void leave_links(struct connection *c)
+{
+    for (struct link_slot *slot = c->slots, *next; slot != NULL; slot = next) {
+        next = slot->next;
+        link_leave(slot->link, slot->messages);
+        free(slot);
+    }
+    c->slots = NULL;
+}
+
 unsigned connection_free(struct connection *c)
 {
     unsigned left = 0;
-    for (struct link_slot *slot = c->slots; slot != NULL;) {
-        struct link_slot *next = slot->next;
+    for (struct link_slot *slot = c->slots; slot != NULL; slot = slot->next) {
         record_queue rest = {0};
         if (slot->hanging)
             c->hub->hanging--;
         left += !slot->gone;
         link_close(slot->link, &rest);
         record_queue_clear(&rest);
-        mailbox_free_chunks(slot->messages);
-        link_leave(slot->link);
-        free(slot);
-        slot = next;
     }
-    c->slots = NULL;
     subscriptions_end_all(c);
     while (c->subscriptions != NULL) { /* of links that hang: their last words are not awaited */
         c->subscriptions->link_subs = 0;
@@ -291,6 +296,7 @@ unsigned connection_free(struct connection *c)
         if (other->heir == c)
             other->heir = c->heir;
     record_queue_clear(&c->queue);
+    leave_links(c);
     free(c->inbox.slots);
     *c->back = c->next;
     if (c->next != NULL)

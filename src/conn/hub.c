@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "base/random.h"
+#include "base/thread.h"
 #include "conn/connection_private.h"
 
 /* When the time is over, the next wake begins with the connection that is next: slow handlers of
@@ -151,7 +152,7 @@ static void on_reclaim_timer(uv_timer_t *timer)
     h->reclaim = (reclaim){0};
     for (struct connection *c = h->connections; c != NULL; c = c->next)
         connection_describe_links(c, &h->reclaim);
-    if (uv_queue_work(h->loop, &h->reclaim_work, on_reclaim, on_reclaimed) != 0)
+    if (thread_queue_work(h->loop, &h->reclaim_work, on_reclaim, on_reclaimed) != 0)
         return;
     h->reclaiming = true;
     h->handles++;

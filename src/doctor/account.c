@@ -29,7 +29,7 @@ struct login {
     error trouble; /* the last one after it */
     int64_t max_payload;
     struct link_sub *inbox;
-    json_t *answer;
+    natsMsg *answer;
     bool no_responders;
 };
 
@@ -69,11 +69,14 @@ static void on_event(struct login *l, const link_event *event)
     }
 }
 
+/* Takes the message. */
 static void on_message(struct login *l, natsMsg *msg)
 {
     l->no_responders |= natsMsg_IsNoResponders(msg);
     if (l->answer == NULL && !l->no_responders)
-        l->answer = json_loadb(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), 0, NULL);
+        l->answer = msg;
+    else
+        natsMsg_Destroy(msg);
 }
 
 static void take_messages(struct login *l)
@@ -87,7 +90,6 @@ static void take_messages(struct login *l)
                 continue;
             }
             on_message(l, item->msg);
-            natsMsg_Destroy(item->msg);
         }
     mailbox_free_chunks(all);
 }
@@ -154,17 +156,19 @@ static void login_remedy(findings *f, error_class cls)
     }
 }
 
-/* Whether it is logged in. */
+/* Whether it is logged in. Some versions of the library see by themselves that no answer comes. */
 static bool log_in(struct login *l, findings *f, uint32_t timeout_ms)
 {
+    uint64_t begun = uv_hrtime();
     bool over = wait_for(l, &l->dialed, &l->failed, timeout_ms);
     if (l->dialed && !l->failed) {
         finding(f, FINDING_OK, "login", "the login works; messages may have %" PRId64 " bytes",
                 l->max_payload);
         return true;
     }
-    if (!over)
-        error_set(&l->error, "timeout", ERROR_CLASS_TIMEOUT, "not done after %u ms", timeout_ms);
+    if (!over || l->error.cls == ERROR_CLASS_TIMEOUT)
+        error_set(&l->error, "timeout", ERROR_CLASS_TIMEOUT, "not done after %" PRIu64 " ms",
+                  (uv_hrtime() - begun) / 1000000u);
     const error *e = l->error.code[0] != '\0' ? &l->error : &l->trouble;
     finding(f, FINDING_PROBLEM, "login", "the login fails: %s", e->message);
     login_remedy(f, e->cls);
@@ -244,7 +248,7 @@ static void check_jetstream(struct login *l, findings *f, uint32_t timeout_ms)
             uv_run(&l->loop, UV_RUN_ONCE);
     }
     if (l->answer != NULL) {
-        jetstream_judge(f, l->answer);
+        jetstream_judge(f, natsMsg_GetData(l->answer), (size_t)natsMsg_GetDataLength(l->answer));
     } else if (l->no_responders) {
         finding(f, FINDING_OK, "jetstream",
                 "there is no JetStream for this account: messages are not kept; all else works");
@@ -296,7 +300,7 @@ static bool leave(struct login *l)
     (void)link_close(l->link, &q);
     record_queue_clear(&q);
     if (!wait_for(l, &l->gone, &l->gone, LEAVE_MS)) {
-        link_leave(l->link);
+        link_leave(l->link, NULL);
         return false;
     }
     await_last_word(l);
@@ -334,7 +338,7 @@ unsigned account_check(findings *f, const link_options *o, int server, const cha
     uv_close((uv_handle_t *)&l.timer, on_closed);
     uv_run(&l.loop, UV_RUN_DEFAULT);
     uv_loop_close(&l.loop);
-    json_decref(l.answer);
+    natsMsg_Destroy(l.answer);
     link_options_release(l.options);
     return left;
 }

@@ -2,8 +2,7 @@
 #ifndef MD_DOCTOR_ACCOUNT_H
 #define MD_DOCTOR_ACCOUNT_H
 
-#include <jansson.h>
-#include <stdbool.h>
+#include <stddef.h>
 
 #include "doctor/findings.h"
 #include "link/options.h"
@@ -14,6 +13,6 @@ unsigned account_check(findings *f, const link_options *o, int server, const cha
                        uint32_t timeout_ms);
 
 /* jetstream.c: the answer to $JS.API.INFO. Pure. */
-void jetstream_judge(findings *f, const json_t *answer);
+void jetstream_judge(findings *f, const char *answer, size_t length);
 
 #endif

@@ -1,13 +1,15 @@
 /* The limits of an account with JetStream, as the answer to $JS.API.INFO tells them. See account.h.
  * Pure. Any thread. */
+#include <jansson.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "doctor/account.h"
-#include "doctor/machine.h"
 
 #define NEAR_PERCENT 80u
+#define PERCENT_MAX 1000u
 #define ERROR_NOT_ENABLED 10076         /* at the server */
 #define ERROR_NOT_ENABLED_ACCOUNT 10039 /* for the account */
 
@@ -23,23 +25,22 @@ static const struct {
 
 #define LIMITS (sizeof limits / sizeof limits[0])
 
-static const char *amount(json_int_t n, bool bytes, char out[32])
+static const char *amount(double n, bool bytes, char out[32])
 {
     if (!bytes || n < 1024)
-        snprintf(out, 32, "%lld%s", (long long)n, bytes ? " B" : "");
+        snprintf(out, 32, "%.0f%s", n, bytes ? " B" : "");
     else if (n < 1048576)
-        snprintf(out, 32, "%.1f KiB", (double)n / 1024);
+        snprintf(out, 32, "%.1f KiB", n / 1024);
     else if (n < 1073741824)
-        snprintf(out, 32, "%.1f MiB", (double)n / 1048576);
+        snprintf(out, 32, "%.1f MiB", n / 1048576);
     else
-        snprintf(out, 32, "%.1f GiB", (double)n / 1073741824);
+        snprintf(out, 32, "%.1f GiB", n / 1073741824);
     return out;
 }
 
-/* A limit that is not positive: -1 is none, and 0 means the same where it is not set. */
-static bool is_limited(const json_t *max, size_t i)
+static double number(const json_t *object, const char *key)
 {
-    return json_integer_value(json_object_get(max, limits[i].limit)) > 0;
+    return json_number_value(json_object_get(object, key));
 }
 
 /* What is near its limit becomes a warning; the rest is told in `all`. */
@@ -48,10 +49,10 @@ static void judge_tier(findings *f, const json_t *tier, const char *name, char *
     const json_t *max = json_object_get(tier, "limits");
     char used_text[32], limit_text[32];
     for (size_t i = 0; i < LIMITS; i++) {
-        json_int_t used = json_integer_value(json_object_get(tier, limits[i].used));
-        json_int_t limit = json_integer_value(json_object_get(max, limits[i].limit));
-        bool limited = is_limited(max, i);
-        unsigned percent = limited ? machine_percent((uint64_t)used, (uint64_t)limit) : 0;
+        double used = number(tier, limits[i].used);
+        double limit = number(max, limits[i].limit);
+        bool limited = limit > 0; /* -1 is none, and 0 means the same where it is not set */
+        unsigned percent = limited ? (unsigned)fmin(fmax(used / limit * 100, 0), PERCENT_MAX) : 0;
         size_t length = strlen(all);
         amount(used, limits[i].bytes, used_text);
         amount(limit, limits[i].bytes, limit_text);
@@ -74,7 +75,7 @@ static void judge_tier(findings *f, const json_t *tier, const char *name, char *
 
 static void judge_refusal(findings *f, const json_t *refusal)
 {
-    json_int_t code = json_integer_value(json_object_get(refusal, "err_code"));
+    double code = number(refusal, "err_code");
     const char *text = json_string_value(json_object_get(refusal, "description"));
     if (code == ERROR_NOT_ENABLED || code == ERROR_NOT_ENABLED_ACCOUNT) {
         finding(f, FINDING_OK, "jetstream",
@@ -88,14 +89,14 @@ static void judge_refusal(findings *f, const json_t *refusal)
                       "of the cluster");
 }
 
-void jetstream_judge(findings *f, const json_t *answer)
+static void judge(findings *f, const json_t *answer)
 {
     char all[512] = "";
     const char *name;
     json_t *tier;
     const json_t *refusal = json_object_get(answer, "error");
     json_t *tiers = json_object_get(answer, "tiers");
-    if (refusal != NULL || !json_is_integer(json_object_get(answer, "streams"))) {
+    if (refusal != NULL || !json_is_number(json_object_get(answer, "streams"))) {
         judge_refusal(f, refusal);
         return;
     }
@@ -108,4 +109,13 @@ void jetstream_judge(findings *f, const json_t *answer)
     if (all[0] != '\0')
         finding(f, FINDING_OK, "jetstream", "JetStream%s: %s",
                 f->problems + f->warnings > before ? ", what else there is" : "", all);
+}
+
+/* Whole numbers are read as reals: jansson refuses those beyond 2^63, and nats-server 2.10 writes
+ * 2^64 - 1 for a reservation of -1. */
+void jetstream_judge(findings *f, const char *answer, size_t length)
+{
+    json_t *json = json_loadb(answer, length, JSON_DECODE_INT_AS_REAL, NULL);
+    judge(f, json);
+    json_decref(json);
 }

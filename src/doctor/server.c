@@ -196,8 +196,7 @@ static void no_info(findings *f, int64_t length, const char *line, uint32_t time
     if (length < 0)
         finding_remedy(f, "a NATS server greets at once: is this the client port of one, does the "
                           "server hang (SIGSTOP, a full disk), does a proxy stand in between, or "
-                          "does it want TLS first (handshake_first, which this NATS library does "
-                          "not know)?");
+                          "does it want TLS first (handshake_first, which moondog does not do)?");
     else
         finding_remedy(f, "correct the port: 4222 is the usual one for clients, 8222 is the "
                           "monitoring, 6222 the cluster");

@@ -136,13 +136,13 @@ static enum MHD_Result on_request(void *closure, struct MHD_Connection *connecti
                                   const char *path, const char *method, const char *version,
                                   const char *upload, size_t *upload_size, void **context)
 {
-    static char seen;
+    static const char seen;
     struct http *s = closure;
     (void)version;
     (void)upload;
     bool reads = strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
     if (*context == NULL && reads) { /* an answer at the first call would end the connection */
-        *context = &seen;
+        *context = (void *)&seen;
         return MHD_YES;
     }
     if (*upload_size > 0) /* a GET with a body */

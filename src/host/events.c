@@ -5,8 +5,8 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
+#include "base/hash.h"
 #include "host/value.h"
 #include "runtime_private.h"
 #include "script/api.h"
@@ -23,10 +23,13 @@ struct event_handlers {
     char name[];
 };
 
+/* One that is told, or waits for it. */
 struct queued_event {
     struct queued_event *next;
     arena arena;
     md_value data;
+    uint32_t generation;     /* whose functions are called with it */
+    unsigned told, handlers; /* so many of so many, as it began */
     char name[];
 };
 
@@ -47,7 +50,10 @@ static struct event_handlers *make(struct generation *g, const char *event)
         return NULL;
     memcpy(h->name, event, size);
     HASH_ADD_STR(g->events, name, h);
-    return h;
+    if (hash_has(h))
+        return h;
+    free(h);
+    return NULL;
 }
 
 int events_on_event(lua_State *L)
@@ -121,20 +127,29 @@ static bool tell_one(struct generation *g, struct callback *cb, md_value *data)
         return false;
     }
     lua_xmove(g->L, t->co, 1);
-    task_start(t, 1);
+    task_start_now(t, 1);
     return true;
 }
 
-/* Those that are there now: a handler may give more of them. */
-static int tell(struct generation *g, const char *event, md_value *data)
+/* Goes on with those that there were when it began: a handler may give more of them. False: the
+ * host's time is over, and some are left. */
+static bool tell(struct generation *g, struct queued_event *q, int *called)
 {
-    int called = 0;
-    struct event_handlers *h = find(g, event);
+    struct event_handlers *h = find(g, q->name);
     struct callback_node *n = h != NULL ? h->first : NULL;
-    for (unsigned left = h != NULL ? h->count : 0; left > 0; left--, n = n->next)
+    if (q->told == 0) {
+        q->generation = g->number;
+        q->handlers = h != NULL ? h->count : 0;
+    }
+    for (unsigned i = 0; i < q->told; i++)
+        n = n->next;
+    for (; q->told < q->handlers; q->told++, n = n->next) {
+        if (hub_is_late(g->limits.hub))
+            return false;
         if (callback_is_set(&n->callback))
-            called += tell_one(g, &n->callback, data);
-    return called;
+            *called += tell_one(g, &n->callback, &q->data);
+    }
+    return true;
 }
 
 /* The generation that events are for; NULL: there is none. What the on_start functions of one that
@@ -147,6 +162,18 @@ static struct generation *listener(const md_runtime *rt)
     return g != NULL && !g->closing && !rt->stopped && !rt->events.ended ? g : NULL;
 }
 
+/* The one that has been told a part of it: it may have been replaced since. NULL: it has ended. */
+static struct generation *teller(const md_runtime *rt, const struct queued_event *q)
+{
+    struct generation *g = rt->generation;
+    if (q->told == 0)
+        return listener(rt);
+    if (g != NULL && g->number != q->generation)
+        for (g = rt->reloads.retiring; g != NULL && g->number != q->generation;)
+            g = g->next;
+    return g != NULL && !g->closing ? g : NULL;
+}
+
 static struct queued_event *take(struct events *all)
 {
     struct queued_event *q = all->first;
@@ -156,6 +183,19 @@ static struct queued_event *take(struct events *all)
     all->queued--;
     all->queued_bytes -= q->arena.bytes;
     return q;
+}
+
+static void put(struct events *all, struct queued_event *q, bool first)
+{
+    q->next = first ? all->first : NULL;
+    if (all->first == NULL)
+        all->first = all->last = q;
+    else if (first)
+        all->first = q;
+    else
+        all->last = all->last->next = q;
+    all->queued++;
+    all->queued_bytes += q->arena.bytes;
 }
 
 static void drop(struct queued_event *q)
@@ -173,10 +213,12 @@ void events_turn(md_runtime *rt)
         if (hub_is_late(&rt->hub))
             break;
         struct queued_event *q = take(all);
-        struct generation *g = listener(rt);
-        if (g != NULL)
-            tell(g, q->name, &q->data);
-        drop(q);
+        struct generation *g = teller(rt, q);
+        int called = 0;
+        if (g != NULL && !tell(g, q, &called))
+            put(all, q, true);
+        else
+            drop(q);
         if (uv_hrtime() >= until)
             break;
     }
@@ -216,41 +258,37 @@ static int refuse_at_cap(md_runtime *rt, const char *event)
                   "handles; further ones are counted and not logged");
 }
 
-static int enqueue(md_runtime *rt, const char *event, const md_value *data)
+/* The data is copied: a handler may call the host, which may change it. NULL: that was said. */
+static struct queued_event *new_event(md_runtime *rt, const char *event, const md_value *data)
 {
-    struct events *all = &rt->events;
     size_t size = strlen(event) + 1;
     error e = {0};
-    if (all->queued >= MD_EVENTS_MAX || all->queued_bytes >= EVENTS_BYTES_MAX)
-        return refuse_at_cap(rt, event);
     struct queued_event *q = calloc(1, sizeof *q + size);
-    if (q == NULL)
-        return refuse(rt, event, "no memory");
-    memcpy(q->name, event, size);
-    if (value_copy(&q->arena, data, &q->data, &e) != 0) {
-        drop(q);
-        return refuse(rt, event, e.message);
+    if (q == NULL) {
+        refuse(rt, event, "no memory");
+        return NULL;
     }
-    *(all->last != NULL ? &all->last->next : &all->first) = q;
-    all->last = q;
-    all->queued++;
-    all->queued_bytes += q->arena.bytes;
-    hub_again(&rt->hub);
-    return 0;
+    memcpy(q->name, event, size);
+    if (value_copy(&q->arena, data, &q->data, &e) == 0)
+        return q;
+    drop(q);
+    refuse(rt, event, e.message);
+    return NULL;
 }
 
-/* The data is copied: a handler may call the host, which may change it. The loop may not turn now:
- * what takes long is noticed all the same, and what the handlers leave to do wakes it. */
-static int tell_now(md_runtime *rt, struct generation *g, const char *event, const md_value *data)
+/* The loop may not turn now: what takes long is noticed all the same, and what the handlers leave
+ * to do wakes it. Returns how many were called, or will be. */
+static int tell_now(md_runtime *rt, struct generation *g, struct queued_event *q)
 {
-    arena a = {0};
-    md_value copied;
-    error e = {0};
+    int called = 0;
     bool rests = !pulse_is_awake(&rt->hub.pulse);
     hub_awake(&rt->hub);
-    int called = value_copy(&a, data, &copied, &e) == 0 ? tell(g, event, &copied)
-                                                        : refuse(rt, event, e.message);
-    arena_free(&a);
+    if (tell(g, q, &called)) {
+        drop(q);
+    } else {
+        called += (int)(q->handlers - q->told);
+        put(&rt->events, q, true); /* before all that its handlers have emitted */
+    }
     hub_again(&rt->hub);
     if (rests)
         pulse_rest(&rt->hub.pulse, uv_hrtime());
@@ -261,16 +299,24 @@ int md_emit(md_runtime *rt, const char *event, const md_value *data)
 {
     struct events *all = &rt->events;
     struct generation *g = listener(rt);
+    if (event == NULL)
+        return refuse(rt, "(NULL)", "an event needs a name");
     const struct event_handlers *h = g != NULL ? find(g, event) : NULL;
     if (h == NULL) {
         all->unheard++;
         return 0;
     }
-    bool later = budget_inside() || all->queued > 0; /* in order */
+    bool later = budget_inside() || all->queued > 0 || hub_is_late(&rt->hub); /* in order */
+    if (later && (all->queued >= MD_EVENTS_MAX || all->queued_bytes >= EVENTS_BYTES_MAX))
+        return refuse_at_cap(rt, event);
     int count = (int)h->count;
-    int result = later ? enqueue(rt, event, data) : tell_now(rt, g, event, data);
-    if (result < 0)
+    struct queued_event *q = new_event(rt, event, data);
+    if (q == NULL)
         return -1;
     all->emitted++;
-    return later ? count : result;
+    if (!later)
+        return tell_now(rt, g, q);
+    put(all, q, false);
+    hub_again(&rt->hub);
+    return count;
 }

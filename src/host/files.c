@@ -29,6 +29,10 @@ static int change(sources *files, const char *path, const char *text, size_t len
 int md_set_file(md_runtime *rt, const char *path, const char *text, size_t length, md_error *out)
 {
     error e = {0};
+    if (path == NULL) {
+        error_set(&e, "usage", ERROR_CLASS_NONE, "a file without a path: give the script's");
+        return runtime_error(out, &e, "");
+    }
     sources *files = rt->files != NULL ? sources_copy(rt->files) : sources_new();
     if (files == NULL)
         error_set(&e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the text of %s", path);

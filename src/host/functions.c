@@ -6,8 +6,8 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
+#include "base/hash.h"
 #include "host/value.h"
 #include "runtime_private.h"
 #include "script/failure.h"
@@ -95,6 +95,10 @@ int md_register(md_runtime *rt, const char *name, md_function fn, void *closure)
             return refuse(rt, name, "no memory");
         memcpy(f->name, name, size);
         HASH_ADD_STR(all->table, name, f);
+        if (!hash_has(f)) {
+            free(f);
+            return refuse(rt, name, "no memory");
+        }
     }
     f->fn = fn;
     f->closure = closure;

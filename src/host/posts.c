@@ -6,6 +6,8 @@
 
 #include "runtime_private.h"
 
+#define SLICE_NS 2000000u /* of a turn of the loop */
+
 struct post {
     struct post *next;
     md_post_fn fn;
@@ -23,26 +25,25 @@ int posts_init(struct posts *p)
 int md_post(md_runtime *rt, md_post_fn fn, void *closure)
 {
     struct posts *p = &rt->posts;
-    struct post *fresh = malloc(sizeof *fresh);
+    struct post *fresh = fn != NULL ? malloc(sizeof *fresh) : NULL;
     if (fresh != NULL)
         *fresh = (struct post){.fn = fn, .closure = closure};
     uv_mutex_lock(&p->lock);
-    bool room = fresh != NULL && p->count < MD_POSTS_MAX;
+    bool room = fresh != NULL && p->count < MD_POSTS_MAX && !p->closed;
     if (room) {
         *p->end = fresh;
         p->end = &fresh->next;
         p->count++;
         p->accepted++;
+        uv_async_send(&rt->hub.wake); /* under the lock: it is not closed meanwhile */
     } else {
         p->refused++;
     }
     uv_mutex_unlock(&p->lock);
-    if (!room) {
-        free(fresh);
-        return -1;
-    }
-    uv_async_send(&rt->hub.wake);
-    return 0;
+    if (room)
+        return 0;
+    free(fresh);
+    return -1;
 }
 
 static struct post *take(struct posts *p)
@@ -68,14 +69,16 @@ void posts_count(struct posts *p, unsigned *waiting, uint64_t *accepted, uint64_
     uv_mutex_unlock(&p->lock);
 }
 
-/* Those that come meanwhile have their turn later: timers and messages come between. */
+/* Those that come meanwhile, and those that a slice of time does not suffice for, have their turn
+ * later: timers and messages come between. */
 void posts_run(struct posts *p, md_runtime *rt)
 {
     unsigned left;
     uint64_t accepted, refused;
     posts_count(p, &left, &accepted, &refused);
-    for (; left > 0; left--) {
-        if (hub_is_late(&rt->hub)) {
+    uint64_t until = left > 0 ? hub_slice(&rt->hub, SLICE_NS) : 0;
+    for (bool over = false; left > 0; left--, over = uv_hrtime() >= until) {
+        if (over || hub_is_late(&rt->hub)) {
             hub_again(&rt->hub);
             return;
         }
@@ -91,11 +94,18 @@ void posts_run(struct posts *p, md_runtime *rt)
     }
 }
 
-void posts_end(struct posts *p)
+void posts_close(struct posts *p)
 {
+    uv_mutex_lock(&p->lock);
+    p->closed = true;
+    uv_mutex_unlock(&p->lock);
     for (struct post *one = take(p); one != NULL; one = take(p)) {
         one->fn(NULL, one->closure);
         free(one);
     }
+}
+
+void posts_end(struct posts *p)
+{
     uv_mutex_destroy(&p->lock);
 }

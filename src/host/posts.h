@@ -17,12 +17,16 @@ struct posts {
     struct post *first, **end;
     unsigned count;             /* that wait */
     uint64_t accepted, refused; /* so far */
+    bool closed;                /* none is taken any more */
     bool used;                  /* some have been called. Loop thread */
 };
 
 /* 0, or a libuv error. */
 int posts_init(struct posts *p);
-/* Those that wait hear that it is too late. Nobody posts any more. Loop thread. */
+/* Those that wait hear that it is too late; further ones are refused. The loop may be closed then:
+ * nobody wakes it. Loop thread. */
+void posts_close(struct posts *p);
+/* Nobody posts any more: not even a hook of the log. */
 void posts_end(struct posts *p);
 
 /* Between two turns: calls those that wait. Loop thread. */

@@ -3,7 +3,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
+
+#include "base/hash.h"
 
 #define WORD 64u
 
@@ -46,7 +47,10 @@ static struct acked_page *make(acked_set *set, uint64_t seq)
         return NULL;
     p->number = seq / ACKED_PAGE;
     HASH_ADD(hh, set->pages, number, sizeof p->number, p);
-    return p;
+    if (hash_has(p))
+        return p;
+    free(p);
+    return NULL;
 }
 
 static uint64_t bit_of(uint64_t seq)

@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
+#include "base/hash.h"
 #include "base/random.h"
 #include "jetstream/acked.h"
 
@@ -111,7 +111,10 @@ static struct ledger *ledger_new(struct ledgers *all, const char *key)
     snprintf(l->name, sizeof l->name, "moondog_%016" PRIx64 "_%" PRIu64, all->process,
              ++all->count);
     HASH_ADD_KEYPTR(hh, all->table, l->key, strlen(l->key), l);
-    return l;
+    if (hash_has(l))
+        return l;
+    ledger_free(l);
+    return NULL;
 }
 
 struct ledger *ledger_get(struct ledgers *all, const char *key)
@@ -189,13 +192,15 @@ void ledger_set_ack_wait(struct ledger *l, uint64_t ms)
 static void track(struct ledger *l, uint64_t seq, uint64_t time, uint64_t due)
 {
     struct entry *e = HASH_COUNT(l->unacked) < LEDGER_UNACKED_MAX ? malloc(sizeof *e) : NULL;
-    if (e == NULL) {
-        if (l->untracked == 0 || seq < l->untracked)
-            l->untracked = seq;
-        return;
+    if (e != NULL) {
+        *e = (struct entry){.seq = seq, .time = time, .due = due};
+        HASH_ADD(hh, l->unacked, seq, sizeof e->seq, e);
+        if (hash_has(e))
+            return;
+        free(e);
     }
-    *e = (struct entry){.seq = seq, .time = time, .due = due};
-    HASH_ADD(hh, l->unacked, seq, sizeof e->seq, e);
+    if (l->untracked == 0 || seq < l->untracked)
+        l->untracked = seq;
 }
 
 ledger_verdict ledger_delivered(struct ledger *l, uint64_t seq, uint64_t time, uint64_t now_ms)

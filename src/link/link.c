@@ -195,10 +195,10 @@ void link_join(struct link *l)
     link_release(l);
 }
 
-void link_leave(struct link *l)
+void link_leave(struct link *l, mailbox_chunk *taken)
 {
     pthread_detach(l->thread);
-    mailbox_detach(&l->mailbox);
+    mailbox_abandon(&l->mailbox, taken, link_sub_release);
     link_release(l);
 }
 

@@ -86,8 +86,10 @@ uint64_t link_close(struct link *l, record_queue *queue);
  * and drops the loop's reference. Blocks for the instant between the worker's last word and its
  * end. */
 void link_join(struct link *l);
-/* Without GONE: the runtime ends and the worker hangs. Leaves worker and link to themselves. */
-void link_leave(struct link *l);
+/* Without GONE: the runtime ends and the worker hangs. Leaves worker and link to themselves; the
+ * loop has none of the link's subscriptions any more. `taken`: what was taken out of the mailbox
+ * and not handled, or NULL. */
+void link_leave(struct link *l, mailbox_chunk *taken);
 
 /* A subscription for this link. NULL when out of memory. The strings are copied. */
 struct link_sub *link_sub_new(struct link *l, void *owner, const char *subject, const char *queue);

@@ -10,15 +10,28 @@ int mailbox_init(mailbox *m, uv_async_t *wake)
     return uv_mutex_init(&m->lock);
 }
 
-void mailbox_free_chunks(mailbox_chunk *c)
+static void drop_item(const mailbox_item *item, mailbox_last_word last_word)
+{
+    if (item->msg != NULL)
+        natsMsg_Destroy(item->msg);
+    else if (last_word != NULL)
+        last_word(item->sub);
+}
+
+static void drop_chunks(mailbox_chunk *c, mailbox_last_word last_word)
 {
     while (c != NULL) {
         mailbox_chunk *next = c->next;
         for (uint32_t i = c->read; i < c->count; i++)
-            natsMsg_Destroy(c->items[i].msg);
+            drop_item(&c->items[i], last_word);
         free(c);
         c = next;
     }
+}
+
+void mailbox_free_chunks(mailbox_chunk *c)
+{
+    drop_chunks(c, NULL);
 }
 
 void mailbox_destroy(mailbox *m)
@@ -39,6 +52,18 @@ void mailbox_detach(mailbox *m)
     uv_mutex_lock(&m->lock);
     m->wake = NULL;
     uv_mutex_unlock(&m->lock);
+}
+
+void mailbox_abandon(mailbox *m, mailbox_chunk *taken, mailbox_last_word last_word)
+{
+    uv_mutex_lock(&m->lock);
+    mailbox_chunk *rest = m->messages;
+    m->messages = m->last = NULL;
+    m->wake = NULL;
+    m->abandoned = last_word;
+    uv_mutex_unlock(&m->lock);
+    drop_chunks(taken, last_word);
+    drop_chunks(rest, last_word);
 }
 
 /* With the lock held, so that the handle cannot be closed in between. */
@@ -65,6 +90,11 @@ void mailbox_post(mailbox *m, const link_event *event)
 int mailbox_put(mailbox *m, struct link_sub *sub, natsMsg *msg)
 {
     uv_mutex_lock(&m->lock);
+    if (m->abandoned != NULL) {
+        uv_mutex_unlock(&m->lock); /* for ever: it stays so */
+        drop_item(&(mailbox_item){sub, msg}, m->abandoned);
+        return 0;
+    }
     mailbox_chunk *c = m->last;
     if (c == NULL || c->count == MAILBOX_CHUNK) {
         mailbox_chunk *fresh = m->spare;

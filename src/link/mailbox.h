@@ -65,13 +65,17 @@ typedef struct mailbox_chunk {
     mailbox_item items[MAILBOX_CHUNK];
 } mailbox_chunk;
 
+/* What is done with the last word of a link_sub that nobody takes. */
+typedef void (*mailbox_last_word)(struct link_sub *sub);
+
 typedef struct {
     uv_mutex_t lock;
     uv_async_t *wake; /* NULL: nobody listens any more */
     link_event *events, **events_end;
     mailbox_chunk *messages, *last;
-    mailbox_chunk *spare; /* one chunk kept, so that a steady trickle allocates nothing */
-    uint64_t put;         /* messages so far */
+    mailbox_chunk *spare;        /* one chunk kept, so that a steady trickle allocates nothing */
+    uint64_t put;                /* messages so far */
+    mailbox_last_word abandoned; /* NULL: somebody takes */
 } mailbox;
 
 int mailbox_init(mailbox *m, uv_async_t *wake);
@@ -79,6 +83,11 @@ int mailbox_init(mailbox *m, uv_async_t *wake);
 void mailbox_destroy(mailbox *m);
 /* From now on the loop is not woken any more: its handle goes. Loop thread. */
 void mailbox_detach(mailbox *m);
+
+/* Nobody takes any more: what is in it or in `taken` (may be NULL), and what comes, is destroyed,
+ * and the last words are given to `last_word`: here, or on the thread that puts them. Loop thread.
+ */
+void mailbox_abandon(mailbox *m, mailbox_chunk *taken, mailbox_last_word last_word);
 
 /* Any thread. The event is copied. Without memory it is lost: the audit notices. */
 void mailbox_post(mailbox *m, const link_event *event);

@@ -11,6 +11,7 @@ static const int passing[] = {
     10047, /* insufficient storage */
     10059, /* stream not found */
     10077, /* store failed: the stream is full, and does not discard */
+    10158, /* the same message is on its way into the stream */
 };
 
 static bool is_temporary(int code, int number)
@@ -43,6 +44,14 @@ static void not_an_ack(ack *out)
               "subject?");
 }
 
+/* Between the servers of a cluster, and maybe never stored. From 2.11 on it is error 10158. */
+static bool is_in_process(const json_t *answer)
+{
+    const json_t *sequence = json_object_get(answer, "seq");
+    return json_is_true(json_object_get(answer, "duplicate")) && json_is_integer(sequence) &&
+           json_integer_value(sequence) == 0;
+}
+
 void ack_read(const char *text, size_t length, ack *out)
 {
     int number = 0;
@@ -56,6 +65,10 @@ void ack_read(const char *text, size_t length, ack *out)
         out->kind = number == WRONG_LAST_MSG_ID  ? ACK_WRONG_LAST
                     : is_temporary(code, number) ? ACK_TEMPORARY
                                                  : ACK_REFUSED;
+    } else if (stream != NULL && is_in_process(answer)) {
+        out->kind = ACK_TEMPORARY;
+        error_set(&out->error, "in_process", ERROR_CLASS_PROTOCOL,
+                  "the message is on its way into stream %s, and not stored yet", stream);
     } else if (stream == NULL || !json_is_integer(sequence) || json_integer_value(sequence) <= 0 ||
                strlen(stream) >= sizeof out->stream) {
         not_an_ack(out);

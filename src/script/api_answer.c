@@ -90,18 +90,21 @@ static int answer_done(lua_State *L)
     return 1;
 }
 
-static bool holds(natsMsg *msg, const char *text)
+static const char *find(natsMsg *msg, const char *text)
 {
-    return memmem(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), text, strlen(text)) !=
-           NULL;
+    return memmem(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), text, strlen(text));
 }
 
-/* good(): whether it has come, and looks like an acknowledgement of JetStream; when not, it has to
- * be read. */
+/* good(): whether it has come, and looks like an acknowledgement of JetStream with a sequence; when
+ * not, it has to be read. */
 static int answer_good(lua_State *L)
 {
+    static const char key[] = "\"seq\":";
     const struct answer *a = check(L);
-    lua_pushboolean(L, a->msg != NULL && holds(a->msg, "\"seq\":") && !holds(a->msg, "\"error\""));
+    const char *seq = a->msg != NULL ? find(a->msg, key) : NULL;
+    /* Behind the data is a 0 byte. */
+    bool positive = seq != NULL && seq[sizeof key - 1] >= '1' && seq[sizeof key - 1] <= '9';
+    lua_pushboolean(L, positive && find(a->msg, "\"error\"") == NULL);
     return 1;
 }
 

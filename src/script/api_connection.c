@@ -71,9 +71,13 @@ int api_connect(lua_State *L)
     luaL_getmetatable(L, CONNECTION_TYPE);
     lua_setmetatable(L, -2);
     /* A connection that was closed stays here, with what messages and handlers know of it. */
-    struct binding *b = generation_charge(L, sizeof *b) ? binding_new(g) : NULL;
-    if (b == NULL)
+    bool room = generation_charge(L, sizeof(struct binding));
+    struct binding *b = room ? binding_new(g) : NULL;
+    if (b == NULL) {
+        if (room)
+            generation_discharge(g, sizeof *b);
         return luaL_error(L, "not enough memory for a connection");
+    }
     h->binding = b; /* the userdata frees it when something is wrong with the options */
     options_read_connection(L, 1, b);
     if (find_binding(g, b->name))
@@ -178,6 +182,7 @@ static void on_answer(void *closure, natsMsg *msg, const error *e)
         t->number = closed;
         task_go_on_soon(t, on_lost);
     } else if (msg == NULL) {
+        g->going_on = t; /* there was time: it does not go behind those that can wait */
         task_resume_error(t, e);
     } else if (generation_protect(g, push_answer, &a, 1, "answer") != 0) {
         natsMsg_Destroy(msg);

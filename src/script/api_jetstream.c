@@ -32,13 +32,14 @@ static json_t **push_box(lua_State *L)
     return box;
 }
 
-/* decode(text): the value, or nil. [-0, +1] */
+/* decode(text): the value, or nil. All numbers are read as Lua has them: jansson refuses whole ones
+ * beyond 2^63, and nats-server 2.10 writes 2^64 - 1 for a reservation of -1. [-0, +1] */
 static int decode(lua_State *L)
 {
     size_t length;
     const char *text = luaL_checklstring(L, 1, &length);
     json_t **box = push_box(L);
-    *box = json_loadb(text, length, JSON_ALLOW_NUL, NULL);
+    *box = json_loadb(text, length, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
     if (*box == NULL)
         lua_pushnil(L);
     else

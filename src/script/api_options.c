@@ -216,17 +216,17 @@ static void add_server(lua_State *L, link_options *o, const char *url)
  * messages. */
 static void add_server_list(lua_State *L, link_options *o, const char *list, const char *where)
 {
-    char *copied = strdup(list);
+    char *copied = copy(L, list);
     char *rest = NULL;
     error e = {0};
-    int count = 0, failed = copied == NULL;
-    for (char *url = copied != NULL ? strtok_r(copied, ", ", &rest) : NULL; url != NULL && !failed;
+    int count = 0, failed = 0;
+    for (char *url = strtok_r(copied, ", ", &rest); url != NULL && !failed;
          url = strtok_r(NULL, ", ", &rest)) {
         count++;
         failed = link_options_add_server(o, url, &e);
     }
     free(copied);
-    if (failed && strpbrk(list, ", ") != NULL)
+    if (failed && strpbrk(list, ", ") != NULL && strcmp(e.code, "no_memory") != 0)
         luaL_error(L,
                    "%s: entry %d of the list is no server URL like nats://host:4222; a password "
                    "with a comma or a space goes into the option \"password\"",

@@ -130,9 +130,13 @@ static int new_timer(lua_State *L, bool repeats, double min)
     *handle = NULL;
     luaL_getmetatable(L, TIMER_TYPE);
     lua_setmetatable(L, -2);
-    struct lua_timer *t = generation_charge(L, sizeof *t) ? calloc(1, sizeof *t) : NULL;
-    if (t == NULL)
+    bool room = generation_charge(L, sizeof **handle);
+    struct lua_timer *t = room ? calloc(1, sizeof *t) : NULL;
+    if (t == NULL) {
+        if (room)
+            generation_discharge(g, sizeof *t);
         return luaL_error(L, "not enough memory for a timer");
+    }
     *handle = t;
     t->references = 1;
     t->generation = g;

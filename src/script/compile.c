@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/thread.h"
+
 static int write_bytes(lua_State *L, const void *bytes, size_t size, void *closure)
 {
     (void)L;
@@ -153,7 +155,7 @@ struct compilation *compile_begin(const compile_order *order, compile_done done,
     }
     memcpy(c->code, order->code, order->length);
     (*c->handles)++;
-    uv_queue_work(order->loop, &c->work, on_work, on_worked); /* cannot fail */
+    thread_queue_work(order->loop, &c->work, on_work, on_worked); /* cannot fail */
     return c;
 }
 

@@ -2,7 +2,6 @@
 #include "script/generation.h"
 
 #include <lauxlib.h>
-#include <limits.h>
 #include <luajit.h>
 #include <lualib.h>
 #include <stdlib.h>
@@ -14,77 +13,22 @@
 #include "script/binding.h"
 #include "script/console.h"
 #include "script/embedded.h"
+#include "script/fast_functions.h"
+#include "script/heap.h"
 #include "script/message.h"
 #include "script/signal.h"
 #include "script/slice.h"
 #include "script/source.h"
 #include "script/task.h"
 
-#define CHARGE_STEP_BYTES (256u * 1024)
 #define PANIC_FLUSH_MS 1000u
-
-/* ---- memory ---- */
-
-static void *resize(const struct generation *g, void *block, size_t old, size_t size)
-{
-    if (g->limits.alloc != NULL)
-        return g->limits.alloc(g->limits.alloc_closure, block, old, size);
-    if (size > 0)
-        return realloc(block, size);
-    free(block);
-    return NULL;
-}
-
-static void *allocate(void *closure, void *block, size_t old, size_t size)
-{
-    struct generation *g = closure;
-    if (size == 0) {
-        if (block != NULL)
-            resize(g, block, old, 0);
-        g->memory -= old;
-        return NULL;
-    }
-    size_t cap = g->limits.memory_cap;
-    if (cap > 0 && size > old && !g->closing && g->memory - old + size > cap) {
-        g->memory_refusals++;
-        return NULL;
-    }
-    void *fresh = resize(g, block, old, size);
-    if (fresh != NULL)
-        g->memory += size - old;
-    if (g->memory > g->memory_peak)
-        g->memory_peak = g->memory;
-    return fresh;
-}
+#define REFERENCES 64 /* more than the registry has room for beside what else is in it */
 
 struct generation *generation_of(lua_State *L)
 {
     void *closure;
     lua_getallocf(L, &closure);
     return closure;
-}
-
-/* The interpreter's collector does not see these bytes: it is given work in proportion. */
-bool generation_charge(lua_State *L, size_t bytes)
-{
-    struct generation *g = generation_of(L);
-    size_t cap = g->limits.memory_cap;
-    g->charged += bytes;
-    if (g->charged >= CHARGE_STEP_BYTES) {
-        lua_gc(L, LUA_GCSTEP, (int)(g->charged / 1024 < INT_MAX ? g->charged / 1024 : INT_MAX));
-        g->charged = 0;
-    }
-    if (cap > 0 && g->memory + bytes > cap) {
-        g->memory_refusals++;
-        return false;
-    }
-    g->memory += bytes;
-    return true;
-}
-
-void generation_discharge(struct generation *g, size_t bytes)
-{
-    g->memory -= bytes;
 }
 
 /* ---- callbacks ---- */
@@ -125,6 +69,12 @@ void callback_name_by_place(struct callback *cb, lua_State *L, int index)
 
 /* ---- protected mode ---- */
 
+/* Of the error on top, outside of protected mode: to make a text of a number needs memory. */
+static const char *error_text(lua_State *L)
+{
+    return lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "an error that has no text";
+}
+
 struct protected_call {
     generation_fn fn;
     void *closure;
@@ -132,8 +82,7 @@ struct protected_call {
 
 static int call_in_protected_mode(lua_State *L)
 {
-    struct protected_call *call = lua_touserdata(L, 1);
-    lua_settop(L, 0);
+    const struct protected_call *call = generation_of(L)->protected_call;
     call->fn(L, call->closure);
     return lua_gettop(L);
 }
@@ -143,14 +92,13 @@ int generation_protect(struct generation *g, generation_fn fn, void *closure, in
 {
     struct protected_call call = {fn, closure};
     lua_State *L = g->L;
+    g->protected_call = &call; /* an argument of Lua's could need memory here */
     lua_rawgeti(L, LUA_REGISTRYINDEX, g->protect_ref);
-    lua_pushlightuserdata(L, &call);
-    if (lua_pcall(L, 1, results, 0) == 0)
+    if (lua_pcall(L, 0, results, 0) == 0)
         return 0;
-    const char *text = lua_tostring(L, -1);
     g->errors++;
     log_emit(g->limits.hub->log, LOG_ERROR, "internal call failed", log_str("name", what),
-             log_str("error", text != NULL ? text : "not enough memory"));
+             log_str("error", error_text(L)));
     lua_pop(L, 1);
     return -1;
 }
@@ -219,10 +167,25 @@ static int load_embedded(lua_State *L)
     return 1;
 }
 
+/* luaL_unref() is called outside of protected mode, where nothing may need memory: from now on the
+ * registry has a part for numbers, and its list of free ones a place in that. [-0, +0] */
+static void make_references(lua_State *L)
+{
+    int refs[REFERENCES];
+    for (int i = 0; i < REFERENCES; i++) {
+        lua_pushboolean(L, 1);
+        refs[i] = luaL_ref(L, LUA_REGISTRYINDEX);
+    }
+    for (int i = 0; i < REFERENCES; i++)
+        luaL_unref(L, LUA_REGISTRYINDEX, refs[i]);
+}
+
 static int set_up(lua_State *L)
 {
     struct generation *g = lua_touserdata(L, 1);
     luaL_openlibs(L);
+    fast_functions_set_up(L);
+    make_references(L);
     lua_pushcfunction(L, call_in_protected_mode);
     g->protect_ref = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_getglobal(L, "package");
@@ -261,10 +224,9 @@ static int set_up(lua_State *L)
  * without a word. */
 static int on_panic(lua_State *L)
 {
-    const char *text = lua_tostring(L, -1);
     struct logger *log = generation_of(L)->limits.hub->log;
     log_emit(log, LOG_ERROR, "the interpreter gave up: this is a bug of moondog's",
-             log_str("error", text != NULL ? text : "no memory"));
+             log_str("error", error_text(L)));
     log_free(log, PANIC_FLUSH_MS); /* nothing else is freed */
     abort();
 }
@@ -281,14 +243,13 @@ struct generation *generation_new(const generation_limits *limits, uint32_t numb
     g->spawned_end = &g->spawned;
     g->due_end = &g->due;
     g->slices.end = &g->slices.first;
-    g->L = lua_newstate(allocate, g);
+    g->L = heap_new_state(g);
     if (g->L != NULL)
         lua_atpanic(g->L, on_panic);
     if (g->L == NULL || lua_cpcall(g->L, set_up, g) != 0) {
         if (g->L != NULL) {
-            const char *text = lua_tostring(g->L, -1);
             log_emit(limits->hub->log, LOG_ERROR, "no lua_State",
-                     log_str("error", text != NULL ? text : "not enough memory"));
+                     log_str("error", error_text(g->L)));
             lua_close(g->L);
         }
         free(g);
@@ -320,6 +281,7 @@ static int note_traceback(lua_State *L)
     if (!lua_isstring(L, 1) && luaL_callmeta(L, 1, "__tostring"))
         return 1;
     lua_settop(L, 1);
+    lua_tostring(L, 1); /* makes a number one */
     return 1;
 }
 
@@ -343,9 +305,7 @@ static void set_package_path(lua_State *L, const char *path)
 
 static void note_error(lua_State *L, struct load *load)
 {
-    const char *text = lua_tostring(L, -1);
-    if (text == NULL)
-        text = "an error that has no text";
+    const char *text = error_text(L);
     bool placed = strchr(text, ':') != NULL; /* a stack overflow, for one, says no place */
     error_set(load->e, load->status == LUA_ERRSYNTAX ? "syntax" : "script", ERROR_CLASS_NONE,
               "%s%s%s", placed ? "" : load->path, placed ? "" : ": ", text);
@@ -398,6 +358,9 @@ int generation_load(struct generation *g, const char *path, sources *from, error
         note_error(g->L, &load);
         lua_pop(g->L, 1);
     }
+    if (load.status == LUA_ERRMEM && g->memory_refusals == 0)
+        return error_set(e, "no_memory", ERROR_CLASS_LIMIT,
+                         "%s: no memory for its top level: the system has none left", path);
     if (load.status == LUA_ERRMEM)
         return error_set(e, "no_memory", ERROR_CLASS_LIMIT,
                          "%s: its top level needs more than the %zu MB that a script may have; "

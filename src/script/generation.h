@@ -25,6 +25,7 @@ struct functions;
 struct outbox_declaration;
 struct outboxes;
 struct keeper;
+struct protected_call;
 struct user_metrics;
 struct ledgers;
 struct messages;
@@ -83,8 +84,9 @@ struct generation {
     uint32_t number;
     lua_State *L; /* its main thread: used between entries, from the loop */
     budget budget;
-    size_t memory, memory_peak; /* with what was charged */
-    size_t charged;             /* since the collector last worked for it */
+    struct heap_reserve *reserve; /* while the lua_State is made: script/heap.c */
+    size_t memory, memory_peak;   /* with what was charged */
+    size_t charged;               /* since the collector last worked for it */
     uint64_t memory_refusals;
     bool loading;          /* the top level runs: it declares, and cannot wait or send */
     bool committed;        /* it is at work */
@@ -105,7 +107,8 @@ struct generation {
     struct callback_node *on_start, *on_unload;
     struct event_handlers *events; /* of the host, by name: a table */
     unsigned spawned_count, due_count;
-    unsigned unloading; /* on_unload functions that have not finished */
+    unsigned first_kind; /* of the tasks that are ready: which of the kinds begins */
+    unsigned unloading;  /* on_unload functions that have not finished */
     struct lua_timer *timers;
     struct signal *signals;
     struct keeper *keepers;
@@ -114,12 +117,14 @@ struct generation {
     struct task *idle, *parked;
     struct task *spawned, **spawned_end; /* they begin at the next turn */
     struct task *due, **due_end;         /* parked ones whose timer has fired */
+    const struct task *going_on;         /* the one of these whose turn it is; NULL: none's */
     struct task *running;
     unsigned idle_count, parked_count;
     struct slices slices;
-    int protect_ref;      /* the C function behind generation_protect() */
-    int module_ref;       /* the module `moondog` */
-    int console_ref;      /* the Lua side of consoles: script/console.c */
+    int protect_ref;                             /* the C function behind generation_protect() */
+    const struct protected_call *protected_call; /* that begins */
+    int module_ref;                              /* the module `moondog` */
+    int console_ref;                             /* the Lua side of consoles: script/console.c */
     int old_version_ref;  /* state.version of the generation before; LUA_NOREF: none */
     natsMsg *garbage[64]; /* handled messages, destroyed together */
     unsigned garbage_count;
@@ -187,8 +192,8 @@ typedef void (*generation_fn)(lua_State *L, void *closure);
 int generation_protect(struct generation *g, generation_fn fn, void *closure, int results,
                        const char *what);
 
-/* Memory outside of the interpreter that the script makes us hold: it counts against its cap. From
- * within Lua. False: there is no room. */
+/* heap.c: Memory outside of the interpreter that the script makes us hold: it counts against its
+ * cap. From within Lua. False: there is no room. */
 bool generation_charge(lua_State *L, size_t bytes);
 void generation_discharge(struct generation *g, size_t bytes);
 

@@ -113,7 +113,7 @@ static void on_message(void *closure, struct subscription *s, natsMsg *msg)
         t->latency = &h->latency;
         t->begun = uv_hrtime();
     }
-    task_start(t, 1);
+    task_start_now(t, 1);
 }
 
 /* Subject and queue in one text; a space is in neither. In front stands an FNV-1a hash of them:

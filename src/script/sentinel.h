@@ -76,6 +76,11 @@ void sentinel_set_status(sentinel *s, const char *text);
  * outside. */
 const struct callback *sentinel_host_enters(sentinel *s, const struct callback *what);
 void sentinel_host_leaves(sentinel *s, const struct callback *outer);
+/* Whether such a one runs. Loop thread. */
+static inline bool sentinel_host_is_inside(const sentinel *s)
+{
+    return atomic_load_explicit(&s->host, memory_order_relaxed) != NULL;
+}
 
 /* Stops what is inside Lua now. Any thread. */
 void sentinel_interrupt(sentinel *s);

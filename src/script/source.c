@@ -21,10 +21,14 @@ static char *read_file(const char *path, size_t *length, error *e)
     size_t capacity = 0;
     do {
         capacity = capacity == 0 ? 16384 : capacity * 2;
-        char *more = capacity > SOURCE_FILE_BYTES_MAX ? NULL : realloc(text, capacity);
-        if (more == NULL) {
+        if (capacity > SOURCE_FILE_BYTES_MAX) {
             error_set(e, "too_large", ERROR_CLASS_NONE, "the script %s is larger than %zu bytes",
                       path, SOURCE_FILE_BYTES_MAX);
+            goto failed;
+        }
+        char *more = realloc(text, capacity);
+        if (more == NULL) {
+            error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the text of %s", path);
             goto failed;
         }
         text = more;
@@ -94,6 +98,14 @@ static source_file *make_room(sources *s)
     return files + s->count;
 }
 
+/* Modules beside a script without a folder are asked for as "./NAME.lua". */
+static const char *without_dot(const char *path)
+{
+    while (path[0] == '.' && path[1] == '/')
+        path += 2;
+    return path;
+}
+
 const source_file *sources_find(const sources *s, const char *path)
 {
     for (size_t i = 0; i < s->count; i++)
@@ -124,25 +136,23 @@ int sources_add(sources *s, char *path, char *text, size_t length, error *e)
     return 0;
 }
 
-/* Modules beside a script without a folder are asked for as "./NAME.lua". */
-static const char *without_dot(const char *path)
+/* By whichever spelling. */
+static const source_file *find_spelt(const sources *s, const char *path)
 {
-    while (path[0] == '.' && path[1] == '/')
-        path += 2;
-    return path;
+    for (size_t i = 0; i < s->count; i++)
+        if (strcmp(without_dot(s->files[i].path), without_dot(path)) == 0)
+            return &s->files[i];
+    return NULL;
 }
 
 const source_file *sources_find_given(const sources *s, const char *path)
 {
-    for (size_t i = 0; s->given != NULL && i < s->given->count; i++)
-        if (strcmp(without_dot(s->given->files[i].path), without_dot(path)) == 0)
-            return &s->given->files[i];
-    return NULL;
+    return s->given != NULL ? find_spelt(s->given, path) : NULL;
 }
 
 void sources_remove(sources *s, const char *path)
 {
-    source_file *file = (source_file *)sources_find(s, path);
+    source_file *file = (source_file *)find_spelt(s, path);
     if (file == NULL)
         return;
     s->bytes -= file->length;

@@ -49,7 +49,7 @@ const source_file *sources_read(sources *s, const char *path, error *e);
 /* One more file. Takes both strings, in any case; NULL: there was no memory for them. -1 and *e. */
 int sources_add(sources *s, char *path, char *text, size_t length, error *e);
 
-/* Without the file, if it is there. Only while nobody else has it. */
+/* Without the file, if it is there, "./" in front or not. Only while nobody else has it. */
 void sources_remove(sources *s, const char *path);
 
 /* Whether all files of the disk are still as they were read. Reads them. */

@@ -16,8 +16,8 @@
 
 void *task_wait_token(void)
 {
-    static char token;
-    return &token;
+    static const char token;
+    return (void *)&token;
 }
 
 /* ---- coroutines ---- */
@@ -155,6 +155,15 @@ static void task_end(struct task *t, bool reusable)
         finished(closure);
 }
 
+/* LuaJIT leaves a coroutine that has run out of memory inside of tostring(), string.sub() and the
+ * like with a stack that its collector crashes on. It is not looked at: the report of this collects
+ * at once, from the roots on. */
+static void drop_coroutine(struct task *t)
+{
+    luaL_unref(t->generation->L, LUA_REGISTRYINDEX, t->co_ref);
+    t->co_ref = LUA_NOREF;
+}
+
 static bool yielded_to_us(const struct task *t)
 {
     return t->waiting && lua_gettop(t->co) > 0 && lua_touserdata(t->co, -1) == task_wait_token();
@@ -192,6 +201,8 @@ void task_run(struct task *t, int count)
         return;
     }
     failure r = {.from = t->co};
+    if (status == LUA_ERRMEM)
+        drop_coroutine(t);
     if (status == LUA_YIELD) {
         r.from = NULL; /* pushing the text could need memory that there is not */
         snprintf(r.text, sizeof r.text,
@@ -206,10 +217,15 @@ void task_run(struct task *t, int count)
     task_end(t, false);
 }
 
-/* When the host's time is over, it has its turn in the next poll, behind all that waits for one. */
+/* When the host's time is over, it has its turn in the next poll, behind all that waits for one;
+ * but for the one that was the first of these when there was time left. */
 static void run_or_queue(struct task *t, int count)
 {
-    if (!hub_is_late(t->generation->limits.hub))
+    struct generation *g = t->generation;
+    bool has_turn = g->going_on == t;
+    if (has_turn)
+        g->going_on = NULL;
+    if (has_turn || !hub_is_late(g->limits.hub))
         task_run(t, count);
     else if (t->sliced)
         slice_start(t, count);
@@ -220,10 +236,13 @@ static void run_or_queue(struct task *t, int count)
 void task_start(struct task *t, int count)
 {
     t->callback->calls++;
-    if (t->message != NULL)
-        task_run(t, count); /* behind the one before: whoever received it has looked at the time */
-    else
-        run_or_queue(t, count);
+    run_or_queue(t, count);
+}
+
+void task_start_now(struct task *t, int count)
+{
+    t->callback->calls++;
+    task_run(t, count);
 }
 
 /* ---- waiting ---- */

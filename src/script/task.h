@@ -58,6 +58,9 @@ struct task {
 struct task *task_begin(struct generation *g, struct callback *cb);
 /* Runs it with `count` arguments pushed on t->co. `t` is not to be used afterwards. */
 void task_start(struct task *t, int count);
+/* The same, and not behind what waits for the host's time: messages and events, whose own order is
+ * what counts. Whoever calls this has looked at the time. */
+void task_start_now(struct task *t, int count);
 /* The same at the next turn of the loop, in the order of the calls. What timers begin begins so: a
  * timer that is due again at once would keep the loop from ever looking at anything else. */
 void task_start_soon(struct task *t, int count);

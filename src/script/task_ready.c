@@ -82,22 +82,26 @@ static struct task *take_spawned(struct generation *g)
 }
 
 /* Those that come meanwhile have their turn later: timers and messages come between. */
-static void run_due(struct generation *g, uint64_t until)
+static void run_due(struct generation *g)
 {
+    uint64_t until = g->due != NULL ? hub_slice(g->limits.hub, READY_SLICE_NS) : 0;
     for (unsigned left = g->due_count; left > 0 && g->due != NULL; left--) {
         if (hub_is_late(g->limits.hub))
             return;
         struct task *t = g->due;
         task_forget_due(t);
+        g->going_on = t;
         if (t->on_timeout != NULL)
             t->on_timeout(t);
+        g->going_on = NULL;
         if (uv_hrtime() >= until)
             return;
     }
 }
 
-static void run_spawned(struct generation *g, uint64_t until)
+static void run_spawned(struct generation *g)
 {
+    uint64_t until = g->spawned != NULL ? hub_slice(g->limits.hub, READY_SLICE_NS) : 0;
     for (unsigned left = g->spawned_count; left > 0 && g->spawned != NULL; left--) {
         if (hub_is_late(g->limits.hub))
             return;
@@ -108,13 +112,17 @@ static void run_spawned(struct generation *g, uint64_t until)
     }
 }
 
+/* In a poll the first kind may take all of the time, again and again: then another one is the first
+ * in the next. */
 void task_run_ready(struct generation *g)
 {
-    slice_run_next(g);
-    if (g->due == NULL && g->spawned == NULL)
-        return;
-    run_due(g, hub_slice(g->limits.hub, READY_SLICE_NS));
-    run_spawned(g, hub_slice(g->limits.hub, READY_SLICE_NS));
+    static void (*const kinds[])(struct generation *) = {slice_run_next, run_due, run_spawned};
+    const unsigned count = sizeof kinds / sizeof kinds[0];
+    bool had_time = !hub_is_late(g->limits.hub);
+    for (unsigned i = 0; i < count; i++)
+        kinds[(g->first_kind + i) % count](g);
+    if (had_time && hub_is_late(g->limits.hub))
+        g->first_kind = (g->first_kind + 1) % count;
     if (g->due != NULL || g->spawned != NULL)
         hub_again(g->limits.hub);
 }

@@ -18,16 +18,21 @@ local function start()
   return cluster, npm
 end
 
+-- nil: it is not acknowledged. A cluster of 2.10 answers another one with the same id as stored, at 0,
+-- while the first is on its way between the servers.
+local function attempt(npm, number)
+  local data = tostring(number)
+  local ack = npm:publish { subject = "s", data = data, msg_id = data, timeout_ms = ATTEMPT_MS }
+  if ack and ack.seq > 0 then
+    return ack
+  end
+  run.pause(PAUSE) -- while nobody leads, the answer comes at once
+end
+
 -- Publishes again and again until it is acknowledged; the message id keeps it from being there twice.
 local function publish(npm, number)
-  local data = tostring(number)
-  return run.wait_until(function()
-    local ack = npm:publish { subject = "s", data = data, msg_id = data, timeout_ms = ATTEMPT_MS }
-    if not ack then
-      run.pause(PAUSE) -- while nobody leads, the answer comes at once
-    end
-    return ack
-  end, PATIENCE, "an acknowledgement of message " .. data)
+  return run.wait_until(function() return attempt(npm, number) end, PATIENCE,
+    "an acknowledgement of message " .. number)
 end
 
 -- The stream holds the numbers 1 to last, once each and in order.
@@ -98,9 +103,8 @@ describe("a cluster of three servers", function()
     cluster:freeze(1)
     cluster:kill(2)
     assert.is_truthy(cluster:trouble())
-    local ok = pcall(run.wait_until, function()
-      return npm:publish { subject = "s", data = "x", msg_id = "2", timeout_ms = ATTEMPT_MS }
-    end, 3, "what cannot be: one of three is no majority")
+    local ok = pcall(run.wait_until, function() return attempt(npm, 2) end, 3,
+      "what cannot be: one of three is no majority")
     assert.is_false(ok)
     cluster:thaw(1)
     cluster:restart(2)

@@ -337,6 +337,25 @@ describe("the host's messages", function()
     check_numbers(program, "one", 100)
   end))
 
+  -- Nothing is waited for then: neither the link nor the script has heard of the end.
+  it("are given up when the runtime is stopped twice and freed while a script waits for an answer", run.case(function()
+    local server = nats_server.start()
+    local program = host.start([[
+      local moondog = require "moondog"
+      local c = moondog.connect { name = "gateway", servers = { $URL } }
+      c:subscribe("silent", function() end)
+      moondog.on_start(function()
+        while not c:status().ready do moondog.sleep(0.01) end
+        for _ = 1, 10 do moondog.spawn(function() c:request("silent", "", { timeout = 60 }) end) end
+        moondog.spawn(function() print "asked" end)
+      end)
+    ]], { URL = server.url })
+    program:wait_log("^asked$")
+    program:tell("stop")
+    program:tell("stop")
+    program.process:wait_exit(10)
+  end))
+
   -- There is time for a few of them in each poll.
   it("tells each of a thousand requests of the script that a lost link has lost it, while it polls", run.case(function()
     local server = nats_server.start()

@@ -109,6 +109,18 @@ describe("a server without JetStream", function()
   end))
 end)
 
+describe("an answer with a number that is too large for a whole one", function()
+  it("is read: nats-server 2.10 has 2^64 - 1 where a reservation is -1", run.case(function()
+    local lua, witness = start {}
+    witness:subscribe("$JS.API.INFO", function(msg)
+      witness:publish(msg.reply, '{"memory":0,"storage":7,"reserved_storage":18446744073709551615,"streams":1}')
+    end)
+    witness:flush()
+    assert.is_true(lua("return js:account().reserved_storage == 2 ^ 64"))
+    assert.equals(7, lua("return js:account().storage"))
+  end))
+end)
+
 describe("a misuse", function()
   for code, text in pairs {
     ['js:add_stream { name = "a.b" }'] = 'bad name of a stream "a.b"',

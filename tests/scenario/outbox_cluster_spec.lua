@@ -1,27 +1,12 @@
 -- The outbox and a stream with three replicas, whose servers are killed one after the other.
 local cjson = require "cjson"
-local nats_server = require "support.nats_server"
-local network = require "support.network"
+local nats_cluster = require "support.nats_cluster"
 local outbox_load = require "support.outbox_load"
 local run = require "support.run"
 
 local MESSAGES = tonumber(os.getenv("MOONDOG_OUTBOX_MESSAGES")) or 10000
 
--- Three servers, each of which knows the others.
-local function start_cluster()
-  local servers, ports, routes = {}, {}, {}
-  for i = 1, 3 do
-    ports[i] = network.free_port()
-    routes[i] = ("nats://%s:%d"):format(network.host, ports[i])
-  end
-  for i = 1, 3 do
-    servers[i] = nats_server.start {
-      jetstream = { store_dir = ("%s/js%d"):format(run.folder(), i) },
-      cluster = { name = "three", listen = network.host .. ":" .. ports[i], routes = routes },
-    }
-  end
-  return servers
-end
+local SETTLED_SECONDS = 60
 
 -- What JetStream answers at any of them, or nil.
 local function ask(servers, name)
@@ -34,25 +19,28 @@ local function ask(servers, name)
   end
 end
 
--- All three replicas are there and up to date.
-local function is_whole(servers)
+-- What keeps the stream from having three replicas that are up to date, or nil.
+local function trouble(servers)
   local info = ask(servers, "STREAM.INFO.S")
-  if not info or not info.cluster or not info.cluster.leader or #(info.cluster.replicas or {}) < 2 then
-    return false
+  if not info then return "no server knows it" end
+  if not info.cluster or not info.cluster.leader then return "it has no leader" end
+  local replicas = info.cluster.replicas or {}
+  for _, replica in ipairs(replicas) do
+    if replica.offline or not replica.current then return cjson.encode(replica) end
   end
-  for _, replica in ipairs(info.cluster.replicas) do
-    if replica.offline or not replica.current then return false end
-  end
-  return true
+  if #replicas < 2 then return ("its leader knows %d others"):format(#replicas) end
 end
 
 local function play(case)
-  local servers = start_cluster()
+  local servers = nats_cluster.start().servers
   case.servers, case.replicas, case.in_turn = servers, 3, true
   function case.settled()
-    run.wait_until(function() return is_whole(servers) end, 60, "all replicas are up to date")
+    local why
+    run.wait_until(function()
+      why = trouble(servers)
+      return not why
+    end, SETTLED_SECONDS, function() return "all replicas of the stream are up to date: " .. tostring(why) end)
   end
-  run.wait_until(function() return ask(servers, "INFO") end, 30, "a leader of JetStream")
   local result = outbox_load.play(case)
   assert.is_nil(result.first_wrong)
   assert.equals(case.messages, result.stored)

@@ -122,6 +122,23 @@ describe("a pipelined publish", function()
     assert.equals("bad_answer", err.code)
   end))
 
+  -- Its servers know the id, and may lose the message: a cluster of 2.10, and one of 2.11 or later.
+  it("that is still on its way into the stream is no success", run.case(function()
+    local lua, witness = start()
+    local answers = {
+      old = '{"stream":"S","seq":0,"duplicate": true}',
+      new = '{"error":{"code":409,"err_code":10158,"description":"in process"},"stream":"S","seq":0}',
+    }
+    for subject, answer in pairs(answers) do
+      witness:subscribe(subject, function(msg) witness:publish(msg.reply, answer) end)
+      witness:flush()
+      local _, err = lua(('return js:publish("%s", 1, { msg_id = "a" })'):format(subject))
+      assert.equals("in_process", err.code)
+      _, err = lua(('js:publish_async("%s", 1) return js:publish_async_complete()'):format(subject))
+      assert.equals("in_process", err.code)
+    end
+  end))
+
   it("that nobody answers is given up, and the window empties", run.case(function()
     local lua, witness = start()
     witness:subscribe("deaf", function() end)

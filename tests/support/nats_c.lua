@@ -9,7 +9,7 @@ typedef struct jsCtx jsCtx;
 typedef struct kvStore kvStore;
 typedef struct kvEntry kvEntry;
 typedef struct { const char *bucket, *description; int32_t max_value_size; uint8_t history; int64_t ttl, max_bytes;
-  int storage, replicas; void *republish; } kvConfig;
+  int storage, replicas; void *republish, *fields_of_newer_versions[15]; } kvConfig;
 typedef struct { kvEntry **entries; int count; } kvEntryList;
 typedef struct { char **keys; int count; } kvKeysList;
 int natsConnection_ConnectTo(natsConnection **, const char *);

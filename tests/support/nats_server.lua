@@ -79,6 +79,13 @@ function M.start(config, options)
   return self
 end
 
+-- As the server says it, "2.10.27" for example.
+function M:version()
+  local _, _, attempt = nats_client.try_connect { port = self.port, user = "x", password = "x" }
+  attempt:close()
+  return attempt.info.version
+end
+
 -- A witness with this server's own credentials.
 function M:connect(options)
   local merged = witness_of(self.config)

@@ -259,6 +259,81 @@ static void the_queue_has_a_cap_of_bytes(void **state)
     end(&f); /* what waits is forgotten */
 }
 
+/* ---- polls whose time is over ---- */
+
+/* host.spin(): more than a poll has time for. */
+static void spin(void *closure, md_call *call)
+{
+    (void)closure;
+    (void)call;
+    for (uint64_t end_at = uv_hrtime() + 3000000; uv_hrtime() < end_at;)
+        ;
+}
+
+static void poll_until_told(fixture *f, const char *text)
+{
+    uint64_t late = uv_hrtime() + DEADLINE_MS * 1000000ull;
+    while (strstr(f->told, text) == NULL) {
+        assert_true(md_poll(f->runtime, 1000) >= 0);
+        assert_true(uv_hrtime() < late);
+    }
+}
+
+/* The poll has time for the first function of the first event only. */
+static void an_event_that_is_told_in_part_comes_before_the_next_one(void **state)
+{
+    (void)state;
+    fixture f;
+    create(&f, 0);
+    md_register(f.runtime, "emit", emit, &f);
+    md_register(f.runtime, "spin", spin, NULL);
+    load(&f, "local moondog = require 'moondog'\n"
+             "moondog.on_event('x', function(n) host.tell('a', n) host.spin() end)\n"
+             "moondog.on_event('x', function(n) host.tell('b', n) end)\n"
+             "moondog.on_event('x', function(n) host.tell('c', n) end)\n"
+             "moondog.on_start(function() moondog.sleep(0) host.emit('x', 1) end)");
+    poll_until_told(&f, "a 1 ");
+    assert_string_equal(f.told, "a 1 ");
+    md_value two = md_number(2);
+    assert_int_equal(md_emit(f.runtime, "x", &two), 3);
+    poll_until_told(&f, "c 2 ");
+    assert_string_equal(f.told, "a 1 b 1 c 1 a 2 b 2 c 2 ");
+    assert_status(&f, "\"emitted\":2,\"unheard\":0,\"refused\":0,\"queued\":0");
+    end(&f);
+}
+
+static void emit_late(md_runtime *rt, void *closure)
+{
+    const md_value *n = closure;
+    spin(NULL, NULL);
+    if (rt != NULL)
+        assert_int_equal(md_emit(rt, "x", n), 2);
+}
+
+/* What the host emits in a poll that is late waits, and what it emits after the poll comes behind
+ * it. */
+static void events_of_a_late_poll_come_before_later_ones(void **state)
+{
+    (void)state;
+    fixture f;
+    md_value numbers[] = {md_number(1), md_number(2), md_number(3)};
+    create(&f, 0);
+    md_register(f.runtime, "spin", spin, NULL);
+    load(&f, "local moondog = require 'moondog'\n"
+             "moondog.on_event('x', function(n) host.tell('a', n) host.spin() end)\n"
+             "moondog.on_event('x', function(n) host.tell('b', n) end)");
+    while (md_poll(f.runtime, 1000) > 0)
+        ;
+    assert_int_equal(md_post(f.runtime, emit_late, &numbers[0]), 0);
+    assert_int_equal(md_post(f.runtime, emit_late, &numbers[1]), 0);
+    md_poll(f.runtime, 1000);
+    assert_string_equal(f.told, "");
+    assert_int_equal(md_emit(f.runtime, "x", &numbers[2]), 2);
+    poll_until_told(&f, "b 2 ");
+    assert_string_equal(f.told, "a 1 b 1 a 3 b 3 a 2 b 2 ");
+    end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -275,6 +350,8 @@ int main(void)
         cmocka_unit_test(handlers_may_emit_what_they_handle),
         cmocka_unit_test(the_queue_has_a_cap),
         cmocka_unit_test(the_queue_has_a_cap_of_bytes),
+        cmocka_unit_test(an_event_that_is_told_in_part_comes_before_the_next_one),
+        cmocka_unit_test(events_of_a_late_poll_come_before_later_ones),
     };
     return cmocka_run_group_tests_name("host_events", tests, NULL, NULL);
 }

@@ -462,6 +462,40 @@ static void detaching_is_safe_while_threads_put(void **state)
     mailbox_destroy(&f.box);
 }
 
+static _Atomic unsigned last_words;
+
+static void count_last_word(struct link_sub *sub)
+{
+    (void)sub;
+    last_words++;
+}
+
+/* Each last word is told once, whether it was taken, waits, or is still to come; messages are freed,
+ * which the sanitizer looks at. */
+static void nothing_of_an_abandoned_mailbox_is_lost(void **state)
+{
+    (void)state;
+    fixture f;
+    fixture_open(&f, on_wake);
+    uv_thread_t threads[PRODUCERS];
+    producer producers[PRODUCERS];
+    last_words = 0;
+    for (unsigned i = 0; i < PRODUCERS; i++) {
+        producers[i] = (producer){.box = &f.box, .number = i};
+        assert_int_equal(uv_thread_create(&threads[i], produce, &producers[i]), 0);
+    }
+    (void)uv_run(&f.loop, UV_RUN_ONCE); /* they are at it */
+    mailbox_abandon(&f.box, mailbox_take_messages(&f.box), count_last_word);
+    uv_close((uv_handle_t *)&f.async, NULL);
+    (void)uv_run(&f.loop, UV_RUN_DEFAULT);
+    assert_int_equal(uv_loop_close(&f.loop), 0);
+    for (unsigned i = 0; i < PRODUCERS; i++)
+        assert_int_equal(uv_thread_join(&threads[i]), 0);
+    assert_int_equal(last_words, PRODUCERS);
+    assert_null(mailbox_take_messages(&f.box));
+    mailbox_destroy(&f.box);
+}
+
 /* Messages are freed by a thread of the library. */
 static int open_library(void **state)
 {
@@ -492,6 +526,7 @@ int main(void)
         cmocka_unit_test(destroying_frees_what_is_inside),
         cmocka_unit_test(many_threads_lose_and_double_nothing),
         cmocka_unit_test(detaching_is_safe_while_threads_put),
+        cmocka_unit_test(nothing_of_an_abandoned_mailbox_is_lost),
     };
     return cmocka_run_group_tests_name("mailbox", tests, open_library, close_library);
 }

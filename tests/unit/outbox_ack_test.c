@@ -57,6 +57,7 @@ static void refusals_pass_or_do_not(void **state)
     expect_error(500, 10047, ACK_TEMPORARY); /* no storage */
     expect_error(503, 10023, ACK_TEMPORARY); /* no resources */
     expect_error(404, 10059, ACK_TEMPORARY); /* no such stream */
+    expect_error(409, 10158, ACK_TEMPORARY); /* on its way into the stream */
     expect_error(400, 10054, ACK_REFUSED);   /* too large for the stream */
     expect_error(400, 10060, ACK_REFUSED);   /* another stream was expected */
     expect_error(400, 10071, ACK_REFUSED);   /* another sequence was */
@@ -81,6 +82,14 @@ static void what_is_no_acknowledgement_is_waited_for(void **state)
         assert_int_equal(a.kind, ACK_TEMPORARY);
         assert_string_equal(a.error.code, "bad_answer");
     }
+}
+
+static void what_is_on_its_way_into_a_stream_is_not_stored(void **state)
+{
+    (void)state;
+    ack a = read_text("{\"stream\":\"S\",\"seq\":0,\"duplicate\": true}"); /* 2.10, in a cluster */
+    assert_int_equal(a.kind, ACK_TEMPORARY);
+    assert_string_equal(a.error.code, "in_process");
 }
 
 static void the_most_specific_rule_comes_first(void **state)
@@ -124,6 +133,7 @@ int main(void)
         cmocka_unit_test(an_acknowledgement_says_where_it_is),
         cmocka_unit_test(refusals_pass_or_do_not),
         cmocka_unit_test(what_is_no_acknowledgement_is_waited_for),
+        cmocka_unit_test(what_is_on_its_way_into_a_stream_is_not_stored),
         cmocka_unit_test(the_most_specific_rule_comes_first),
         cmocka_unit_test(paths_of_one_file_are_one),
     };
