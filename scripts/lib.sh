@@ -67,14 +67,15 @@ configure() {
     touch "$folder/build.ninja"
 }
 
-# build PRESET run|demo|bench|tests: the program, the libraries and the examples that embed them,
-# those of the demonstration or of the benches, or everything. One build at a time in a folder.
+# build PRESET run|demo|faults|bench|tests: the program, the libraries and the examples that embed
+# them, those of the demonstration, of the fault suite or of the benches, or everything. One build at
+# a time in a folder.
 build() {
     local preset=$1 what=$2 folder with_tests=no targets=()
     folder=$(build_folder "$preset")
     case $what in
     run) targets=(moondog moondog_shared moondog_archive moondog_texts edge chat game) ;;
-    demo) targets=(moondog stock_client) ;;
+    demo | faults) targets=(moondog stock_client) ;;
     bench) targets=(moondog jetstream_client game) ;;
     tests) with_tests=yes ;;
     esac

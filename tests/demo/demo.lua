@@ -20,6 +20,7 @@ local OUTAGE = 4
 local PATIENCE = 5 -- moondog has to be back by then
 local AFTERWARDS = 3 -- and the stock client has as long to prove that it never will be
 local DEAF = 5 * TICK -- a silence longer than that
+local RECONNECT_WAIT_MS = "250" -- of the stock client, without jitter: the story shall be short
 
 local as_json, coloured = false, true
 for _, option in ipairs(arg) do
@@ -58,7 +59,7 @@ local function start_stock(url)
   self.process = process.start {
     name = "the stock client",
     file = os.getenv("MOONDOG_BUILD") .. "/tests/stock_client",
-    args = { url, SUBJECT },
+    args = { "--wait", RECONNECT_WAIT_MS, url, SUBJECT },
     on_line = function(line)
       local kind, rest = line:match("^%d+ (%a+) ?(.*)")
       if kind == "message" then

@@ -3,13 +3,15 @@
 //
 //   in   {"id": 1, "op": "kv_put", "args": {"bucket": "B", "key": "k", "value": "v"}}
 //   out  {"id": 1, "ok": 7}  or  {"id": 1, "err": {"code": ..., "message": ...}}
-//   out  {"event": "watch", "watch": 3, "entry": {...}}, {"event": "status", "type": "reconnect"}
+//   out  {"event": "watch", "watch": 3, "entry": {...}}, {"event": "status", "type": "reconnect"},
+//        {"event": "closed", "error": "..."}: the client gave its connection up
 //
 // Strings are bytes on both sides: the streams are read and written as latin1, so that a character
 // here is a byte there. Payloads stay as they are; names are UTF-8.
 // It ends when its standard input does. Driven by tests/support/npm_client.lua.
 "use strict";
 
+const fs = require("node:fs");
 const readline = require("node:readline");
 const nats = require("nats");
 
@@ -85,6 +87,11 @@ function plainEntry(entry) {
     created: entry.created.getTime() / 1000,
     delta: entry.delta,
   };
+}
+
+// Answers requests with what they said.
+async function echo(subscription) {
+  for await (const m of subscription) m.respond(m.data);
 }
 
 // A message of a consumer; `handle` is what the op "ack" takes.
@@ -166,8 +173,12 @@ async function close() {
 }
 
 const core = {
-  async connect(args) {
+  // creds_file: read once, as the client's documentation shows it.
+  async connect({ creds_file, ...args }) {
     if (nc) throw new Misuse("it is connected already");
+    const login = creds_file
+      ? { authenticator: nats.credsAuthenticator(fs.readFileSync(toText(creds_file))) }
+      : {};
     nc = await nats.connect({
       name: "npm",
       timeout: REQUEST_MS,
@@ -175,6 +186,12 @@ const core = {
       reconnectTimeWait: 100,
       reconnectJitter: 50,
       ...toText(args),
+      ...login,
+    });
+    const connection = nc;
+    nc.closed().then((err) => {
+      if (connection !== nc) return; // it was told to
+      say({ event: "closed", ...fromText({ error: String(err?.message ?? "") }) });
     });
     js = nc.jetstream({ timeout: REQUEST_MS });
     jsm = await nc.jetstreamManager({ timeout: REQUEST_MS, checkAPI: false });
@@ -186,6 +203,11 @@ const core = {
     return true;
   },
   async flush() {
+    await nc.flush();
+    return true;
+  },
+  async echo(args) {
+    echo(nc.subscribe(toText(args.subject)));
     await nc.flush();
     return true;
   },

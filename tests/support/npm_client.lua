@@ -25,6 +25,7 @@ Watch.__index = Watch
 
 local ANSWER_SECONDS = 15 -- the driver's own deadlines are shorter
 local MODULES = moondog.root .. "/build/npm/node_modules"
+M.modules = MODULES
 
 local function program()
   for folder in (os.getenv("PATH") or ""):gmatch("[^:]+") do
@@ -262,7 +263,7 @@ end
 
 -- ---- every other operation of the driver ----
 
-local OPERATIONS = { "connect", "disconnect", "flush", "versions", "publish", "message",
+local OPERATIONS = { "connect", "disconnect", "flush", "echo", "versions", "publish", "message",
   "stream_add", "stream_info", "stream_delete", "consumer_add", "consumer_info", "consumer_delete",
   "consumers", "next", "fetch", "ack" }
 for _, op in ipairs(OPERATIONS) do

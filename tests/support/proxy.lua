@@ -157,6 +157,17 @@ function M:reset()
   self.links = {}
 end
 
+-- The links that a black hole has swallowed end, as they do when the kernels give them up.
+function M:end_swallowed()
+  for link in pairs(self.links) do
+    if link.holes.up or link.holes.down then
+      close(link.client, true)
+      close(link.target, true)
+      self.links[link] = nil
+    end
+  end
+end
+
 function M:count()
   local count = 0
   for _ in pairs(self.links) do

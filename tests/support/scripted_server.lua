@@ -183,6 +183,13 @@ function M:error(text, hang_up)
   end
 end
 
+-- Ends all links.
+function M:hang_up()
+  for client in pairs(self.clients) do
+    client:close()
+  end
+end
+
 -- How many subscriptions all open links have to a subject (a Lua pattern).
 function M:subscriptions(pattern)
   local count = 0

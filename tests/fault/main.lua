@@ -1,0 +1,111 @@
+-- Runs the fault suite and prints its table: see scripts/faults. Environment: MOONDOG_ROOT,
+-- MOONDOG_BUILD. Exit code 0 when moondog kept each promise.
+local root = assert(os.getenv("MOONDOG_ROOT"), "run it with scripts/faults")
+package.path = root .. "/tests/?.lua;" .. package.path
+
+local interrupted = false
+
+-- What a case that failed has to tell goes to standard error: the table stays a table. One that was
+-- interrupted has nothing to tell.
+print = function(...) -- luacheck: ignore 121
+  if interrupted then
+    return
+  end
+  local words = {}
+  for i = 1, select("#", ...) do
+    words[i] = tostring((select(i, ...)))
+  end
+  io.stderr:write(table.concat(words, "\t"), "\n")
+end
+
+local cjson = require "cjson"
+local fault = require "support.fault"
+local rows = require "fault.rows"
+local table_text = require "support.fault_table"
+local run = require "support.run"
+local uv = require "luv"
+
+io.stdout:setvbuf("line")
+
+local as_json, as_list, wanted = false, false, {}
+for _, word in ipairs(arg) do
+  if word == "--json" then
+    as_json = true
+  elseif word == "--list" then
+    as_list = true
+  else
+    wanted[#wanted + 1] = word
+  end
+end
+
+local chosen, unknown = rows.choose(wanted)
+if not chosen then
+  io.stderr:write(("faults: there is no row \"%s\"; see scripts/faults --list\n"):format(unknown))
+  os.exit(2)
+end
+
+if as_list then
+  for _, row in ipairs(chosen) do
+    io.write(table_text.listed(row))
+  end
+  os.exit(0)
+end
+
+local function say(text)
+  if not as_json then
+    io.write(text)
+  end
+end
+
+-- An interruption ends the case that is played, so that what it started is stopped. The end of a case
+-- closes these handles, too.
+local function hear_interruptions()
+  for _, name in ipairs { "sigint", "sigterm" } do
+    uv.new_signal():start(name, run.callback(function()
+      interrupted = true
+      error("interrupted", 0)
+    end))
+  end
+end
+
+local began = run.now()
+local results, failed = {}, 0
+say(table_text.head())
+for _, row in ipairs(chosen) do
+  for _, case in ipairs(fault.cases(row)) do
+    hear_interruptions()
+    local result = fault.play(row, case)
+    if interrupted then
+      os.exit(130)
+    end
+    results[#results + 1] = result
+    failed = failed + ((result.ok or result.skipped) and 0 or 1)
+    say(table_text.line(result))
+  end
+end
+say(table_text.foot(results, run.now() - began))
+
+-- An empty list would be an object in JSON.
+for _, result in ipairs(results) do
+  if result.ok then
+    result.wrong, result.subjects.moondog.wrong = nil, nil
+  end
+end
+
+local function write(name, text)
+  local file = assert(io.open(assert(os.getenv("MOONDOG_BUILD")) .. "/" .. name, "w"))
+  file:write(text)
+  file:close()
+end
+
+local seconds = run.now() - began
+local report = cjson.encode { results = results, seconds = seconds, failed = failed,
+  allowance = fault.ALLOWANCE_SECONDS } .. "\n"
+if #wanted == 0 then -- single rows leave the results of the last whole run as they are
+  write("faults.json", report)
+  write("faults.md", table_text.page(results, seconds))
+end
+if as_json then
+  io.write(report)
+end
+os.exit(failed == 0 and 0 or 1)
