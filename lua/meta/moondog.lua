@@ -262,6 +262,8 @@ function metric:observe(value, labels) end
 ---A message that may have been stored already, longer ago than the stream's duplicate_window, is looked for in the
 ---stream before it is sent again: from the last acknowledged message on, through 100,000 messages of its subject; when
 ---there are more it is set aside. A stream that has removed it meanwhile (a work queue, a limit) gets it a second time.
+---The duplicate_window of a replicated stream has to be longer than its servers take to agree on a leader: a minute or
+---more (two are NATS' default). What they had taken before is stored when they have one; a short window is over then.
 ---@param options moondog.outbox_options
 ---@return moondog.outbox
 function moondog.outbox(options) end

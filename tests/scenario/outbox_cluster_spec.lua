@@ -52,7 +52,8 @@ describe("An outbox and a cluster of three", function()
     play { messages = MESSAGES, server_kills = 6, moondog_kills = 2, outage = 0.5, window = 120 }
   end, { deadline = outbox_load.SECONDS * 3 }))
 
+  -- What was on its way before servers agree on a leader again may be stored then, after so short a window.
   it("nor when the duplicate window is over before there is a leader again", run.case(function()
-    play { messages = MESSAGES / 4, server_kills = 4, moondog_kills = 0, outage = 2, window = 1 }
+    play { messages = MESSAGES / 4, server_kills = 2, moondog_kills = 0, fixed_outage = 1.5, window = 1, together = true }
   end, { deadline = outbox_load.SECONDS * 3 }))
 end)

@@ -130,7 +130,8 @@ local function urls(servers)
 end
 
 -- case: messages; servers (with JetStream, running) or one is started; replicas; server_kills,
--- moondog_kills; outage: seconds at most; window: the stream's duplicate window;
+-- moondog_kills; outage: seconds at most, or exactly (fixed_outage); window: the stream's duplicate window;
+-- together: all servers are killed at once, when nothing is on its way to them, and moondog before they are back;
 -- in_turn: the next kill waits until messages are forwarded again; settled: waits until it may be.
 -- Returns stored, got (of the stream's messages) and first_wrong, a text about the first that is out of place.
 function M.play(case)
@@ -160,16 +161,21 @@ function M.play(case)
   local began = run.now()
   local killed = 0
   local busy = false -- the server is being killed: messages go on meanwhile
-  local kills = {
+  local kills = {}
+  kills = {
     server = function()
       busy = true
       killed = killed % #servers + 1
-      local victim = servers[killed]
+      local victims = case.together and servers or { servers[killed] }
+      if case.together then
+        run.wait_until(function() return ask_status() == "0" end, M.SECONDS, "all are forwarded")
+      end
       run.spawn(function()
-        victim:kill()
-        run.pause(math.random() * case.outage) -- an outage lasts a while
+        for _, victim in ipairs(victims) do victim:kill() end
+        run.pause(case.fixed_outage or math.random() * case.outage) -- an outage lasts a while
+        if case.together then kills.moondog() end
         local _, before = ask_status()
-        victim:restart()
+        for _, victim in ipairs(victims) do victim:restart() end
         if case.settled then case.settled() end
         if case.in_turn then -- each one meets messages on their way
           run.wait_until(function()
