@@ -54,6 +54,7 @@ describe("An outbox and a cluster of three", function()
 
   -- What was on its way before servers agree on a leader again may be stored then, after so short a window.
   it("nor when the duplicate window is over before there is a leader again", run.case(function()
-    play { messages = MESSAGES / 4, server_kills = 2, moondog_kills = 0, fixed_outage = 1.5, window = 1, together = true }
+    play { messages = MESSAGES / 4, server_kills = 2, moondog_kills = 0, together = true, fixed_outage = 1.5,
+      window = 1 }
   end, { deadline = outbox_load.SECONDS * 3 }))
 end)
