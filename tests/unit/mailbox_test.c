@@ -470,8 +470,8 @@ static void count_last_word(struct link_sub *sub)
     last_words++;
 }
 
-/* Each last word is told once, whether it was taken, waits, or is still to come; messages are freed,
- * which the sanitizer looks at. */
+/* Each last word is told once, whether it was taken, waits, or is still to come; messages are
+ * freed, which the sanitizer looks at. */
 static void nothing_of_an_abandoned_mailbox_is_lost(void **state)
 {
     (void)state;

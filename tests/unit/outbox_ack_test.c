@@ -61,7 +61,7 @@ static void refusals_pass_or_do_not(void **state)
     expect_error(400, 10054, ACK_REFUSED);   /* too large for the stream */
     expect_error(400, 10060, ACK_REFUSED);   /* another stream was expected */
     expect_error(400, 10071, ACK_WRONG_SEQUENCE);
-    expect_error(400, 10109, ACK_REFUSED);   /* sealed */
+    expect_error(400, 10109, ACK_REFUSED); /* sealed */
 }
 
 static void what_is_no_acknowledgement_is_waited_for(void **state)
