@@ -195,10 +195,8 @@ void eval_end(md_runtime *rt)
     console_close(&all->console, rt->generation);
 }
 
-static int refuse(const md_runtime *rt, const char *code, size_t length, error *e)
+static int refuse(const md_runtime *rt, size_t length, error *e)
 {
-    if (code == NULL)
-        return error_set(e, "usage", ERROR_CLASS_NONE, "an evaluation without code");
     if (rt->stopped)
         return error_set(e, "stopped", ERROR_CLASS_NONE, "the runtime has stopped");
     if (rt->generation == NULL)
@@ -216,8 +214,10 @@ int md_eval(md_runtime *rt, const char *code, md_eval_fn fn, void *closure, md_e
 {
     struct evaluations *all = &rt->evaluations;
     error e = {0};
-    size_t length = code != NULL ? strlen(code) : 0;
-    if (refuse(rt, code, length, &e) != 0)
+    if (code == NULL)
+        return runtime_fail(out, "usage", "an evaluation without code");
+    size_t length = strlen(code);
+    if (refuse(rt, length, &e) != 0)
         return runtime_error(out, &e, "");
     struct evaluation *ev = calloc(1, sizeof *ev);
     if (ev == NULL || (ev->code = strdup(code)) == NULL) {

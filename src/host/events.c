@@ -141,9 +141,9 @@ static bool tell(struct generation *g, struct queued_event *q, int *called)
         q->generation = g->number;
         q->handlers = h != NULL ? h->count : 0;
     }
-    for (unsigned i = 0; i < q->told; i++)
+    for (unsigned i = 0; i < q->told && n != NULL; i++)
         n = n->next;
-    for (; q->told < q->handlers; q->told++, n = n->next) {
+    for (; q->told < q->handlers && n != NULL; q->told++, n = n->next) {
         if (hub_is_late(g->limits.hub))
             return false;
         if (callback_is_set(&n->callback))
