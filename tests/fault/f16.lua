@@ -1,5 +1,5 @@
 -- F16 of the fault suite: a KV watch after a restart. What a row is: tests/support/fault.lua.
-local jetstream = require "support.fault_jetstream"
+local jetstream = require "support.jetstream_api"
 local reader = require "support.fault_reader"
 local run = require "support.run"
 

@@ -1,5 +1,5 @@
 -- F17 of the fault suite: consumer deleted in the outage. What a row is: tests/support/fault.lua.
-local jetstream = require "support.fault_jetstream"
+local jetstream = require "support.jetstream_api"
 local reader = require "support.fault_reader"
 
 return {

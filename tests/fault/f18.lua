@@ -1,5 +1,5 @@
 -- F18 of the fault suite: 20 links, one consumer each. What a row is: tests/support/fault.lua.
-local jetstream = require "support.fault_jetstream"
+local jetstream = require "support.jetstream_api"
 local reader = require "support.fault_reader"
 
 local LINKS = 20

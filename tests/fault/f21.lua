@@ -1,5 +1,5 @@
 -- F21 of the fault suite: publish said OK, three SIGKILLs. What a row is: tests/support/fault.lua.
-local jetstream = require "support.fault_jetstream"
+local jetstream = require "support.jetstream_api"
 local outbox = require "support.fault_outbox"
 local run = require "support.run"
 

@@ -1,5 +1,5 @@
 -- F26 of the fault suite: server. What a row is: tests/support/fault.lua.
-local jetstream = require "support.fault_jetstream"
+local jetstream = require "support.jetstream_api"
 local nats_cluster = require "support.nats_cluster"
 local outbox = require "support.fault_outbox"
 local run = require "support.run"

@@ -1,6 +1,6 @@
 -- F28 of the fault suite: disk full. What a row is: tests/support/fault.lua.
 local health = require "support.health"
-local jetstream = require "support.fault_jetstream"
+local jetstream = require "support.jetstream_api"
 local outbox = require "support.fault_outbox"
 local run = require "support.run"
 local tmpfs = require "support.tmpfs"

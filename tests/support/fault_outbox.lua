@@ -1,6 +1,6 @@
 -- An outbox that is published to all the time, for rows of the fault suite: what it acknowledged is in
 -- the stream once (the third invariant).
-local jetstream = require "support.fault_jetstream"
+local jetstream = require "support.jetstream_api"
 
 local M = {}
 

@@ -1,6 +1,6 @@
 -- A reader of a stream or of a bucket, for rows of the fault suite: numbers are written while the fault
 -- lasts, and each has to be read once, in order, and soon after.
-local jetstream = require "support.fault_jetstream"
+local jetstream = require "support.jetstream_api"
 local run = require "support.run"
 
 local M = {}

@@ -1,6 +1,7 @@
 -- Numbered messages through an outbox while servers and moondog itself are killed at random: the
 -- stream has each exactly once, and in order.
 local cjson = require "cjson"
+local jetstream_api = require "support.jetstream_api"
 local moondog = require "support.moondog"
 local nats_server = require "support.nats_server"
 local run = require "support.run"
@@ -27,19 +28,6 @@ control:subscribe("status", function(msg)
   msg:respond(("%s %d %d"):format(s.state == "opening" and "?" or s.waiting, s.forwarded, s.duplicates))
 end)
 ]]
-
--- Asked again while it is refused: a cluster that has just begun has no room yet.
-local function api(server, name, body)
-  local client = server:connect()
-  local said
-  local answer = run.wait_until(function()
-    local got = cjson.decode(client:wait_answer("$JS.API." .. name, body and cjson.encode(body) or "", 20).data)
-    said = got.error and got.error.description
-    return not said and got
-  end, 30, function() return name .. " is carried out: " .. tostring(said) end)
-  client:close()
-  return answer
-end
 
 -- When what is killed: by how many messages are on the disk.
 local function make_plan(case)
@@ -141,7 +129,7 @@ function M.play(case)
   local servers = case.servers or { nats_server.start { jetstream = { store_dir = run.folder() .. "/js" } } }
   local server = servers[1]
   local control = nats_server.start()
-  api(server, "STREAM.CREATE.S", { name = "S", subjects = { "s.>" }, storage = "file",
+  jetstream_api.api(server, "STREAM.CREATE.S", { name = "S", subjects = { "s.>" }, storage = "file",
     retention = "limits", max_consumers = -1, max_msgs = -1, max_bytes = -1, num_replicas = case.replicas or 1,
     duplicate_window = case.window * 1e9 })
   local witness = control:connect()
@@ -213,7 +201,7 @@ function M.play(case)
   local seconds = run.now() - began
   local _, _, last = ask_status()
 
-  local state = api(server, "STREAM.INFO.S").state
+  local state = jetstream_api.api(server, "STREAM.INFO.S").state
   local stored = state.messages
   local got, first_wrong = read_stream(server, state.first_seq, stored)
   print(("figure  outbox under %d kills of the server and %d of moondog: %d messages published, %d in the "

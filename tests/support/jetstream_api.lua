@@ -1,10 +1,10 @@
--- What rows of the fault suite ask a server's JetStream itself.
+-- What tests ask a server's JetStream itself.
 local cjson = require "cjson"
 local run = require "support.run"
 
 local M = {}
 
--- One request of the API. It is asked again while the server is not ready for it.
+-- One request of the API. It is asked again while it is refused: a cluster that has just begun has no room yet.
 function M.api(server, name, body)
   local client = server:connect()
   local said
