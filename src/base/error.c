@@ -100,6 +100,10 @@ static const struct text_rule text_rules[] = {
 
     {"stale connection", "stale_connection", ERROR_CLASS_STALE, NULL},
 
+    /* nats.c before 3.8 takes the end of the stream for an empty answer. */
+    {"expected 'pong', got ''", "closed", ERROR_CLASS_NETWORK,
+     "the server hung up in the middle of the handshake"},
+
     {"secure connection - tls required", "tls", ERROR_CLASS_TLS, NULL},
     {"ssl handshake error", "tls", ERROR_CLASS_TLS, NULL},
 

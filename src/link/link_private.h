@@ -9,7 +9,10 @@
 #define LINK_DRAINS_AT_ONCE 32 /* nats.c starts a thread for each draining subscription */
 
 struct link {
-    atomic_int references; /* the loop, the worker, the library's callbacks, each link_sub */
+    atomic_int
+        references; /* the loop, the worker, the probe, each link_sub; a callback that runs */
+    uintptr_t living_number; /* living.c */
+    struct link *living_next;
     uint64_t number;
     link_options *options;
     unsigned first_server;

@@ -30,7 +30,9 @@ typedef enum {
     LINK_EVENT_PROBE_ANSWERED, /* number: ns that it took */
     LINK_EVENT_AUDITED,        /* status */
     LINK_EVENT_FLUSHED,        /* number: the token; error.code is "" when it worked */
-    LINK_EVENT_DELAY_WANTED,   /* number: the library's attempt. Answer with link_answer_delay() */
+    /* number: the library's attempt; error: why the one before failed. Answer with
+     * link_answer_delay() */
+    LINK_EVENT_DELAY_WANTED,
     LINK_EVENT_SLOW,           /* text: a burst of drops began */
     LINK_EVENT_SUB_FAILED,     /* error */
     LINK_EVENT_PUBLISH_FAILED, /* error, number: how many messages are lost */

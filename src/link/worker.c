@@ -133,12 +133,10 @@ static void dial(struct link *l)
         return;
     }
     make_probe_subject(l); /* the error callback compares with it, from now on */
-    link_retain(l);        /* for the library's callbacks: on_closed() gives it back */
     natsStatus status = natsConnection_Connect(&l->nats, l->nats_options);
     if (status != NATS_OK) {
         l->nats = NULL;
         fill_error(&event.error, status);
-        link_release(l);
         mailbox_post(&l->mailbox, &event);
         return;
     }

@@ -7,7 +7,8 @@
 --     stock = "why it means nothing for stock clients", -- nil: they play, too
 --     patience = 20, -- seconds for a stock client to come back; then it is deaf
 --     play = function(stage) ... end,
---     cases = { { name = "kill", play = ... }, ... } -- instead of play: several ways of one fault
+--     cases = { { name = "kill", play = ... }, ... } -- instead of play: several ways of one fault; a
+--       case may have `needs`, `stock` and `after` of its own
 --   }
 --
 -- play() makes servers with the stage, starts the subjects, and does the damage:
@@ -326,12 +327,13 @@ local function perform(row, case, plays, results)
 end
 
 -- Which subjects play a row, and why the others do not.
-local function cast(row, wanted)
+local function cast(row, case, wanted)
   local plays, reasons = {}, {}
   for _, name in ipairs(subjects.names) do
     local there, why = subjects.available(name)
-    local reason = name ~= "moondog" and (type(row.stock) == "table" and row.stock[name]
-      or type(row.stock) == "string" and row.stock)
+    local stock = case.stock or row.stock
+    local reason = name ~= "moondog" and (type(stock) == "table" and stock[name]
+      or type(stock) == "string" and stock)
     if wanted and not wanted[name] then
       there, why = false, "not asked for"
     end
@@ -349,9 +351,10 @@ end
 -- Plays one case. wanted: a set of subjects (nil: all). Returns { id, title, case, ok, wrong, why,
 -- promise, subjects = { NAME = { word, deaf, lost, sent } or { absent = why } }, seconds }.
 function M.play(row, case, wanted)
-  local plays, reasons = cast(row, wanted)
+  local plays, reasons = cast(row, case, wanted)
   local results, began = {}, run.now()
-  local skip = row.needs and row.needs()
+  local needs = case.needs or row.needs
+  local skip = needs and needs()
   local result = { id = row.id, case = case.name, title = row.title, why = row.why,
     promise = row.promise, within = row.within, subjects = results }
   if skip then

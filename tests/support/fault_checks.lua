@@ -79,10 +79,11 @@ local function watch_sockets(self)
   end
 end
 
--- dog: of health.run(), with a connection "moondog"; self.limit: how many connections it has. ports:
--- the set of those on which its servers, or the ways to them, listen.
+-- dog: of health.run(), with a connection "moondog"; self.limit: how many connections it has; self.room:
+-- bytes that they may have come to use all together. ports: the set of those on which its servers, or
+-- the ways to them, listen.
 function M.start(dog, ports)
-  local self = setmetatable({ dog = dog, ports = ports, limit = 1, wrong = {}, sampler = health.sample(dog) }, M)
+  local self = setmetatable({ dog = dog, ports = ports, limit = 1, room = 0, wrong = {}, sampler = health.sample(dog) }, M)
   run.spawn(function() watch_sockets(self) end)
   return self
 end
@@ -144,7 +145,7 @@ local function check_resources(self)
     after = resources(self.dog)
     grown = nil
     for name, more in pairs(MORE) do
-      if after[name] > before[name] + more then
+      if after[name] > before[name] + more + (name == "rss" and self.room or 0) then
         grown = name
       end
     end

@@ -253,6 +253,8 @@ static void test_failed_dials(void **state)
     expect(NATS_ERR, "(util.c:1995): error opening file '/x.creds': No such file or directory",
            "unreadable", ERROR_CLASS_AUTH,
            "error opening file '/x.creds': No such file or directory");
+    expect(NATS_PROTOCOL_ERROR, "(conn.c:1904): Expected 'PONG', got ''", "closed",
+           ERROR_CLASS_NETWORK, "the server hung up in the middle of the handshake");
     expect(NATS_SYS_ERROR, "getaddrinfo error: Name or service not known", "dns",
            ERROR_CLASS_NETWORK, "getaddrinfo error: Name or service not known");
 }
