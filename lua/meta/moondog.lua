@@ -748,7 +748,7 @@ function subscription:stats() end
 ---@field subject string
 ---@field data string
 ---@field reply? string
----@field headers table<string, string|string[]>
+---@field headers table<string, string|string[]> raises an error when they have more than 1000 lines
 local message = {}
 ---@param data? string|number
 ---@param headers? table<string, string|string[]>

@@ -225,7 +225,7 @@ static int64_t on_delay(natsConnection *nc, int attempt, void *link)
     natsStatus last = NATS_OK;
     const char *text = nats_GetLastError(&last); /* this thread's: why the attempt before failed */
     if (attempt > 1 && last != NATS_OK)
-        error_from_nats(&event.error, (int)last, text);
+        error_from_dial(&event.error, (int)last, text);
     mailbox_post(&l->mailbox, &event);
 
     uint64_t until = uv_hrtime() + DELAY_ANSWER_NS;

@@ -35,9 +35,11 @@ for _, cell in ipairs { $CELLS } do
     reconnect = moondog.backoff { base = 0.02, cap = 0.2, auth_base = 0.02 },
     watchdog = { probe = 1, probe_timeout = 1, reconnecting = $DIAL, timeout = $DIAL } }
   conn:subscribe("cell", function(msg)
-    for key, value in pairs(msg.headers or {}) do
-      assert(type(key) == "string" and value)
-    end
+    pcall(function() -- of too many, reading them is an error
+      for key, value in pairs(msg.headers) do
+        assert(type(key) == "string" and value)
+      end
+    end)
     if msg.reply then
       msg:respond(msg.data)
     end
@@ -69,7 +71,7 @@ end
 
 -- The link works: the next thing of the step, or the question that ends it.
 local function on_link(cell, client)
-  if #cell.dials > 0 then
+  if #cell.dials > 0 or client.bad then
     client:reset()
   elseif cell.times > 0 and not cell.step.at then
     hurt(cell, client)
@@ -146,8 +148,8 @@ local function watch_for_two(self)
   while not self.over do
     for _, cell in ipairs(self.cells) do
       local count = 0
-      for client in pairs(cell.server.clients) do
-        count = count + (client.connect and 1 or 0)
+      for client in pairs(cell.server.clients) do -- a bad one may hold a link that hangs
+        count = count + (client.connect and not client.bad and 1 or 0)
       end
       seen[cell] = count > 1 and (seen[cell] or 0) + 1 or 0
       if seen[cell] == TWICE_TIMES then

@@ -83,7 +83,8 @@ end
 -- bytes that they may have come to use all together. ports: the set of those on which its servers, or
 -- the ways to them, listen.
 function M.start(dog, ports)
-  local self = setmetatable({ dog = dog, ports = ports, limit = 1, room = 0, wrong = {}, sampler = health.sample(dog) }, M)
+  local self = setmetatable({ dog = dog, ports = ports, limit = 1, room = 0, wrong = {} }, M)
+  self.sampler = health.sample(dog)
   run.spawn(function() watch_sockets(self) end)
   return self
 end

@@ -255,6 +255,12 @@ static void test_failed_dials(void **state)
            "error opening file '/x.creds': No such file or directory");
     expect(NATS_PROTOCOL_ERROR, "(conn.c:1904): Expected 'PONG', got ''", "closed",
            ERROR_CLASS_NETWORK, "the server hung up in the middle of the handshake");
+    error e;
+    error_from_dial(&e, NATS_CONNECTION_CLOSED, "(comsock.c:417): Connection Closed");
+    assert_error(&e, "closed", ERROR_CLASS_NETWORK,
+                 "the server hung up in the middle of the handshake");
+    error_from_dial(&e, NATS_NO_SERVER, NULL);
+    assert_int_equal(e.cls, ERROR_CLASS_NETWORK);
     expect(NATS_SYS_ERROR, "getaddrinfo error: Name or service not known", "dns",
            ERROR_CLASS_NETWORK, "getaddrinfo error: Name or service not known");
 }
