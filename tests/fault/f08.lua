@@ -67,5 +67,6 @@ return {
     words("what is no INFO", wire.greetings),
     words("what never ends", wire.endless),
     words("broken frames", wire.frames),
+    words("so many bytes", wire.so_many_bytes),
   },
 }

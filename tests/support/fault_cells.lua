@@ -6,8 +6,8 @@
 --   stage:fault()
 --   grid:finish(60)
 --
--- A cell of the list: a table of steps, played in order; and noisy (it publishes all the time), name,
--- way (made before its server, as support.proxy: dials go through it). A step:
+-- A cell of the list: steps, played in order; title; noisy (it publishes all the time);
+-- make_way(stage, server) (a proxy that its dials go through: cell.way). A step:
 --
 --   dials = { true, false, true } -- the next dials: whether each meets the fault, or is a good one that is then reset
 --   greet = function(client) end -- the fault, in the place of INFO; true: nothing more is said
@@ -180,9 +180,8 @@ function M.start(stage, list, options)
     cell.server = stage:scripted {
       on_connect = function(client) return on_connect(cell, client) end,
       on_op = function(client, op) return on_op(cell, client, op) end }
-    local way = cell.make_way and cell.make_way(stage, cell.server)
-    cell.way = way
-    texts[i] = ("{ name = %q, url = %q, noisy = %s }"):format(cell.name, (way or cell.server).url,
+    cell.way = cell.make_way and cell.make_way(stage, cell.server)
+    texts[i] = ("{ name = %q, url = %q, noisy = %s }"):format(cell.name, (cell.way or cell.server).url,
       tostring(cell.noisy or false))
   end
   local parts = { CELLS = table.concat(texts, ", "), DIAL = tostring(options and options.dial or 10) }

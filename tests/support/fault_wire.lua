@@ -169,6 +169,29 @@ function M.endless()
   }
 end
 
+-- ---- so many bytes, and no more ----
+
+local MOST_SENT = 600 -- the handshake is over before
+local CELLS = 50
+
+-- The link ends behind each number of bytes, in both directions, with FIN and with RST.
+function M.so_many_bytes()
+  local list = {}
+  for i = 1, CELLS do
+    list[i] = { title = "so many bytes", make_way = function(stage, server) return stage:proxy(server) end, steps = {} }
+  end
+  for bytes = 1, MOST_SENT do
+    local cell = list[bytes % CELLS + 1]
+    for _, direction in ipairs { "down", "up" } do
+      for _, reset in ipairs { false, true } do
+        table.insert(cell.steps, { title = ("%d bytes %s%s"):format(bytes, direction, reset and ", RST" or ""),
+          before = function() cell.way:end_after(direction, bytes, reset) end })
+      end
+    end
+  end
+  return list
+end
+
 -- ---- frames on a link that works ----
 
 local HEADERS = "NATS/1.0" .. CRLF
@@ -237,7 +260,7 @@ local FRAMES = {
   { "+NO", line("+NO") },
 }
 
--- Left open, then hung up.
+-- Left open, then hung up, then reset.
 function M.frames()
   local list = {}
   for _, frame in ipairs(FRAMES) do
@@ -247,6 +270,9 @@ function M.frames()
     list[#list + 1] = { title = frame[1], steps = {
       { title = "left open", live = function(client) client:send(bytes(client)) end },
       { title = "hung up", live = function(client) hung_up(client, bytes(client)) end },
+      { title = "reset", live = function(client)
+        client.socket:write(bytes(client), function() client:reset() end)
+      end },
     } }
   end
   return list
