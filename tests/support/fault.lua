@@ -58,9 +58,9 @@ function Stage:scripted(options)
   return note(self, scripted_server.start(options))
 end
 
--- A TCP proxy before a server.
-function Stage:proxy(server)
-  local way = proxy.start(server)
+-- A TCP proxy before a server. options: those of proxy.start().
+function Stage:proxy(server, options)
+  local way = proxy.start(server, options)
   self.ports[way.port] = true
   return way
 end

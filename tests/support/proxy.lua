@@ -137,12 +137,13 @@ local function accept(self)
   end))
 end
 
--- target: { port, host }.
-function M.start(target)
+-- target: { port, host }. options: host, port, where it listens.
+function M.start(target, options)
+  options = options or {}
   local self = setmetatable({ target_host = target.host or network.host, target_port = target.port,
-    host = network.host, port = network.free_port(), links = {}, holes = {}, delay = 0, limits = {},
-    accepted = 0, bytes = { up = 0, down = 0 } }, M)
-  self.url = network.url(self.port)
+    host = options.host or network.host, port = options.port or network.free_port(), links = {}, holes = {},
+    limits = {}, delay = 0, accepted = 0, bytes = { up = 0, down = 0 } }, M)
+  self.url = ("nats://%s:%d"):format(self.host, self.port)
   self.socket = uv.new_tcp()
   assert(self.socket:bind(self.host, self.port))
   assert(self.socket:listen(128, run.callback(function(err)
