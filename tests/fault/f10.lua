@@ -6,6 +6,7 @@ local SPINS = 20
 return {
   id = "F10",
   title = "a handler that never returns",
+  seen = "nats-py #490",
   why = "nothing else on its loop runs, and the server gives the silent client up",
   promise = "it is stopped at its time budget; PING and PONG go on, no message is lost",
   within = 10,

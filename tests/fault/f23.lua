@@ -4,6 +4,7 @@ local run = require "support.run"
 return {
   id = "F23",
   title = "lame duck mode",
+  seen = "nats-py #868",
   why = "the client stays at a server that goes, and has minutes of errors at each rolling upgrade",
   promise = "it moves to another server of its list after a random moment, before it is sent away",
   within = 5,
