@@ -126,9 +126,9 @@ What has to hold in each of them, and is checked in each:
 5. It is back within the time that is promised, and %g s more for the load of the machine.
 6. Threads, descriptors and memory are what they were.
 
-Each client is sent requests all the time, 20 a second. *deaf*: from the end of the cause, or from its beginning where it
-stays, until one passes both ways. *lost*: those without an answer, from the beginning of the fault on. *fresh*: moondog
-made a new link; *back*: the library reconnected; *kept*: the link stayed; *closed*, *ended*: it has given up.
+Each client is sent requests all the time, 20 a second. *deaf*: from the end of the cause, or from its beginning where
+it stays, until one passes both ways. *lost*: those without an answer, from the beginning of the fault on. *fresh*:
+moondog made a new link; *back*: the library reconnected; *kept*: the link stayed; *closed*, *ended*: it has given up.
 
 %d cases in %.0f s.
 ]]
