@@ -1,7 +1,7 @@
 -- F10 of the fault suite: a handler that never returns. What a row is: tests/support/fault.lua.
 local health = require "support.health"
 
-local SPINS = 60 -- of a budget of 100 ms each: longer than the server waits for a silent client
+local SPINS = 45 -- of a budget of 100 ms each: longer than the server waits for a silent client
 
 return {
   id = "F10",
