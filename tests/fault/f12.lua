@@ -41,6 +41,7 @@ end
 return {
   id = "F12",
   title = "packets vanish",
+  seen = "nats-py #671",
   why = "the connection counts as open until pings time out: minutes by default",
   promise = "two probes in a row without an answer replace the link: 5 s apart, 2.5 s for each; "
     .. "a slow line is none that is dead",
