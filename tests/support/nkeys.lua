@@ -55,10 +55,29 @@ local function output(command, ...)
   return bytes
 end
 
+local DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
 function M.base64url(bytes)
-  local path = run.file("nkey-encode", bytes)
-  return (output("openssl base64 -A -in '%s'", path):gsub("[+/=]", { ["+"] = "-", ["/"] = "_",
-    ["="] = "" }))
+  return (bytes:gsub("..?.?", function(part)
+    local a, b, c = part:byte(1, 3)
+    local value = a * 65536 + (b or 0) * 256 + (c or 0)
+    local text = ""
+    for i = 3, 3 - #part, -1 do
+      local digit = math.floor(value / 64 ^ i) % 64 + 1
+      text = text .. DIGITS:sub(digit, digit)
+    end
+    return text
+  end))
+end
+
+function M.from_base64url(text)
+  return (text:gsub("..?.?.?", function(part)
+    local value = 0
+    for i = 1, 4 do
+      value = value * 64 + (i <= #part and DIGITS:find(part:sub(i, i), 1, true) - 1 or 0)
+    end
+    return string.char(math.floor(value / 65536), math.floor(value / 256) % 256, value % 256):sub(1, #part - 1)
+  end))
 end
 
 -- kind: "operator", "account", "user". The key has `public` and `seed` as texts.
