@@ -151,6 +151,7 @@ end
 return {
   id = "F2",
   title = "login expires",
+  seen = "nats-py #1019 and #193",
   why = "the second refusal closes the client, and a rotated file helps only after a restart",
   promise = "files are read again at each fresh link: a rotated one heals it",
   within = 5,
