@@ -5,6 +5,7 @@ local run = require "support.run"
 
 local HICCUP_SECONDS = 4
 local AUTH_TIMEOUT = 1
+local FIRST_AUTH_TIMEOUT = 20 -- a stock client that is refused at its start is gone
 
 local function users(password)
   return { users = { { user = "witness", password = "w" }, { user = "game", password = password } } }
@@ -24,10 +25,12 @@ end
 -- brings it about; finish(service, server).
 local function callout(begin, finish)
   return function(stage)
-    local service = auth_callout.new(AUTH_TIMEOUT)
+    local service = auth_callout.new(FIRST_AUTH_TIMEOUT)
     local server = stage:server(service.config, { program = nats_server.newer_program() })
     service:serve(server)
     stage:start { urls = { server.url }, user = "game", password = "right" }
+    service.config.auth_timeout = AUTH_TIMEOUT
+    server:reload(service.config)
     stage:fault()
     server:kill()
     server:restart()
