@@ -134,8 +134,8 @@ local function witness_of(server)
   return server:connect()
 end
 
--- how: as for fault_subjects.start(); witness: makes one (default: at the first server);
--- before_nats: nobody hears yet. Waits until all of them answer.
+-- how: as for fault_subjects.start(); connections: how many moondog has (1); witness: makes one (default:
+-- at the first server); before_nats: nobody hears yet. Waits until all of them answer.
 function Stage:start(how)
   local names = {}
   for _, name in ipairs(subjects.names) do
@@ -146,6 +146,7 @@ function Stage:start(how)
   end
   self.dog = self.subjects.moondog.dog
   self.checks = checks.start(self.dog, self.ports)
+  self.checks.limit = how.connections or 1
   self.traffic = traffic.start(how.witness or function() return witness_of(self.servers[1]) end, names)
   if not how.before_nats then
     self:hears(run.now())
