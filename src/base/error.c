@@ -9,8 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define HUNG_UP "the server hung up in the middle of the handshake"
-
 /* Enough for what nats.c keeps of a text (256 bytes) with its own decoration around it. */
 #define RAW_TEXT_SIZE 512
 
@@ -101,9 +99,6 @@ static const struct text_rule text_rules[] = {
     {"exceeded", "limit", ERROR_CLASS_LIMIT, NULL},
 
     {"stale connection", "stale_connection", ERROR_CLASS_STALE, NULL},
-
-    /* nats.c before 3.8 takes the end of the stream for an empty answer. */
-    {"expected 'pong', got ''", "closed", ERROR_CLASS_NETWORK, HUNG_UP},
 
     {"secure connection - tls required", "tls", ERROR_CLASS_TLS, NULL},
     {"ssl handshake error", "tls", ERROR_CLASS_TLS, NULL},
@@ -312,7 +307,8 @@ void error_from_nats(error *e, int nats_status, const char *text)
 void error_from_dial(error *e, int nats_status, const char *text)
 {
     if (nats_status == NATS_CONNECTION_CLOSED)
-        error_set(e, "closed", ERROR_CLASS_NETWORK, HUNG_UP);
+        error_set(e, "ended", ERROR_CLASS_NETWORK,
+                  "the server hung up in the middle of the handshake");
     else
         error_from_nats(e, nats_status, text);
 }
