@@ -20,31 +20,81 @@ end
 
 local cjson = require "cjson"
 local fault = require "support.fault"
+local random = require "fault.random"
 local rows = require "fault.rows"
+local schedule = require "fault.schedule"
 local table_text = require "support.fault_table"
 local run = require "support.run"
 local uv = require "luv"
 
 io.stdout:setvbuf("line")
 
-local as_json, as_list, wanted = false, false, {}
-for _, word in ipairs(arg) do
-  if word == "--json" then
-    as_json = true
-  elseif word == "--list" then
-    as_list = true
-  else
-    wanted[#wanted + 1] = word
+local MINUTES = 5
+local flags, numbers, wanted = {}, {}, {}
+do
+  local i = 1
+  while arg[i] do
+    local option = arg[i]:match("^%-%-(%a+)$")
+    if option == "seed" or option == "minutes" then
+      numbers[option] = assert(tonumber(arg[i + 1]), arg[i] .. " needs a number")
+      i = i + 1
+    elseif option then
+      flags[option] = true
+    else
+      wanted[#wanted + 1] = arg[i]
+    end
+    i = i + 1
   end
+end
+
+local function usage_error(text)
+  io.stderr:write("faults: " .. text .. "\n")
+  os.exit(2)
+end
+
+-- An interruption ends what is played, so that what it started is stopped. The end of a case closes these handles, too.
+local function hear_interruptions()
+  for _, name in ipairs { "sigint", "sigterm" } do
+    uv.new_signal():start(name, run.callback(function()
+      interrupted = true
+      error("interrupted", 0)
+    end))
+  end
+end
+
+local function play_at_random()
+  local seed = math.floor(numbers.seed or uv.hrtime() % 2 ^ 31)
+  local minutes = numbers.minutes or MINUTES
+  if minutes == 0 then
+    usage_error("--minutes needs more than 0")
+  elseif flags.list then
+    io.write(schedule.text(schedule.make(seed, minutes)))
+    os.exit(0)
+  end
+  hear_interruptions()
+  local kept = random.play(seed, minutes, function(text)
+    if not interrupted then
+      io.write(text)
+    end
+  end)
+  os.exit(interrupted and 130 or kept and 0 or 1)
+end
+
+if flags.random then
+  if #wanted > 0 or flags.json then
+    usage_error("--random plays no rows, and has no --json")
+  end
+  play_at_random()
+elseif next(numbers) then
+  usage_error("--seed and --minutes are those of --random")
 end
 
 local chosen, unknown = rows.choose(wanted)
 if not chosen then
-  io.stderr:write(("faults: there is no row \"%s\"; see scripts/faults --list\n"):format(unknown))
-  os.exit(2)
+  usage_error(("there is no row \"%s\"; see scripts/faults --list"):format(unknown))
 end
 
-if as_list then
+if flags.list then
   for _, row in ipairs(chosen) do
     io.write(table_text.listed(row))
   end
@@ -52,19 +102,8 @@ if as_list then
 end
 
 local function say(text)
-  if not as_json then
+  if not flags.json then
     io.write(text)
-  end
-end
-
--- An interruption ends the case that is played, so that what it started is stopped. The end of a case
--- closes these handles, too.
-local function hear_interruptions()
-  for _, name in ipairs { "sigint", "sigterm" } do
-    uv.new_signal():start(name, run.callback(function()
-      interrupted = true
-      error("interrupted", 0)
-    end))
   end
 end
 
@@ -105,7 +144,7 @@ if #wanted == 0 then -- single rows leave the results of the last whole run as t
   write("faults.json", report)
   write("faults.md", table_text.page(results, seconds))
 end
-if as_json then
+if flags.json then
   io.write(report)
 end
 os.exit(failed == 0 and 0 or 1)
