@@ -3,98 +3,39 @@
 local root = assert(os.getenv("MOONDOG_ROOT"), "run it with scripts/faults")
 package.path = root .. "/tests/?.lua;" .. package.path
 
-local interrupted = false
-
--- What a case that failed has to tell goes to standard error: the table stays a table. One that was
--- interrupted has nothing to tell.
-print = function(...) -- luacheck: ignore 121
-  if interrupted then
-    return
-  end
-  local words = {}
-  for i = 1, select("#", ...) do
-    words[i] = tostring((select(i, ...)))
-  end
-  io.stderr:write(table.concat(words, "\t"), "\n")
-end
-
 local cjson = require "cjson"
 local fault = require "support.fault"
-local random = require "fault.random"
+local program = require "support.fault_program"
 local rows = require "fault.rows"
-local schedule = require "fault.schedule"
 local table_text = require "support.fault_table"
 local run = require "support.run"
-local uv = require "luv"
+local workers = require "support.fault_workers"
 
 io.stdout:setvbuf("line")
 
-local MINUTES = 5
-local flags, numbers, wanted = {}, {}, {}
-do
-  local i = 1
-  while arg[i] do
-    local option = arg[i]:match("^%-%-(%a+)$")
-    if option == "seed" or option == "minutes" then
-      numbers[option] = assert(tonumber(arg[i + 1]), arg[i] .. " needs a number")
-      i = i + 1
-    elseif option then
-      flags[option] = true
-    else
-      wanted[#wanted + 1] = arg[i]
-    end
-    i = i + 1
+local as_json, as_list, as_page, as_worker, jobs, wanted = false, false, false, false, 3, {}
+for _, word in ipairs(arg) do
+  if word == "--json" then
+    as_json = true
+  elseif word == "--list" then
+    as_list = true
+  elseif word == "--page" then
+    as_page = true
+  elseif word == "--worker" then -- one of those that play several at a time
+    as_worker = true
+  elseif word:find("^%-%-jobs=") then
+    jobs = tonumber(word:match("=(.*)"))
+  else
+    wanted[#wanted + 1] = word
   end
-end
-
-local function usage_error(text)
-  io.stderr:write("faults: " .. text .. "\n")
-  os.exit(2)
-end
-
--- An interruption ends what is played, so that what it started is stopped. The end of a case closes these handles, too.
-local function hear_interruptions()
-  for _, name in ipairs { "sigint", "sigterm" } do
-    uv.new_signal():start(name, run.callback(function()
-      interrupted = true
-      error("interrupted", 0)
-    end))
-  end
-end
-
-local function play_at_random()
-  local seed = math.floor(numbers.seed or uv.hrtime() % 2 ^ 31)
-  local minutes = numbers.minutes or MINUTES
-  if minutes == 0 then
-    usage_error("--minutes needs more than 0")
-  elseif flags.list then
-    io.write(schedule.text(schedule.make(seed, minutes)))
-    os.exit(0)
-  end
-  hear_interruptions()
-  local kept = random.play(seed, minutes, function(text)
-    if not interrupted then
-      io.write(text)
-    end
-  end)
-  os.exit(interrupted and 130 or kept and 0 or 1)
-end
-
-if flags.random then
-  if #wanted > 0 or flags.json then
-    usage_error("--random plays no rows, and has no --json")
-  end
-  play_at_random()
-elseif next(numbers) then
-  usage_error("--seed and --minutes are those of --random")
 end
 
 local chosen, unknown = rows.choose(wanted)
 if not chosen then
-  usage_error(("there is no row \"%s\"; see scripts/faults --list"):format(unknown))
+  program.usage_error(("there is no row \"%s\"; see scripts/faults --list"):format(unknown))
 end
 
-if flags.list then
+if as_list then
   for _, row in ipairs(chosen) do
     io.write(table_text.listed(row))
   end
@@ -102,24 +43,54 @@ if flags.list then
 end
 
 local function say(text)
-  if not flags.json then
+  if not as_json then
     io.write(text)
   end
 end
 
-local began = run.now()
-local results, failed = {}, 0
-say(table_text.head())
+local plays = {} -- { row, case }, in the order of the table
 for _, row in ipairs(chosen) do
   for _, case in ipairs(fault.cases(row)) do
-    hear_interruptions()
-    local result = fault.play(row, case)
-    if interrupted then
+    plays[#plays + 1] = { row = row, case = case }
+  end
+end
+
+if as_worker then
+  workers.work(function(index)
+    program.hear_interruptions()
+    local result = fault.play(plays[index].row, plays[index].case)
+    if program.interrupted then
       os.exit(130)
     end
-    results[#results + 1] = result
-    failed = failed + ((result.ok or result.skipped) and 0 or 1)
-    say(table_text.line(result))
+    return result
+  end)
+  os.exit(0)
+end
+
+local began = run.now()
+local results, shown, failed = {}, 0, 0
+
+-- Lines come in the table's order, each as soon as those before it are there.
+local function take(index, result)
+  results[index] = result
+  while results[shown + 1] do
+    shown = shown + 1
+    failed = failed + ((results[shown].ok or results[shown].skipped) and 0 or 1)
+    say(table_text.line(results[shown]))
+  end
+end
+
+say(table_text.head())
+local whole, err = pcall(run.case(function()
+  program.hear_interruptions()
+  workers.play(#plays, jobs, { "luajit", arg[0], "--worker", unpack(wanted) }, take)
+end, { deadline = workers.DEADLINE }))
+if program.interrupted then
+  os.exit(130)
+end
+for index, play in ipairs(plays) do
+  if not results[index] then
+    take(index, fault.unplayed(play.row, play.case, whole and "the process that played it has ended" or tostring(err)))
   end
 end
 say(table_text.foot(results, run.now() - began))
@@ -131,8 +102,8 @@ for _, result in ipairs(results) do
   end
 end
 
-local function write(name, text)
-  local file = assert(io.open(assert(os.getenv("MOONDOG_BUILD")) .. "/" .. name, "w"))
+local function write(path, text)
+  local file = assert(io.open(path, "w"))
   file:write(text)
   file:close()
 end
@@ -141,10 +112,14 @@ local seconds = run.now() - began
 local report = cjson.encode { results = results, seconds = seconds, failed = failed,
   allowance = fault.ALLOWANCE_SECONDS } .. "\n"
 if #wanted == 0 then -- single rows leave the results of the last whole run as they are
-  write("faults.json", report)
-  write("faults.md", table_text.page(results, seconds))
+  local build = assert(os.getenv("MOONDOG_BUILD"))
+  write(build .. "/faults.json", report)
+  write(build .. "/faults.md", table_text.page(results, seconds))
+  if as_page then
+    write(root .. "/tests/fault/faults.md", table_text.page(results, seconds))
+  end
 end
-if flags.json then
+if as_json then
   io.write(report)
 end
 os.exit(failed == 0 and 0 or 1)

@@ -110,7 +110,7 @@ describe("a reload under a flow of messages", function()
   it("goes on with a consumer that the server cannot write again", run.case(function()
     local lua, _, _, dog = js_script.start()
     lua 'assert(js:add_stream { name = "S", subjects = { "s" } }) for i = 1, 2 do assert(js:publish("s", i)) end'
-    local read = 'reader = assert(js:consumer("S", { durable = "w", ack_wait = 5, backoff = { 5, 6 }, max_deliver = 3 })) '
+    local read = 'reader = assert(js:consumer("S", { durable = "w", backoff = { 5, 6 }, max_deliver = 3 })) '
     local next_one = 'local msg = reader:next() msg:ack_sync() return msg.data'
     assert.equals("1", lua(read .. next_one))
     assert(os.execute(("rm -r '%s/js/jetstream/$G/streams/S/obs/w'"):format(run.folder())) == 0)
