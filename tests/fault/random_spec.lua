@@ -1,6 +1,9 @@
 -- The random run of the fault suite: its schedule, and a short one; longer ones: scripts/faults --random.
 local damage = require "fault.damage"
+local moondog = require "support.moondog"
+local process = require "support.process"
 local random = require "fault.random"
+local run = require "support.run"
 local schedule = require "fault.schedule"
 
 describe("the schedule of a random run", function()
@@ -57,6 +60,30 @@ describe("the schedule of a random run", function()
       assert.is_true(over > 150)
     end
   end)
+end)
+
+describe("scripts/faults --random", function()
+  local function faults(...)
+    local p = process.start { name = "faults", file = moondog.root .. "/scripts/faults", args = { ... } }
+    return (p:wait_exit(20)), p:text("stdout"), p:text("stderr")
+  end
+
+  it("lists the schedule of a seed", run.case(function()
+    local code, text = faults("--random", "--seed", "3", "--minutes", "2", "--list")
+    assert.equals(0, code)
+    assert.equals(schedule.text(schedule.make(3, 2)), text .. "\n")
+  end))
+
+  it("refuses what means nothing", run.case(function()
+    for wanted, args in pairs {
+      ["plays no rows"] = { "--random", "F1" }, ["--minutes needs a number"] = { "--random", "--minutes", "many" },
+      ["needs more than 0"] = { "--random", "--minutes", "0" }, ["those of --random"] = { "--seed", "3" },
+    } do
+      local code, _, text = faults(unpack(args))
+      assert.equals(2, code)
+      assert.is_truthy(text:find(wanted, 1, true), text)
+    end
+  end))
 end)
 
 describe("a random run", function()
