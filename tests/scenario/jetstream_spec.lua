@@ -40,7 +40,8 @@ describe("streams", function()
   it("that something else answers for are errors", run.case(function()
     local lua, witness = start()
     local answers = { INFO = "{}", ["STREAM.INFO.S"] = '{"config":[],"state":{"last_seq":"7"}}',
-      ["STREAM.LIST"] = '{"total":"many"}', ["STREAM.MSG.GET.S"] = '{"message":7}', ["CONSUMER.INFO.S.c"] = '{"error":7}' }
+      ["STREAM.LIST"] = '{"total":"many"}', ["STREAM.MSG.GET.S"] = '{"message":7}',
+      ["CONSUMER.INFO.S.c"] = '{"error":7}' }
     for name, text in pairs(answers) do
       witness:subscribe("$JS.odd.API." .. name, function(msg) witness:publish(msg.reply, text) end)
     end
