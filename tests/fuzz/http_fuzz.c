@@ -17,13 +17,14 @@
 
 static char answers[ANSWERS_MAX + 1];
 
-/* Sends, ends its half, and reads until the service closes, or waits for more: then *closed is
- * false, and the last answer may be half of one. Returns how much came. */
+/* Sends, ends its half, and reads until the service closes. When *closed is false it need not: the
+ * bytes may be half a request, and the service waits for the rest; then the last answer may be
+ * half of one, too, and *closed stays false. Returns how much came. */
 static size_t talk(md_runtime *rt, const char *bytes, size_t length, bool *closed)
 {
     int fd = fuzz_connect("http");
     size_t sent = 0, got = 0;
-    bool open = true;
+    bool open = true, patient = *closed;
     uint64_t deadline = uv_hrtime() / 1000000u + PATIENCE_MS;
     while (open) {
         struct pollfd both[2] = {{.fd = md_backend_fd(rt), .events = POLLIN},
@@ -34,7 +35,7 @@ static size_t talk(md_runtime *rt, const char *bytes, size_t length, bool *close
             if (sent == length)
                 shutdown(fd, SHUT_WR);
         }
-        bool quiet = poll(both, 2, 100) == 0 && sent == length;
+        bool quiet = poll(both, 2, 100) == 0 && sent == length && !patient;
         md_poll(rt, 10000);
         ssize_t n = recv(fd, answers + got, ANSWERS_MAX - got, 0);
         open = n > 0 || (n < 0 && errno == EAGAIN && !quiet);
@@ -80,7 +81,7 @@ void fuzz_one(const uint8_t *data, size_t size)
     md_runtime *rt = fuzz_runtime(false, true);
     unsigned which = fuzz_byte(&in);
     size_t length;
-    bool closed;
+    bool closed = false;
     char *bytes = fuzz_rest(&in, &length);
     bool has_head = memmem(bytes, length, "HEAD", 4) != NULL || memchr(bytes, '\0', length) != NULL;
     size_t got = talk(rt, bytes, length, &closed);
@@ -89,6 +90,7 @@ void fuzz_one(const uint8_t *data, size_t size)
     if (which % 16 == 0) {
         char request[64];
         int n = snprintf(request, sizeof request, "GET %s HTTP/1.0\r\n\r\n", paths[which / 16 % 4]);
+        closed = true;
         got = talk(rt, request, (size_t)n, &closed);
         fuzz_check(closed);
         fuzz_check_text(strncmp(answers, "HTTP/1.", 7) == 0 && strstr(answers, " 200 ") != NULL,
