@@ -135,7 +135,7 @@ local CONSUMER_INFO = {
     backoff = { "number", missing = true },
   },
   num_pending = "number", num_ack_pending = "number", num_waiting = "number?",
-  delivered = { stream_seq = "number", consumer_seq = "number" }, ack_floor = { stream_seq = "number" },
+  delivered = { stream_seq = "number", consumer_seq = "number?" }, ack_floor = { stream_seq = "number" },
 }
 
 local function from_wire(info)
