@@ -26,7 +26,7 @@ build_folder() {
     local base=$root/build${MOONDOG_SUITE:+-$MOONDOG_SUITE}
     case $1 in
     release) printf '%s\n' "$base" ;;
-    debug | asan | tsan) printf '%s\n' "$base-$1" ;;
+    debug | asan | tsan | fuzz | coverage) printf '%s\n' "$base-$1" ;;
     *) usage_error "unknown preset \"$1\": there are release, debug, asan and tsan" ;;
     esac
 }
@@ -67,8 +67,8 @@ configure() {
     touch "$folder/build.ninja"
 }
 
-# build PRESET run|demo|faults|bench|tests: the program, the libraries and the examples that embed
-# them, those of the demonstration, of the fault suite or of the benches, or everything. One build at
+# build PRESET run|demo|faults|bench|fuzz|tests: the program, the libraries and the examples that embed
+# them, those of the demonstration, of the fault suite, of the benches or of the fuzz targets, or everything. One build at
 # a time in a folder.
 build() {
     local preset=$1 what=$2 folder with_tests=no targets=()
@@ -77,6 +77,7 @@ build() {
     run) targets=(moondog moondog_shared moondog_archive moondog_texts edge chat game) ;;
     demo | faults) targets=(moondog stock_client) ;;
     bench) targets=(moondog jetstream_client game) ;;
+    fuzz) targets=(fuzz) ;;
     tests) with_tests=yes ;;
     esac
     mkdir -p "$folder"
@@ -85,7 +86,7 @@ build() {
         if needs_configuring "$folder"; then
             configure "$preset" "$folder"
         fi
-        if [[ ! -e $folder/moondog ]]; then # takes a while: show that something happens
+        if [[ ! -e $folder/libmoondog_internal.a ]]; then # takes a while: show that something happens
             ninja -C "$folder" "${targets[@]}" >&2
         else
             ninja -C "$folder" --quiet "${targets[@]}" |

@@ -45,7 +45,7 @@ end
 
 --- Whether the stream is the one that the ledger knows; it forgets all when it is not.
 local function look_at_stream(c)
-  local info, err = host.call(asked(c), "STREAM.INFO." .. c.stream)
+  local info, err = host.call(asked(c), "STREAM.INFO." .. c.stream, host.STREAM_INFO)
   if not info then return nil, err end
   local known = max(c.ledger:position(), c.ledger:floor() - 1, c.received)
   local same, behind = c.ledger:same_stream(info.created or ""), info.state.last_seq < known
@@ -94,7 +94,7 @@ end
 local function establish_ordered(c)
   local position = max(c.ledger:position(), c.received)
   c.received = position
-  if c.made or c.fresh or position > 0 then host.call(asked(c), api(c, "DELETE")) end
+  if c.made or c.fresh or position > 0 then host.call(asked(c), api(c, "DELETE"), {}) end
   local made, err = host.create_consumer(asked(c), c.stream, config_from(c, position > 0 and position + 1 or nil))
   if not made then return nil, err end
   c.pending = made.num_pending
@@ -141,7 +141,7 @@ local function establish_other(c)
   local seen = beginning(c) > 1
   local info, err
   if c.made or seen or not c.own_name then
-    info, err = host.call(asked(c), api(c, "INFO"))
+    info, err = host.call(asked(c), api(c, "INFO"), host.CONSUMER_INFO)
     if not info and err.code ~= "consumer_not_found" then return nil, err end
   end
   local config = c.config

@@ -219,7 +219,7 @@ end
 
 --- Nothing was heard for two heartbeats: what does the server say?
 local function examine(c)
-  local info, err = host.call(c.impatient, api(c, "INFO"))
+  local info, err = host.call(c.impatient, api(c, "INFO"), host.CONSUMER_INFO)
   if not info then return nil, err end
   c.silences = c.silences + 1
   local level = info.num_pending > 0 and "warn" or "info"

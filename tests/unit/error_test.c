@@ -298,10 +298,29 @@ static void test_messages_hold_no_secret(void **state)
     (void)state;
     expect(NATS_ERR, "no way to nats://joe:s3cret@host:4222 or tls://t0ken@b", "protocol",
            ERROR_CLASS_PROTOCOL, "no way to nats://***@host:4222 or tls://***@b");
-    expect(NATS_ERR, "nats://u@h", "protocol", ERROR_CLASS_PROTOCOL, "nats://*@h");
+    expect(NATS_ERR, "nats://u@h", "protocol", ERROR_CLASS_PROTOCOL, "nats://***@h");
     expect(NATS_ERR, "nats://h and a@b", "protocol", ERROR_CLASS_PROTOCOL, "nats://h and a@b");
     expect(NATS_ERR, "(url.c:75): invalid percent encoding in URL: pa%ss", "bad_url",
            ERROR_CLASS_NONE, "a server URL has an invalid percent encoding: write % as %25");
+}
+
+/* The @ that makes a secret of what is before it may be behind the cut. */
+static void test_a_cut_text_is_good_and_holds_no_secret(void **state)
+{
+    (void)state;
+    static const char url[] = " nats://joe:s3cret@host:4222";
+    char text[1200];
+    error e = {0};
+    for (size_t before = 480; before < 520; before++) {
+        memset(text, 'a', before);
+        memcpy(text + before, url, sizeof url);
+        error_from_nats(&e, NATS_ERR, text);
+        assert_null(strstr(e.message, "joe"));
+        for (size_t i = before % 2; i < 600; i += 2)
+            memcpy(text + i, "\xc3\xb6", 3);
+        error_from_nats(&e, NATS_ERR, text);
+        assert_int_equal(e.message[strlen(e.message) - 1], '\xb6');
+    }
 }
 
 int main(void)
@@ -326,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_decoration_is_taken_off),
         cmocka_unit_test(test_control_bytes_become_blanks),
         cmocka_unit_test(test_messages_hold_no_secret),
+        cmocka_unit_test(test_a_cut_text_is_good_and_holds_no_secret),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
