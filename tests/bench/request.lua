@@ -39,7 +39,9 @@ run.case(function()
   local all, missing = peers.start_all(server, witness)
   local partners = { sender = peers.start_sender(server, witness),
     responder = peers.start_responder(server, witness) }
-  for _, peer in ipairs { partners.responder, unpack(all) } do peer:order("answer", { subject = "ask." .. peer.word }) end
+  for _, peer in ipairs { partners.responder, unpack(all) } do
+    peer:order("answer", { subject = "ask." .. peer.word })
+  end
   local found = results.new("request", ("Requests of %d bytes and their answers"):format(SIZE), all, missing)
   local got = turns.play(all, CASES, ROUNDS, function(...) return measure(partners, ...) end)
   for _, case in ipairs(CASES) do
