@@ -110,10 +110,10 @@ local function draw(found)
   found:plot("subscriptions", numbers, { key = "cpu", log = true, x = "subscriptions", y = "ns CPU of a message" })
 end
 
-run.case(function()
+results.run(function()
   local server = nats_server.start()
   local witness = server:connect()
-  local all, missing = peers.start_all(server, witness, true)
+  local all, missing = peers.start_all(server, witness, "all")
   local sender = peers.start_sender(server, witness)
   local found = results.new("delivery", "Receiving: moondog's handler counts, reads the data, or decodes it as JSON; "
     .. "the others count", all, missing)
@@ -128,6 +128,4 @@ run.case(function()
   state_goals(found)
   draw(found)
   found:finish { server = server:version() }
-end, { deadline = 900 })()
--- When a state is closed, luv runs its loop once more, with callbacks that are gone.
-os.exit(0)
+end, 900)

@@ -223,7 +223,7 @@ local function start_clients(url)
     { name = "npm", word = "npm", pid = npm.pid, lacks = { messages = true } } }
 end
 
-run.case(function()
+results.run(function()
   local server = nats_server.start { jetstream = { store_dir = run.folder() .. "/js" } }
   local witness = server:connect()
   local clients = start_clients(server.url)
@@ -238,6 +238,4 @@ run.case(function()
     delete_streams(witness)
   end
   found:finish { server = server:version() }
-end, { deadline = 900 })()
--- When a state is closed, luv runs its loop once more, with callbacks that are gone.
-os.exit(0)
+end, 900)

@@ -12,6 +12,7 @@
 -- else on standard output; --out FOLDER is where files are written, by default bench/ in the build folder.
 local cjson = require "cjson"
 local uv = require "luv"
+local run = require "support.run"
 local statistics = require "bench.statistics"
 
 local M = {}
@@ -207,6 +208,15 @@ function M:finish(facts)
   write(("%s/%s.json"):format(options.out, self.bench), text .. "\n")
   if options.json then print(text) end
   draw(self)
+end
+
+-- Runs a bench, and ends the process. deadline: seconds.
+function M.run(bench, deadline)
+  local ok, err = pcall(run.case(bench, { deadline = deadline }))
+  if not ok then M.note("%s", tostring(err)) end
+  io.stdout:flush()
+  -- The Lua state is never closed: luv runs its loop once more then, with callbacks that are gone.
+  os.exit(ok and 0 or 1)
 end
 
 return M
