@@ -1,13 +1,16 @@
 -- The benches' client in moondog: a script that `moondog run` runs. It takes the orders of client.c, whose first
 -- comment says what they are, and answers as that one does; it does not offer. It is told who it is and what its
--- handler does ("count", "data" or "json") by the environment: BENCH_NAME and BENCH_HANDLER; NATS_URL, too.
+-- handler does ("count", "data" or "json") by the environment: BENCH_NAME and BENCH_HANDLER; with BENCH_STOCK it
+-- reconnects as moondog does when nobody has said anything.
 local cjson = require "cjson"
 local moondog = require "moondog"
 
 local NAME, HANDLER = os.getenv("BENCH_NAME"), os.getenv("BENCH_HANDLER")
 local WAIT = 30    -- what lasts longer is an error; the same in all clients
+local PARKED = 600 -- of what is to be there, and not to happen
 local STEP = 1000  -- subscriptions between two flushes
-local RECONNECT = moondog.backoff { base = 0.01, cap = 0.01, auth_base = 0.01, jitter = "none" } -- likewise
+local RECONNECT = not os.getenv("BENCH_STOCK")
+  and moondog.backoff { base = 0.01, cap = 0.01, auth_base = 0.01, jitter = "none" } or nil -- likewise
 local c = moondog.connect { name = NAME, reconnect = RECONNECT }
 local now = moondog.now
 local received, targets = 0, {}
@@ -82,6 +85,23 @@ function operations.answer(order)
   end
   assert(c:flush(WAIT))
   return order.subjects
+end
+
+-- Requests that nobody answers, each in a task of its own.
+function operations.park(order)
+  for _ = 1, order.count do moondog.spawn(function() c:request(order.subject, "", { timeout = PARKED }) end) end
+  assert(c:flush(WAIT))
+  return order.count
+end
+
+function operations.timers(order)
+  for _ = 1, order.count do moondog.every(PARKED, function() end) end
+  return order.count
+end
+
+function operations.connect(order)
+  for i = 1, order.count do moondog.connect { name = NAME .. i, reconnect = RECONNECT } end
+  return order.count
 end
 
 c:subscribe("bench." .. NAME, function(msg)

@@ -14,12 +14,13 @@ local START_SECONDS = 20
 local ORDER_SECONDS = 60
 local HERE = moondog.root .. "/tests/bench/"
 
-local function start_moondog(handler)
+local function start_moondog(handler, stock)
   return function(url, name)
     local text = assert(io.open(HERE .. "client.lua")):read("*a")
     -- Sorting all latencies is longer than what a handler is allowed, on a machine that has much to do.
     return moondog.run(text, nil, { args = { "--budget", "60000", "--stall", "120" },
-      env = { NATS_URL = url, BENCH_NAME = name, BENCH_HANDLER = handler } })
+      env = { NATS_URL = url, BENCH_NAME = name, BENCH_HANDLER = handler,
+        BENCH_STOCK = stock } })
   end
 end
 
@@ -65,9 +66,10 @@ local function word(name)
   return (name:gsub("%W", "_"))
 end
 
--- One process, which is there when it has answered. kind: { name, start(url, word) }.
-function M.start(server, witness, kind)
-  local name = word(kind.name)
+-- One process, which is there when it has answered. kind: { name, start(url, word) }. suffix: for its word, when there
+-- are several of a kind.
+function M.start(server, witness, kind, suffix)
+  local name = word(kind.name) .. (suffix or "")
   local child = kind.start(server.url, name)
   local self = setmetatable({ name = kind.name, word = name, pid = child.pid, child = child, witness = witness }, Peer)
   run.wait_until(function()
@@ -112,6 +114,9 @@ end
 function M.start_responder(server, witness)
   return M.start(server, witness, { name = "responder", start = start_c("asap") })
 end
+
+-- Those that reconnect as they do when nobody has said anything, but that nats.c is to try for ever.
+M.STOCK = { { name = "moondog", start = start_moondog("count", "yes") }, { name = "nats.c", start = start_c("stock") } }
 
 -- order: count, value, subject, subjects, data. Returns { count, seconds, p50, p99, p999 }, or nil and why not.
 function Peer:try(op, order)

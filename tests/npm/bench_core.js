@@ -6,6 +6,7 @@
 const nats = require("nats");
 
 const WAIT_MS = 30000; // what lasts longer is an error
+const PARKED_MS = 600000; // of what is to be there, and not to happen
 
 const [servers, name] = process.argv.slice(2);
 const options = {
@@ -84,7 +85,20 @@ async function connect({ count }) {
   return [count];
 }
 
+async function park({ count, subject }) {
+  for (let i = 0; i < count; i++) nc.request(subject, "", { timeout: PARKED_MS }).catch(() => {});
+  await nc.flush();
+  return [count];
+}
+
+async function timers({ count }) {
+  for (let i = 0; i < count; i++) setInterval(() => {}, PARKED_MS);
+  return [count];
+}
+
 const operations = {
+  park,
+  timers,
   subscribe,
   publish,
   request,

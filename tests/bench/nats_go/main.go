@@ -20,6 +20,7 @@ const (
 	pendingMessages = 524288           // of a subscription
 	pendingBytes    = 64 << 20
 	reconnectWait   = 10 * time.Millisecond
+	parked          = 10 * time.Minute // of what is to be there, and not to happen
 )
 
 type order struct {
@@ -154,9 +155,23 @@ func connectMore(o order) (result, error) {
 	return result{count: int64(o.count)}, nil
 }
 
+func park(o order) (result, error) {
+	for i := 0; i < o.count; i++ {
+		go nc.Request(o.subject, nil, parked)
+	}
+	return result{count: int64(o.count)}, nc.FlushTimeout(wait)
+}
+
+func timers(o order) (result, error) {
+	for i := 0; i < o.count; i++ {
+		time.AfterFunc(parked, func() {})
+	}
+	return result{count: int64(o.count)}, nil
+}
+
 var operations = map[string]func(order) (result, error){
 	"subscribe": subscribe, "received": received, "publish": publish, "request": request,
-	"answer": answer, "connect": connectMore,
+	"answer": answer, "connect": connectMore, "park": park, "timers": timers,
 }
 
 func perform(data []byte) string {
