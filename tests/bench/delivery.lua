@@ -12,7 +12,7 @@ local run = require "support.run"
 local turns = require "bench.turns"
 
 local ROUNDS = results.brief and 1 or 5
-local SECONDS = results.brief and 0.02 or 0.4 -- of an offer at a rate
+local SECONDS = results.brief and 0.02 or 0.25 -- of an offer at a rate
 local MANY = results.brief and 1000 or 10000  -- subscriptions
 local QUIET_SECONDS = 0.3                     -- nothing has come for so long: what is missing was dropped
 local POLL_SECONDS = 0.01

@@ -13,7 +13,6 @@
 local cjson = require "cjson"
 local uv = require "luv"
 local run = require "support.run"
-local statistics = require "bench.statistics"
 
 local M = {}
 M.__index = M
@@ -79,6 +78,12 @@ local function header(self, case)
   say("  %-18s %-14s %s", "", "", table.concat(out, " "))
 end
 
+-- nil when there is none.
+local function median(list)
+  table.sort(list)
+  return list[math.ceil(#list / 2)]
+end
+
 -- Medians of one figure, in the order of the names; null where there is none.
 local function cells_of(self, rounds, value)
   local cells = {}
@@ -88,7 +93,7 @@ local function cells_of(self, rounds, value)
       local number = value(round, name)
       if number then list[#list + 1] = number end
     end
-    cells[i] = statistics.median(list) or cjson.null
+    cells[i] = median(list) or cjson.null
   end
   return cells
 end
