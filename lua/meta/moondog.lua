@@ -64,6 +64,8 @@ local moondog = {}
 ---@field probe? number between round trips through the server; default 5; 0: none
 ---@field probe_timeout? number for a probe's answer; default 2.5
 ---@field reconnecting? number how long the library may try by itself; default 60
+---@field lame_duck? number a server that says it will go is left for another one of the list, after a random part of
+---this time; default 5; 0: when it sends its clients away
 
 ---@class moondog.connect_options
 ---@field name? string default "default"
@@ -346,7 +348,7 @@ function connection:flush(timeout) end
 
 ---name, state ("idle", "dialing", "up", "reconnecting", "closed", "stopped"), ready, attempt, outage, links,
 ---subscriptions, server, error, and reason, why the newest link was lost or not made: "start", "closed", "dial_failed",
----"dial_timeout", "reconnecting", "probe", "hung", "requested"; "none" before the first.
+---"dial_timeout", "reconnecting", "probe", "hung", "requested", "lame_duck"; "none" before the first.
 ---@return table status
 function connection:status() end
 

@@ -58,6 +58,11 @@ local REASONS = {
     "Nothing was wrong with the one before.",
     "There is nothing to look at.",
   },
+  lame_duck = {
+    "The server said that it would go, and moondog left it for another one of the list.",
+    "A link that stays is cut off when the server sends its clients away, in the middle of what they do.",
+    "There is nothing to look at.",
+  },
 }
 
 local FOR_GOOD = "The library takes every error of the server that it does not know as final, and closes the "
@@ -184,7 +189,7 @@ function M.explain(c)
   local heading = ("%s, %s at %s: %s"):format(time(c.at), c.connection, c.server ~= "" and c.server or "no server",
     outage and "down for " .. duration(outage) or "down until now")
   local happened = said[1]
-  if (e.message or "") ~= "" and c.reason ~= "requested" then
+  if (e.message or "") ~= "" and c.reason ~= "requested" and c.reason ~= "lame_duck" then
     happened = ("%s It was told: %s"):format(happened, e.message)
   end
   local list = { { "happened", happened }, { "why", said[2] }, { "moondog", what_moondog_did(c) } }

@@ -22,8 +22,10 @@ struct hub; /* what the connections of one runtime share: conn/hub.h */
 typedef struct {
     link_options *link; /* counted */
     watchdog_config watchdog;
-    size_t pending_bytes; /* cap of the publishes that wait */
-    bool required;        /* readiness waits for it */
+    size_t pending_bytes;  /* cap of the publishes that wait */
+    bool required;         /* readiness waits for it */
+    uint32_t lame_duck_ms; /* a server that goes is left within this time; 0: when it sends us
+                              away */
 } connection_options;
 
 typedef enum {

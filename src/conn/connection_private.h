@@ -171,6 +171,9 @@ void connection_do_destroy(struct connection *c, uint64_t number);
 void connection_do_abandon(struct connection *c, uint64_t number);
 void connection_reap(struct connection *c); /* joins links that are gone */
 void connection_describe_links(const struct connection *c, reclaim *r);
+/* Whether the list has a server that is not the one of the current link. */
+bool connection_knows_other_server(const struct connection *c);
+void connection_pass_server(struct connection *c); /* the next dial is not to that one */
 
 /* traffic.c */
 void connection_sync_start(struct connection *c);    /* a fresh link: every subscription is sent */

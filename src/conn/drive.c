@@ -110,6 +110,8 @@ static void do_closed(struct connection *c, watchdog_reason reason)
     if (c->down_since == WATCHDOG_NEVER)
         c->down_since = connection_now(c);
     c->up = false;
+    if (reason == WATCHDOG_REASON_LAME_DUCK)
+        connection_pass_server(c);
     connection_tell_closed(c, reason);
 }
 

@@ -117,6 +117,11 @@ static void explain_end(struct connection *c, watchdog_reason reason)
     case WATCHDOG_REASON_REQUESTED:
         error_set(&e, "requested", ERROR_CLASS_NONE, "a fresh link was asked for");
         break;
+    case WATCHDOG_REASON_LAME_DUCK:
+        error_set(&e, "lame_duck", ERROR_CLASS_NONE,
+                  "%s will go, and was left before: another server of the list is asked",
+                  c->server);
+        break;
     default:
         return;
     }
@@ -125,16 +130,17 @@ static void explain_end(struct connection *c, watchdog_reason reason)
 
 void connection_tell_closed(struct connection *c, watchdog_reason reason)
 {
+    bool wanted = reason == WATCHDOG_REASON_REQUESTED || reason == WATCHDOG_REASON_LAME_DUCK;
     explain_end(c, reason);
     remember_loss(c, true, reason);
     connection_info info = {.notice = CONNECTION_CLOSED,
                             .reason = reason,
                             .outage = seconds_down(c),
                             .error = &c->error};
-    log_emit(c->hub->log, reason == WATCHDOG_REASON_REQUESTED ? LOG_INFO : LOG_ERROR, "closed",
-             log_str("connection", c->name), log_str("server", c->server),
-             log_str("reason", watchdog_reason_name(reason)), log_str("error", c->error.message),
-             log_str("class", error_class_name(c->error.cls)), log_str("plan", "a fresh link"));
+    log_emit(c->hub->log, wanted ? LOG_INFO : LOG_ERROR, "closed", log_str("connection", c->name),
+             log_str("server", c->server), log_str("reason", watchdog_reason_name(reason)),
+             log_str("error", c->error.message), log_str("class", error_class_name(c->error.cls)),
+             log_str("plan", "a fresh link"));
     error e = {0};
     error_set(&e, "disconnected", ERROR_CLASS_NETWORK, "connection %s was lost", c->name);
     connection_fail_waiters(c, &e);

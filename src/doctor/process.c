@@ -208,7 +208,8 @@ static void judge_closures(findings *f, const json_t *answer, int64_t now)
     const json_t *last = NULL;
     json_array_foreach(json_object_get(answer, "closures"), i, c)
     {
-        bool asked = strcmp(text_of(c, "reason"), "requested") == 0;
+        const char *reason = text_of(c, "reason");
+        bool asked = strcmp(reason, "requested") == 0 || strcmp(reason, "lame_duck") == 0;
         if (!asked && now - moment_of(text_of(c, "at")) < HOUR_MS) {
             lately++;
             last = c;

@@ -217,6 +217,19 @@ int link_options_add_server(link_options *o, const char *url, error *e)
     return 0;
 }
 
+/* Of a URL of the list, or of one that the library gives. */
+static const char *host_of(const char *url)
+{
+    return skip_user_info(skip_scheme(url));
+}
+
+bool link_url_same_server(const char *a, const char *b)
+{
+    const char *host_a = host_of(a), *host_b = host_of(b);
+    size_t length = strcspn(host_a, "/");
+    return length == strcspn(host_b, "/") && strncasecmp(host_a, host_b, length) == 0;
+}
+
 uint16_t link_url_port(const char *url)
 {
     const char *colon =

@@ -51,6 +51,9 @@ const char *link_redact_url(const char *url, char *buffer, unsigned size);
  * out of memory. */
 link_options *link_options_only(const link_options *o, int server);
 
+/* Whether two URLs name the same host and port. */
+bool link_url_same_server(const char *a, const char *b);
+
 /* The port of a URL of the list. */
 uint16_t link_url_port(const char *url);
 

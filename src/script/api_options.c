@@ -178,8 +178,8 @@ static const char *const connect_names[] = {"name",
                                             "ignore_discovered",
                                             NULL};
 static const char *const tls_names[] = {"ca", "cert", "key", "hostname", "insecure", NULL};
-static const char *const watchdog_names[] = {"interval",      "timeout",      "probe",
-                                             "probe_timeout", "reconnecting", NULL};
+static const char *const watchdog_names[] = {"interval",     "timeout",   "probe", "probe_timeout",
+                                             "reconnecting", "lame_duck", NULL};
 static const char *const pending_names[] = {"bytes", NULL};
 static const char *const hook_names[] = {"connected",  "reconnected", "disconnected",
                                          "closed",     "error",       "lame_duck",
@@ -345,6 +345,7 @@ static void read_watchdog(lua_State *L, int index, struct binding *b)
                            .probe_timeout_ms = 2500,
                            .reconnecting_ms = 60000,
                            .grace_ms = 1000};
+    b->options.lame_duck_ms = 5000;
     if (options_table(L, index, "watchdog")) {
         int t = lua_gettop(L);
         options_check(L, t, watchdog_names, "watchdog");
@@ -355,6 +356,8 @@ static void read_watchdog(lua_State *L, int index, struct binding *b)
             milliseconds(options_number(L, t, "watchdog.probe_timeout", 2.5, 0.01, 3600));
         w->reconnecting_ms =
             milliseconds(options_number(L, t, "watchdog.reconnecting", 60, 0.01, 86400));
+        b->options.lame_duck_ms =
+            milliseconds(options_number(L, t, "watchdog.lame_duck", 5, 0, 3600));
         lua_pop(L, 1);
     }
     b->options.link->dial_timeout_ms = w->timeout_ms;

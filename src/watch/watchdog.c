@@ -39,6 +39,7 @@ static void forget_deadlines(watchdog *w)
     w->dial_at = w->dial_deadline = w->reconnecting_deadline = WATCHDOG_NEVER;
     w->probe_at = w->probe_deadline = WATCHDOG_NEVER;
     w->audit_at = w->audit_deadline = WATCHDOG_NEVER;
+    w->leave_at = WATCHDOG_NEVER;
 }
 
 /* ---- a link begins and ends ---- */
@@ -104,6 +105,13 @@ static void lose_link(const turn *t, watchdog_reason reason)
     plan(t);
 }
 
+/* The dial comes as soon as the old link is gone, whatever the policy says. */
+static void replace_link(const turn *t, watchdog_reason reason)
+{
+    close_link(t, reason);
+    t->w->dial_at = t->now;
+}
+
 static void fail_dial(const turn *t)
 {
     become_closed(t, WATCHDOG_REASON_DIAL_FAILED);
@@ -164,7 +172,7 @@ static void disconnected(const turn *t)
     w->state = WATCHDOG_RECONNECTING;
     begin_outage(t);
     w->probes_missed = 0;
-    w->probe_at = w->probe_deadline = w->audit_deadline = WATCHDOG_NEVER;
+    w->probe_at = w->probe_deadline = w->audit_deadline = w->leave_at = WATCHDOG_NEVER;
     w->reconnecting_deadline = later(t, w->config.reconnecting_ms);
     emit(t, WATCHDOG_ACTION_DISCONNECTED, w->link, WATCHDOG_REASON_NONE);
 }
@@ -212,6 +220,10 @@ static void tick_up(const turn *t)
             return;
         }
         emit(t, WATCHDOG_ACTION_DEAF, w->link, WATCHDOG_REASON_PROBE);
+    }
+    if (is_due(t, w->leave_at)) {
+        replace_link(t, WATCHDOG_REASON_LAME_DUCK);
+        return;
     }
     audit_if_due(t);
     probe_if_due(t);
@@ -279,12 +291,12 @@ static void on_planned(const turn *t, uint32_t delay_ms)
 static void on_replace(const turn *t)
 {
     watchdog *w = t->w;
-    if (w->state == WATCHDOG_UP || w->state == WATCHDOG_RECONNECTING)
-        close_link(t, WATCHDOG_REASON_REQUESTED);
-    if (w->state != WATCHDOG_CLOSED)
-        return;
-    w->planning = false;
-    w->dial_at = t->now;
+    if (w->state == WATCHDOG_UP || w->state == WATCHDOG_RECONNECTING) {
+        replace_link(t, WATCHDOG_REASON_REQUESTED);
+    } else if (w->state == WATCHDOG_CLOSED) {
+        w->planning = false;
+        w->dial_at = t->now;
+    }
 }
 
 /* ---- events of a link ---- */
@@ -342,6 +354,13 @@ static void on_gone(const turn *t, uint64_t link)
     }
 }
 
+static void on_lame_duck(const turn *t, uint32_t delay_ms)
+{
+    watchdog *w = t->w;
+    if (w->state == WATCHDOG_UP && w->leave_at == WATCHDOG_NEVER)
+        w->leave_at = later(t, delay_ms);
+}
+
 static void on_link_event(const turn *t, const watchdog_event *event)
 {
     watchdog_state state = t->w->state;
@@ -370,6 +389,9 @@ static void on_link_event(const turn *t, const watchdog_event *event)
         break;
     case WATCHDOG_EVENT_AUDITED:
         on_audited(t, event->status);
+        break;
+    case WATCHDOG_EVENT_LAME_DUCK:
+        on_lame_duck(t, event->delay_ms);
         break;
     default:
         break;
@@ -442,6 +464,11 @@ void watchdog_step(watchdog *w, const watchdog_event *event, uint64_t now,
         dial(&t);
 }
 
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 uint64_t watchdog_deadline(const watchdog *w)
 {
     uint64_t audit = next_of(w->audit_at, w->audit_deadline);
@@ -452,9 +479,9 @@ uint64_t watchdog_deadline(const watchdog *w)
     case WATCHDOG_DIALING:
         return w->dial_deadline;
     case WATCHDOG_UP:
-        return audit < probe ? audit : probe;
+        return earlier(earlier(audit, probe), w->leave_at);
     case WATCHDOG_RECONNECTING:
-        return audit < w->reconnecting_deadline ? audit : w->reconnecting_deadline;
+        return earlier(audit, w->reconnecting_deadline);
     case WATCHDOG_CLOSED: /* a dial that is due waits for the old link */
         return w->old_link != 0 ? w->gone_deadline : w->dial_at;
     case WATCHDOG_STOPPED:
@@ -474,6 +501,6 @@ const char *watchdog_reason_name(watchdog_reason reason)
 {
     static const char *const names[WATCHDOG_REASON_COUNT] = {
         "none",         "start", "closed", "dial_failed", "dial_timeout",
-        "reconnecting", "probe", "hung",   "requested"};
+        "reconnecting", "probe", "hung",   "requested",   "lame_duck"};
     return (size_t)reason < WATCHDOG_REASON_COUNT ? names[reason] : "unknown";
 }

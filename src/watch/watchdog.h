@@ -40,6 +40,7 @@ typedef enum {
     WATCHDOG_REASON_PROBE,        /* two probes in a row were not answered: connected, but deaf */
     WATCHDOG_REASON_HUNG,         /* the audit was not answered: the worker hangs */
     WATCHDOG_REASON_REQUESTED,    /* the script or an operator asked for a fresh link */
+    WATCHDOG_REASON_LAME_DUCK,    /* the server will go: another one is asked before */
     WATCHDOG_REASON_COUNT
 } watchdog_reason;
 
@@ -67,6 +68,9 @@ typedef enum {
     WATCHDOG_EVENT_PROBE_ANSWERED, /* link */
     WATCHDOG_EVENT_AUDITED,        /* link, status: the real status, from the library */
     WATCHDOG_EVENT_GONE,           /* link: its worker has destroyed it */
+    WATCHDOG_EVENT_LAME_DUCK,      /* link: its server will go, and the link is to be left after
+                                      delay_ms. The first word counts; a link that the library
+                                      has lost meanwhile is not left any more */
     WATCHDOG_EVENT_COUNT
 } watchdog_event_type;
 
@@ -81,7 +85,7 @@ typedef enum {
 typedef struct {
     watchdog_event_type type;
     uint64_t link;               /* events of a link */
-    uint32_t delay_ms;           /* PLANNED */
+    uint32_t delay_ms;           /* PLANNED, LAME_DUCK */
     watchdog_link_status status; /* AUDITED */
 } watchdog_event;
 
@@ -141,6 +145,7 @@ typedef struct {
     uint64_t probe_deadline; /* UP: when the one under way counts as missed */
     uint64_t audit_at;
     uint64_t audit_deadline;
+    uint64_t leave_at;      /* UP: when to leave a server that will go */
     uint64_t gone_deadline; /* for old_link */
 } watchdog;
 
@@ -161,7 +166,7 @@ uint64_t watchdog_deadline(const watchdog *w);
 const char *watchdog_state_name(watchdog_state state);
 
 /* "none", "start", "closed", "dial_failed", "dial_timeout", "reconnecting", "probe", "hung",
- * "requested". */
+ * "requested", "lame_duck". */
 const char *watchdog_reason_name(watchdog_reason reason);
 
 #endif

@@ -10,6 +10,7 @@ end
 return {
   id = "F1",
   title = "two auth errors in a row",
+  seen = "nats.c by default, nats.go, nats.js; nats-py gives up at the first one",
   why = "nats.c, nats.go and nats.js close for good at the second one, although reconnects are infinite",
   promise = "a fresh link with all subscriptions, one step of the backoff after the server accepts again",
   within = 5,

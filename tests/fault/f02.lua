@@ -8,6 +8,7 @@ local REFUSED_SECONDS = 3
 return {
   id = "F2",
   title = "credentials expire",
+  seen = "nats-py #1019 and #193",
   why = "the second refusal closes the client, and a rotated file helps only after a restart",
   promise = "the file is read again at each fresh link: a rotated one heals it",
   within = 5,

@@ -32,6 +32,7 @@ end
 return {
   id = "F3",
   title = "-ERR",
+  seen = "nats.c #999; nats-server #8441 sends the wrong text",
   why = "nats.c closes for good at each error of the server that it does not know",
   promise = "it is logged with the server's text, and there is a fresh link",
   within = 5,

@@ -10,6 +10,7 @@ local OUTAGE_SECONDS = 12
 return {
   id = "F4",
   title = "the attempts are used up",
+  seen = "connect #3312, dapr #4563, guardian #6615 (20 hours)",
   why = "by default a library makes 10 or 60 attempts, and then never one again",
   promise = "attempts are never used up; the age of the outage is a metric, and in /readyz",
   within = 5,

@@ -16,6 +16,7 @@ end
 return {
   id = "F5",
   title = "100 clients come back at once",
+  seen = "nats.node #531 to #533",
   why = "all dial at the same moment, logins time out, and the clients give up",
   promise = "dials are spread by full jitter and a budget, errors of logins are tried again: all are back",
   within = 30,

@@ -8,6 +8,7 @@ local WITHOUT_SECONDS = 3
 return {
   id = "F6",
   title = "NATS is not there yet at the start",
+  seen = "vector #23167",
   why = "the first dial fails, and the program ends or stays deaf",
   promise = "it starts, serves its health, and connects when NATS comes",
   within = 5,

@@ -32,6 +32,7 @@ end
 return {
   id = "F7",
   title = "callbacks",
+  seen = "nats-py #204",
   why = "a callback that raises ends the loop that reconnects, and nobody hears of it",
   promise = "the error is logged with file, line and traceback, the built-in policy acts, recovery goes on",
   within = 5,

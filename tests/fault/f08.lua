@@ -29,6 +29,7 @@ end
 return {
   id = "F8",
   title = "a peer that says",
+  seen = "nats.net #750",
   why = "the client waits for a word of it for ever; nats.c 3.4 even spins",
   promise = "a dial has a deadline (here 5 s), then the next server is asked",
   within = 15,

@@ -6,6 +6,7 @@ local MUTE_SECONDS = 3
 return {
   id = "F9",
   title = "the library stays in RECONNECTING",
+  seen = "nats.c #215, nats.java #968",
   why = "it waits for ever for a peer that it has reached and that says no more",
   promise = "there is a deadline for it (here 4 s), then a fresh link",
   within = 10,

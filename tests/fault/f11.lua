@@ -2,6 +2,7 @@
 return {
   id = "F11",
   title = "busy publisher, the peer is gone",
+  seen = "nats.rs #1593",
   why = "its traffic passes for a sign of life, and its pings wait behind it",
   promise = "a probe through the server on its own schedule finds it: two misses, 5 s apart, of 2.5 s each",
   within = 15,

@@ -2,6 +2,7 @@
 return {
   id = "F12",
   title = "packets vanish, no RST",
+  seen = "nats-py #671",
   why = "the connection counts as open until pings time out: minutes by default",
   promise = "two probes in a row without an answer replace the link: 5 s apart, 2.5 s for each",
   within = 15,

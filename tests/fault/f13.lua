@@ -2,6 +2,7 @@
 return {
   id = "F13",
   title = "the reader is dead, writes go on",
+  seen = "nats-py #914 and #624",
   why = "is_connected stays true, and what is sent arrives; nothing comes back",
   promise = "a probe goes through the server and back: two misses replace the link",
   within = 15,

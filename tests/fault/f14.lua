@@ -5,6 +5,7 @@ local run = require "support.run"
 return {
   id = "F14",
   title = "a pull request lost with its link",
+  seen = "js_PullSubscribeAsync of nats.c, ClickHouse #96651",
   why = "the client never asks again, and the consumer is silent for good",
   promise = "it is issued again at each fresh link, and after two missed heartbeats: each message is read once",
   within = 5,

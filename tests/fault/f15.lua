@@ -23,6 +23,7 @@ end
 return {
   id = "F15",
   title = "consumer, restart",
+  seen = "nats.go #1729, nats.java #892",
   why = "the connection is back, and the consumer stays silent",
   promise = "it is asked for, or made again, behind what was acknowledged: each message is read once",
   within = 5,

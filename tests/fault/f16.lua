@@ -8,6 +8,7 @@ local DOWN_SECONDS = 2
 return {
   id = "F16",
   title = "a KV watch after a restart",
+  seen = "nats.go #1094 and #1777, nats.c #988",
   why = "the watch ends, or stays silent, and configuration is old from then on",
   promise = "it goes on behind the last revision seen: nothing is skipped, nothing repeated",
   within = 5,

@@ -5,6 +5,7 @@ local reader = require "support.fault_reader"
 return {
   id = "F17",
   title = "consumer deleted in the outage",
+  seen = "nats.node #570",
   why = "the server has forgotten the ephemeral one, and the client waits for it for ever",
   promise = "it is made again behind the last acknowledged message: each message is read once",
   within = 5,

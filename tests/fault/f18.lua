@@ -7,6 +7,7 @@ local LINKS = 20
 return {
   id = "F18",
   title = "20 links, one consumer each",
+  seen = "openobserve #13676, with 580 consumers",
   why = "each reconnect leaves another consumer behind on the server, 580 in one case",
   promise = "names are stable: there is one consumer however many links there were",
   within = 5,

@@ -6,6 +6,7 @@ local LATE_SECONDS = 3 -- each byte, longer than a dial may take
 return {
   id = "F19",
   title = "dials that time out",
+  seen = "Lixpi #290",
   why = "each one that was given up gets through later, and stays on the server as a zombie",
   promise = "one dial at a time, the loser is destroyed: the server has one client",
   within = 10,

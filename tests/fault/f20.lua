@@ -32,6 +32,7 @@ c:subscribe("go", function() timer = timer or moondog.every(0.01, portion) end)
 return {
   id = "F20",
   title = "98 MiB published without a link",
+  seen = "nats.java #1135, nats.go #1163",
   why = "pending buffers grow without bound until the process dies",
   promise = "8 MiB are kept by default and sent in order, the publisher is told of the rest, gauges show it",
   within = 5,

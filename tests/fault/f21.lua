@@ -8,6 +8,7 @@ local KILLS, UP_SECONDS, DOWN_SECONDS = 3, 1.5, 1
 return {
   id = "F21",
   title = "publish said OK, three SIGKILLs",
+  seen = "nats.rs #182",
   why = "what the library took is in a buffer, or in the kernel, and gone with the connection",
   promise = "what the outbox acknowledged is in the stream once, and nothing else was refused",
   within = 5,

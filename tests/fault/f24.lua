@@ -21,6 +21,7 @@ end
 return {
   id = "F24",
   title = "an address",
+  seen = "nats.node #377",
   why = "the address of another network is gossiped and dialled again and again, or DNS fails at the start",
   promise = "discovered servers are ignored when the script says so; a name that fails is one failed dial",
   within = 10,

@@ -10,6 +10,7 @@ end
 return {
   id = "F25",
   title = "a frozen server, then auth errors",
+  seen = "nats.c #1005, ClickHouse #118449",
   why = "the libuv adapter of nats.c crashes, or waits inside the loop",
   promise = "moondog does not use the adapter: the process and its loop go on, and it is back",
   within = 5,

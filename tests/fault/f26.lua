@@ -9,6 +9,7 @@ local DOWN_SECONDS = 3
 return {
   id = "F26",
   title = "server",
+  seen = "the chaos tests of nats-server",
   why = "servers are killed, freeze, and are restarted one after the other",
   promise = "moondog is back; a frozen server is left for another one by the probe",
   within = 15,

@@ -24,15 +24,22 @@ local rows = require "fault.rows"
 local table_text = require "support.fault_table"
 local run = require "support.run"
 local uv = require "luv"
+local workers = require "support.fault_workers"
 
 io.stdout:setvbuf("line")
 
-local as_json, as_list, wanted = false, false, {}
+local as_json, as_list, as_page, as_worker, jobs, wanted = false, false, false, false, 3, {}
 for _, word in ipairs(arg) do
   if word == "--json" then
     as_json = true
   elseif word == "--list" then
     as_list = true
+  elseif word == "--page" then
+    as_page = true
+  elseif word == "--worker" then -- one of those that play several at a time
+    as_worker = true
+  elseif word:find("^%-%-jobs=") then
+    jobs = tonumber(word:match("=(.*)"))
   else
     wanted[#wanted + 1] = word
   end
@@ -68,19 +75,49 @@ local function hear_interruptions()
   end
 end
 
-local began = run.now()
-local results, failed = {}, 0
-say(table_text.head())
+local plays = {} -- { row, case }, in the order of the table
 for _, row in ipairs(chosen) do
   for _, case in ipairs(fault.cases(row)) do
+    plays[#plays + 1] = { row = row, case = case }
+  end
+end
+
+if as_worker then
+  workers.work(function(index)
     hear_interruptions()
-    local result = fault.play(row, case)
+    local result = fault.play(plays[index].row, plays[index].case)
     if interrupted then
       os.exit(130)
     end
-    results[#results + 1] = result
-    failed = failed + ((result.ok or result.skipped) and 0 or 1)
-    say(table_text.line(result))
+    return result
+  end)
+  os.exit(0)
+end
+
+local began = run.now()
+local results, shown, failed = {}, 0, 0
+
+-- Lines come in the table's order, each as soon as those before it are there.
+local function take(index, result)
+  results[index] = result
+  while results[shown + 1] do
+    shown = shown + 1
+    failed = failed + ((results[shown].ok or results[shown].skipped) and 0 or 1)
+    say(table_text.line(results[shown]))
+  end
+end
+
+say(table_text.head())
+local whole, err = pcall(run.case(function()
+  hear_interruptions()
+  workers.play(#plays, jobs, { "luajit", arg[0], "--worker", unpack(wanted) }, take)
+end, { deadline = workers.DEADLINE }))
+if interrupted then
+  os.exit(130)
+end
+for index, play in ipairs(plays) do
+  if not results[index] then
+    take(index, fault.unplayed(play.row, play.case, whole and "the process that played it has ended" or tostring(err)))
   end
 end
 say(table_text.foot(results, run.now() - began))
@@ -92,8 +129,8 @@ for _, result in ipairs(results) do
   end
 end
 
-local function write(name, text)
-  local file = assert(io.open(assert(os.getenv("MOONDOG_BUILD")) .. "/" .. name, "w"))
+local function write(path, text)
+  local file = assert(io.open(path, "w"))
   file:write(text)
   file:close()
 end
@@ -102,8 +139,12 @@ local seconds = run.now() - began
 local report = cjson.encode { results = results, seconds = seconds, failed = failed,
   allowance = fault.ALLOWANCE_SECONDS } .. "\n"
 if #wanted == 0 then -- single rows leave the results of the last whole run as they are
-  write("faults.json", report)
-  write("faults.md", table_text.page(results, seconds))
+  local build = assert(os.getenv("MOONDOG_BUILD"))
+  write(build .. "/faults.json", report)
+  write(build .. "/faults.md", table_text.page(results, seconds))
+  if as_page then
+    write(root .. "/tests/fault/faults.md", table_text.page(results, seconds))
+  end
 end
 if as_json then
   io.write(report)

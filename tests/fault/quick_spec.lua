@@ -98,6 +98,23 @@ describe("the suite", function()
     end
   end)
 
+  it("has a page that tells of these rows, and of no others", function()
+    local file = assert(io.open(moondog.root .. "/tests/fault/faults.md"))
+    local page = file:read("*a")
+    file:close()
+    local hint = "; make it anew: scripts/faults --page"
+    local count = 0
+    for _, row in ipairs(rows.all()) do
+      assert.is_truthy(page:find(table_text.section(row), 1, true), row.id .. " is told otherwise" .. hint)
+      for _, case in ipairs(fault.cases(row)) do
+        count = count + 1
+        assert.is_truthy(page:find("\n| " .. (case.name or "") .. " |", 1, true), row.id .. " lacks a case" .. hint)
+      end
+    end
+    local _, told = page:gsub("| ok |\n", "")
+    assert.equals(count, told, "cases that were ok" .. hint)
+  end)
+
   it("is run by a script, which knows its rows", run.case(function()
     local script = moondog.root .. "/scripts/faults"
     local list = process.start { name = "faults", file = script, args = { "--list", "F1" } }

@@ -57,7 +57,7 @@ describe("an outage", function()
   end)
 
   it("has words for every reason, class and code", function()
-    for _, reason in ipairs { "probe", "reconnecting", "hung", "requested" } do
+    for _, reason in ipairs { "probe", "reconnecting", "hung", "requested", "lame_duck" } do
       assert.is_nil((words { reason = reason }):find("refused the login", 1, true))
     end
     for _, class in ipairs { "none", "auth", "network", "timeout", "stale", "tls", "limit", "protocol" } do

@@ -3,6 +3,7 @@
 --
 --   return {
 --     id = "F1", title = "...", why = "one sentence: who dies of it",
+--     seen = "where", -- nil: nobody has told
 --     promise = "what moondog does", within = 5, -- seconds, of the return; see ALLOWANCE_SECONDS
 --     stock = "why it means nothing for stock clients", -- nil: they play, too
 --     patience = 20, -- seconds for a stock client to come back; then it is deaf
@@ -346,14 +347,26 @@ function M.cases(row)
   return row.cases or { { play = row.play, after = row.after } }
 end
 
+local function describe(row, case)
+  return { id = row.id, case = case.name, title = row.title, why = row.why, seen = row.seen,
+    promise = row.promise, within = row.within, subjects = {}, wrong = {} }
+end
+
+-- The result of a case that was not played, or not to its end.
+function M.unplayed(row, case, why)
+  local result = describe(row, case)
+  result.ok, result.seconds, result.wrong = false, 0, { why }
+  return result
+end
+
 -- Plays one case. wanted: a set of subjects (nil: all). Returns { id, title, case, ok, wrong, why,
 -- promise, subjects = { NAME = { word, deaf, lost, sent } or { absent = why } }, seconds }.
 function M.play(row, case, wanted)
   local plays, reasons = cast(row, wanted)
   local results, began = {}, run.now()
   local skip = row.needs and row.needs()
-  local result = { id = row.id, case = case.name, title = row.title, why = row.why,
-    promise = row.promise, within = row.within, subjects = results }
+  local result = describe(row, case)
+  result.subjects = results
   if skip then
     result.skipped = skip
     return result

@@ -109,24 +109,55 @@ local function told(result)
   return ("%s, %s, %d lost"):format(result.word, deaf, result.lost)
 end
 
+local INTRODUCTION = [[
+# The fault suite
+
+How real programs lost their NATS connections, or kept some that no longer carried anything, and what moondog does
+about each. This page is made by `scripts/faults --page`: it played all of it, with real servers, real sockets and a
+stock client of nats.c and of nats.js beside moondog, with the options that a careful user gives them (reconnects
+without end).
+
+What has to hold in each of them, and is checked in each:
+
+1. A connection is never without a live link, a dial, or one that is scheduled, unless the script closed it.
+2. At most one dial and one link of it are there at a time, and no zombie is left at a server.
+3. What an outbox acknowledged is in the stream or still in the outbox, once.
+4. `/readyz` does not say ready for longer than 10 s while nothing passes, and says so when it does.
+5. It is back within the time that is promised, and %g s more for the load of the machine.
+6. Threads, descriptors and memory are what they were.
+
+Each client is sent requests all the time, 20 a second. *deaf*: from the end of the cause, or from its beginning where
+it stays, until one passes both ways. *lost*: those without an answer, from the beginning of the fault on. *fresh*:
+moondog made a new link; *back*: the library reconnected; *kept*: the link stayed; *closed*, *ended*: it has given up.
+
+%d cases in %.0f s.
+]]
+
+-- What does not depend on how it went: a test compares the page with it.
+function M.section(row)
+  local why = row.why:sub(1, 1):upper() .. row.why:sub(2)
+  local out = { ("## %s: %s"):format(row.id, row.title), "",
+    row.seen and ("%s. Seen in %s."):format(why, row.seen) or why .. "." }
+  for _, line in ipairs { "", ("Moondog: %s. Within %g s."):format(row.promise, row.within), "",
+    "| case | nats.c | nats.js | moondog | verdict |", "|---|---|---|---|---|" } do
+    out[#out + 1] = line
+  end
+  return table.concat(out, "\n") .. "\n"
+end
+
 -- The results as a page of Markdown.
 function M.page(results, seconds)
-  local out = { "# The fault suite", "", ("%d faults in %.0f s, made by `scripts/faults`."):format(#results, seconds) }
-  local row
+  local out, row = { INTRODUCTION:format(fault.ALLOWANCE_SECONDS, #results, seconds) }, nil
   for _, result in ipairs(results) do
     if result.id ~= row then
       row = result.id
-      for _, line in ipairs { "", ("## %s: %s"):format(result.id, result.title), "", result.why .. ".", "",
-        "Moondog: " .. result.promise .. ".", "", "| case | nats.c | nats.js | moondog | verdict |",
-        "|---|---|---|---|---|" } do
-        out[#out + 1] = line
-      end
+      out[#out + 1] = "\n" .. M.section(result)
     end
-    out[#out + 1] = ("| %s | %s | %s | %s | %s |"):format(result.case or "", told(result.subjects.nats_c),
+    out[#out + 1] = ("| %s | %s | %s | %s | %s |\n"):format(result.case or "", told(result.subjects.nats_c),
       told(result.subjects.nats_js), told(result.subjects.moondog),
       result.skipped and "skipped: " .. result.skipped or result.ok and "ok" or table.concat(result.wrong, "; "))
   end
-  return table.concat(out, "\n") .. "\n"
+  return table.concat(out)
 end
 
 -- A row as --list shows it.

@@ -52,9 +52,11 @@ local function environment(extra)
 end
 
 -- options: file, args, env (table; false removes), cwd, name (for reports), input (text for
--- stdin; true: it stays open for write()), on_line(line, stream).
+-- stdin; true: it stays open for write()), on_line(line, stream), patience (seconds to end after
+-- SIGTERM; then it is killed).
 function M.start(options)
-  local self = setmetatable({ lines = {}, name = options.name or options.file }, M)
+  local self = setmetatable({ lines = {}, name = options.name or options.file,
+    patience = options.patience or TERM_SECONDS }, M)
   local file, args = options.file, { unpack(options.args or {}) }
   if uv.fs_stat(SETPRIV) then
     args = { "--pdeathsig", "KILL", file, unpack(args) }
@@ -136,11 +138,14 @@ function M:signal(name)
   assert(uv.kill(self.pid, name))
 end
 
+-- Also its output has ended.
+function M:has_ended()
+  return self.exit ~= nil and self.pipes[1]:is_closing() and self.pipes[2]:is_closing()
+end
+
 -- Waits for the end, also of the output; returns the exit code and the signal.
 function M:wait_exit(deadline)
-  run.wait_until(function()
-    return self.exit and self.pipes[1]:is_closing() and self.pipes[2]:is_closing()
-  end, deadline or 10, "the end of " .. self.name)
+  run.wait_until(function() return self:has_ended() end, deadline or 10, "the end of " .. self.name)
   return self.exit.code, self.exit.signal
 end
 
@@ -164,7 +169,7 @@ function M:finish()
   end
   uv.kill(self.pid, "sigcont")
   uv.kill(self.pid, self.rude and "sigkill" or "sigterm")
-  if not pcall(run.wait_until, ended, TERM_SECONDS, "an end") then
+  if not pcall(run.wait_until, ended, self.patience, "an end") then
     uv.kill(self.pid, "sigkill")
     run.wait_until(ended, TERM_SECONDS, "the end of " .. self.name .. " after SIGKILL")
   end

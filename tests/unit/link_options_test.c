@@ -418,6 +418,17 @@ static void a_copy_with_one_server_is_its_own(void **state)
     link_options_release(c);
 }
 
+static void servers_are_the_same_by_host_and_port(void **state)
+{
+    (void)state;
+    assert_true(link_url_same_server("nats://a:4222", "nats://a:4222"));
+    assert_true(link_url_same_server("tls://u:p@A.b:4222/", "nats://a.B:4222"));
+    assert_true(link_url_same_server("nats://[::1]:4222", "[::1]:4222"));
+    assert_false(link_url_same_server("nats://a:4222", "nats://a:4223"));
+    assert_false(link_url_same_server("nats://a:4222", "nats://ab:4222"));
+    assert_false(link_url_same_server("nats://a:4222", ""));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -443,6 +454,7 @@ int main(void)
         cmocka_unit_test(every_flag_counts),
         cmocka_unit_test(timeouts_do_not_count),
         cmocka_unit_test(number_and_order_of_servers_count),
+        cmocka_unit_test(servers_are_the_same_by_host_and_port),
     };
     return cmocka_run_group_tests_name("link_options", tests, NULL, NULL);
 }

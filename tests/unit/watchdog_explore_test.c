@@ -17,6 +17,7 @@
 #define TICKS_TO_A_DIAL 16 /* from any state, when nothing else happens any more */
 #define HEALTHY_TICKS 30
 #define FAR_MS 1000000u
+#define LEAVE_MS 5
 #define WALK_STEPS 1000000
 #define WALK_LENGTH 400
 
@@ -29,7 +30,7 @@ typedef struct {
     enum which which;
 } choice;
 
-static choice choices[128];
+static choice choices[160];
 static size_t choice_count;
 
 static void add_choice(watchdog_event event, enum which which)
@@ -50,6 +51,7 @@ static void make_choices(void)
             for (int status = 0; status <= WATCHDOG_LINK_OTHER; status++)
                 if (status == 0 || type == WATCHDOG_EVENT_AUDITED)
                     add_choice((watchdog_event){.type = (watchdog_event_type)type,
+                                                .delay_ms = LEAVE_MS,
                                                 .status = (watchdog_link_status)status},
                                (enum which)which);
 }
@@ -105,10 +107,12 @@ static const char *check_recovery(const model *from)
     return m.stopped ? "a stopped machine does not come to rest" : "no dial ever comes";
 }
 
-/* All is answered at once: the link is left alone. */
+/* All is answered at once, and the server stays: the link is left alone. */
 static const char *check_patience(const model *from)
 {
     model m = *from;
+    if (m.leave_at != WATCHDOG_NEVER)
+        return NULL;
     for (int i = 0; m.w.state == WATCHDOG_UP && i < HEALTHY_TICKS; i++) {
         watchdog_event probe = {.type = WATCHDOG_EVENT_PROBE_ANSWERED, .link = m.live};
         watchdog_event audit = {.type = WATCHDOG_EVENT_AUDITED, .link = m.live};

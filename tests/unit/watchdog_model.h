@@ -20,6 +20,7 @@ typedef struct {
     bool up;          /* the live link was told to be up */
     bool lost;        /* ... and since then to be disconnected */
     bool deaf;
+    uint64_t leave_at; /* its server will go: until then the link has to be left */
     bool stopped;
     uint32_t attempt;
     uint64_t outage_since;
@@ -28,7 +29,7 @@ typedef struct {
 /* All that decides what the watchdog does next, with time counted from now: what is due is due. Two
  * models with the same key have the same future. */
 typedef struct {
-    int64_t deadlines[8]; /* -1: never */
+    int64_t deadlines[9]; /* -1: never */
     int32_t state, missed;
     bool link, old_link, ended, tried, planning, outage, lost, deaf;
 } model_key;
@@ -43,12 +44,13 @@ static inline int64_t model_from_now(const model *m, uint64_t deadline)
 static inline model_key model_key_of(const model *m)
 {
     const watchdog *w = &m->w;
-    const uint64_t deadlines[8] = {
+    const uint64_t deadlines[9] = {
         w->dial_at,  w->dial_deadline,  w->probe_at,      w->probe_deadline,
-        w->audit_at, w->audit_deadline, w->gone_deadline, w->reconnecting_deadline};
+        w->audit_at, w->audit_deadline, w->gone_deadline, w->reconnecting_deadline,
+        w->leave_at};
     model_key k;
     memset(&k, 0, sizeof k); /* padding too: keys are compared as bytes */
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < 9; i++)
         k.deadlines[i] = model_from_now(m, deadlines[i]);
     k.state = (int32_t)w->state;
     k.missed = (int32_t)w->probes_missed;
@@ -66,7 +68,7 @@ static inline model_key model_key_of(const model *m)
 static inline void model_init(model *m, const watchdog_config *config)
 {
     memset(m, 0, sizeof *m);
-    m->outage_since = WATCHDOG_NEVER;
+    m->outage_since = m->leave_at = WATCHDOG_NEVER;
     m->now = 1000;
     watchdog_init(&m->w, config);
 }
@@ -86,6 +88,7 @@ static inline void model_end_live(model *m, model_seen *seen)
     m->ended = m->live;
     m->live = 0;
     m->up = m->lost = m->deaf = false;
+    m->leave_at = WATCHDOG_NEVER;
     seen->released = true;
 }
 
@@ -160,8 +163,10 @@ static inline const char *model_tell(model *m, const watchdog_action *a)
         (a->type == WATCHDOG_ACTION_HEARING && !m->deaf))
         return "DEAF while deaf, or HEARING while hearing";
     m->up = true;
-    if (a->type == WATCHDOG_ACTION_DISCONNECTED || reconnects)
+    if (a->type == WATCHDOG_ACTION_DISCONNECTED || reconnects) {
         m->lost = !reconnects;
+        m->leave_at = WATCHDOG_NEVER; /* it is at another server by now, or will be */
+    }
     if (a->type == WATCHDOG_ACTION_DEAF)
         m->deaf = true;
     else if (a->type == WATCHDOG_ACTION_HEARING || m->lost || reconnects)
@@ -224,6 +229,13 @@ static inline const char *model_check_outage(model *m)
     return m->outage_since == m->w.outage_since ? NULL : "the outage's beginning is wrong";
 }
 
+static inline void model_note_lame_duck(model *m, const watchdog_event *e)
+{
+    if (e->type == WATCHDOG_EVENT_LAME_DUCK && e->link != 0 && e->link == m->live && m->up &&
+        !m->lost && m->leave_at == WATCHDOG_NEVER)
+        m->leave_at = m->now + e->delay_ms;
+}
+
 static inline const char *model_check(model *m)
 {
     const watchdog *w = &m->w;
@@ -238,6 +250,8 @@ static inline const char *model_check(model *m)
         return "the attempts are not counted right";
     if (w->probes_missed > 1 || (w->probes_missed == 1) != m->deaf)
         return "the missed probes are not counted right";
+    if (w->leave_at != m->leave_at)
+        return "it will not leave a server that goes when it should";
     return model_check_outage(m);
 }
 
@@ -265,6 +279,8 @@ static inline const char *model_step(model *m, const watchdog_event *e)
     if (model_is_proof(m, e))
         m->attempt = 0;
     m->stopped |= seen.stop;
+    model_note_lame_duck(m, e);
+    bool leaves = e->type == WATCHDOG_EVENT_TICK && m->leave_at <= m->now;
     watchdog_step(&m->w, e, m->now, &actions);
     if (e->type == WATCHDOG_EVENT_GONE && e->link == m->going)
         m->going = 0;
@@ -281,6 +297,8 @@ static inline const char *model_step(model *m, const watchdog_event *e)
         return "an action before the deadline: it was told too late";
     if (stray && actions.count > 0)
         return "an action because of a link that does not matter";
+    if (leaves && !seen.closed)
+        return "a link to a server that goes is not left in time";
     const char *broken = model_check(m);
     if (broken != NULL)
         return broken;

@@ -239,6 +239,54 @@ static void stays_stopped(void)
     assert_int_equal(w.state, WATCHDOG_STOPPED);
 }
 
+/* ---- a server that will go ---- */
+
+static const char *lame_duck(uint64_t link, uint32_t delay_ms)
+{
+    return feed(
+        (watchdog_event){.type = WATCHDOG_EVENT_LAME_DUCK, .link = link, .delay_ms = delay_ms});
+}
+
+static void test_lame_duck_is_left_in_time(void **state)
+{
+    (void)state;
+    begin_up();
+    assert_string_equal(lame_duck(1, 3000), "");
+    assert_string_equal(wait(1000), "");
+    assert_string_equal(lame_duck(1, 9000), ""); /* the first word counts */
+    assert_string_equal(wait(1999), "");
+    assert_string_equal(wait(1), "closed(1 lame_duck) destroy(1)");
+    assert_string_equal(policy_says(5000), ""); /* it was not asked */
+    assert_string_equal(link_says(1, WATCHDOG_EVENT_GONE), "dial(2)");
+    assert_string_equal(link_says(2, WATCHDOG_EVENT_DIALED), "up(2 lame_duck)");
+    live_for(60000); /* and the new one stays */
+}
+
+static void test_lame_duck_is_left_before_its_probes_and_audits(void **state)
+{
+    (void)state;
+    begin_up();
+    lame_duck(1, 0);
+    assert_true(watchdog_deadline(&w) == now);
+    assert_string_equal(wait(0), "closed(1 lame_duck) destroy(1)");
+}
+
+static void test_lame_duck_that_sends_us_away_needs_no_leaving(void **state)
+{
+    (void)state;
+    begin_up();
+    lame_duck(1, 3000);
+    assert_string_equal(link_says(1, WATCHDOG_EVENT_DISCONNECTED), "disconnected(1)");
+    assert_string_equal(lame_duck(1, 10), ""); /* a late word */
+    assert_string_equal(wait(3000), "");
+    assert_string_equal(link_says(1, WATCHDOG_EVENT_RECONNECTED), "reconnected(1)");
+    live_for(60000);
+    begin_up();
+    lame_duck(1, 3000);
+    assert_string_equal(link_says(1, WATCHDOG_EVENT_RECONNECTED), "reconnected(1)");
+    live_for(60000);
+}
+
 static void test_stop_of_an_idle_machine(void **state)
 {
     (void)state;
@@ -349,9 +397,9 @@ static void test_names(void **state)
     assert_string_equal(watchdog_state_name(WATCHDOG_RECONNECTING), "reconnecting");
     assert_string_equal(watchdog_state_name(WATCHDOG_CLOSED), "closed");
     assert_string_equal(watchdog_state_name(WATCHDOG_STOPPED), "stopped");
-    static const char *const reasons[] = {"none",        "start",        "closed",
-                                          "dial_failed", "dial_timeout", "reconnecting",
-                                          "probe",       "hung",         "requested"};
+    static const char *const reasons[] = {"none",         "start",        "closed", "dial_failed",
+                                          "dial_timeout", "reconnecting", "probe",  "hung",
+                                          "requested",    "lame_duck"};
     for (int i = 0; i < WATCHDOG_REASON_COUNT; i++)
         assert_string_equal(watchdog_reason_name((watchdog_reason)i), reasons[i]);
     assert_string_equal(watchdog_reason_name(WATCHDOG_REASON_COUNT), "unknown");
@@ -380,6 +428,9 @@ int main(void)
         cmocka_unit_test(test_replace_while_closed_brings_the_dial_forward),
         cmocka_unit_test(test_replace_is_not_postponed_by_a_late_plan),
         cmocka_unit_test(test_replace_while_dialing_is_ignored),
+        cmocka_unit_test(test_lame_duck_is_left_in_time),
+        cmocka_unit_test(test_lame_duck_is_left_before_its_probes_and_audits),
+        cmocka_unit_test(test_lame_duck_that_sends_us_away_needs_no_leaving),
         cmocka_unit_test(test_stop_of_an_idle_machine),
         cmocka_unit_test(test_stop_destroys_the_link_and_waits_for_it),
         cmocka_unit_test(test_stop_abandons_a_link_that_hangs),
