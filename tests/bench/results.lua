@@ -178,8 +178,8 @@ function M:plot(file, cases, axes)
   for _, name in ipairs(self.names) do
     local points = {}
     for _, case in ipairs(cases) do
-      local median = self:median(case[2], axes.key, name)
-      if median then points[#points + 1] = { case[1], median } end
+      local y = self:median(case[2], axes.key, name)
+      if y then points[#points + 1] = { case[1], y } end
     end
     if #points > 0 then curves[#curves + 1] = { name, points } end
   end
