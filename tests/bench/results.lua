@@ -152,12 +152,12 @@ function M:goal(what, value, limit, at_least)
 end
 
 -- A picture: bench/NAME-FILE.svg. curves: a list of { title, points }; points: a list of { x, y }. axes: { x = label,
--- y = label, log = x is logarithmic, bare = no marks at the points }.
+-- y = label, log = both are logarithmic, bare = no marks at the points }.
 function M:draw(file, curves, axes)
   local text = { "set terminal svg size 800,500 dynamic background rgb 'white'",
     ("set output %q"):format(("%s/%s-%s.svg"):format(options.out, self.bench, file)),
-    ("set xlabel %q"):format(axes.x), ("set ylabel %q"):format(axes.y), "set key outside right", "set yrange [0:*]",
-    "set grid ytics", axes.log and "set logscale x" or "" }
+    ("set xlabel %q"):format(axes.x), ("set ylabel %q"):format(axes.y), "set key outside right", "set grid ytics",
+    axes.log and "set logscale xy" or "set yrange [0:*]" }
   local lines, data = {}, {}
   for _, curve in ipairs(curves) do
     local title, points = unpack(curve)
