@@ -93,3 +93,26 @@ build() {
         fi
     ) 9>"$folder/.lock" || die "the build failed; what is wrong is above"
 }
+
+readonly debian_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+
+# debian_sources SUITE: Debian's archives that this machine's apt knows, as the lines of a sources.list
+# for that suite.
+debian_sources() {
+    local suite=$1 host uri release area part
+    host=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+    while read -r uri release area; do
+        case $release in
+        "$host" | "$host-updates" | "$host-security")
+            part=${release#"$host"}
+            printf 'deb [signed-by=%s] %s %s%s %s\n' "$debian_keyring" "$uri" "$suite" "$part" "$area"
+            ;;
+        esac
+    done < <(apt-get indextargets --format "\$(REPO_URI) \$(RELEASE) \$(COMPONENT)" \
+        'Created-By: Packages' 'Origin: Debian')
+}
+
+# debian_mirror SUITE: the archive itself, without its updates.
+debian_mirror() {
+    debian_sources "$1" | sed -n "s/^deb \[[^]]*\] \([^ ]*\) $1 main$/\1/p" | head -n 1
+}

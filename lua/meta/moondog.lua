@@ -51,6 +51,8 @@ local moondog = {}
 ---@field discovered? fun(conn: moondog.connection, info: moondog.info)
 ---@field probe? fun(conn: moondog.connection, info: moondog.info) a probe was missed, or answered again
 
+---The files are read for each fresh link. Where the library cannot reconnect and they have changed, or it fails by
+---them, there is one at once.
 ---@class moondog.tls
 ---@field ca? string file
 ---@field cert? string file; goes with key

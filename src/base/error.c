@@ -102,6 +102,11 @@ static const struct text_rule text_rules[] = {
 
     {"secure connection - tls required", "tls", ERROR_CLASS_TLS, NULL},
     {"ssl handshake error", "tls", ERROR_CLASS_TLS, NULL},
+    /* Also how nats.c sees that its certificate is refused: with TLS 1.3 its own handshake is over.
+     */
+    {"expected 'pong', got ''", "ended", ERROR_CLASS_NETWORK,
+     "the server ended the connection during the login, without a word: its log says why (does it "
+     "accept the certificate of this client?)"},
 
     {"getaddrinfo error", "dns", ERROR_CLASS_NETWORK, NULL},
     {"connection refused", "no_server", ERROR_CLASS_NETWORK, NULL},

@@ -181,6 +181,30 @@ static const char *on_token(void *link)
 }
 
 #define DELAY_ANSWER_NS 250000000u
+#define LAST_DELAY_MS 1000
+
+/* The library read certificates and keys once, when this link was dialled, and tries for ever with
+ * these: once it fails by them, or there are others, a fresh link is the way. Its last error is
+ * that of this thread, which reconnects and does nothing else. */
+static bool needs_fresh_files(struct link *l)
+{
+    if (!l->options->tls)
+        return false;
+    link_event event = {.type = LINK_EVENT_CLOSED};
+    natsStatus status = NATS_OK;
+    const char *text = nats_GetLastError(&status);
+    error_from_nats(&event.error, (int)status, text);
+    /* What a server offers is in no file. */
+    bool failed = event.error.cls == ERROR_CLASS_TLS && status != NATS_SECURE_CONNECTION_WANTED &&
+                  status != NATS_SECURE_CONNECTION_REQUIRED;
+    if (!failed && !link_tls_files_changed(l))
+        return false;
+    if (!failed)
+        error_set(&event.error, "tls_files_changed", ERROR_CLASS_TLS,
+                  "the files of certificates and keys have changed since the link was made");
+    mailbox_post(&l->mailbox, &event);
+    return true;
+}
 
 /* On the link's reconnect thread, without locks: this one may wait for the policy, but not for
  * long; a loop that is stuck must not stop the reconnecting. */
@@ -188,6 +212,8 @@ static int64_t on_delay(natsConnection *nc, int attempt, void *link)
 {
     (void)nc;
     struct link *l = link;
+    if (needs_fresh_files(l))
+        return LAST_DELAY_MS; /* the link is destroyed meanwhile, which wakes the library */
     uv_mutex_lock(&l->lock);
     l->delay_answered = false;
     uv_mutex_unlock(&l->lock);

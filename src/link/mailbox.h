@@ -23,7 +23,8 @@ typedef enum {
     LINK_EVENT_DISCONNECTED,
     LINK_EVENT_RECONNECTED,
     LINK_EVENT_SERVER, /* the same, after the library reconnected */
-    LINK_EVENT_CLOSED, /* error: the server's or the library's last words */
+    LINK_EVENT_CLOSED, /* error: the server's or the library's last words. Or the library
+                          cannot have it back: its certificates are those of the dial */
     LINK_EVENT_ERROR,  /* error, an asynchronous one; the link stays */
     LINK_EVENT_LAME_DUCK,
     LINK_EVENT_DISCOVERED,

@@ -243,6 +243,10 @@ static void test_failed_dials(void **state)
     (void)state;
     expect(NATS_CONNECTION_AUTH_FAILED, "(conn.c:1905): Authorization Violation", "auth_failed",
            ERROR_CLASS_AUTH, "Authorization Violation");
+    expect(
+        NATS_PROTOCOL_ERROR, "(conn.c:1909): Expected 'PONG', got ''", "ended", ERROR_CLASS_NETWORK,
+        "the server ended the connection during the login, without a word: its log says why (does "
+        "it accept the certificate of this client?)");
     expect(NATS_SSL_ERROR, "(conn.c:733): SSL handshake error: 18:self-signed certificate", "tls",
            ERROR_CLASS_TLS, "SSL handshake error: 18:self-signed certificate");
     expect(NATS_TIMEOUT, "(unix/sock.c:58): Timeout", "timeout", ERROR_CLASS_TIMEOUT,
