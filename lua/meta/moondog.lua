@@ -11,7 +11,8 @@
 ---@field state table plain data of the script: nil, booleans, numbers, strings, and tables of these. It crosses
 ---a reload: what the generation before has in it comes over what the new top level declares, key by key; only
 ---`version` stays as the new one declares it. What cannot cross (functions, userdata, metatables, cycles, more
----than --state) is named, and the reload refused.
+---than --state) is named, and the reload refused. What the generation before still handles afterwards, such as messages
+---of a consumer that were on their way, changes its own copy only.
 ---@field log moondog.log
 ---@field metrics moondog.metrics
 local moondog = {}

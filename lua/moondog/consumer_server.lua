@@ -3,7 +3,7 @@
 local host = ...
 local moondog = require "moondog"
 
-local pairs, ipairs, min, max = pairs, ipairs, math.min, math.max
+local pairs, ipairs, type, min, max = pairs, ipairs, type, math.min, math.max
 
 local NANO = host.NANO
 local ACK_WAIT = 30 -- seconds: the server's own default
@@ -119,6 +119,23 @@ local function ack_wait_of(config)
   return wait / NANO
 end
 
+--- Whether what is there has all that is said.
+local function covers(existing, said)
+  if type(said) ~= "table" or type(existing) ~= "table" then return existing == said end
+  for key, value in pairs(said) do
+    if not covers(existing[key], value) then return false end
+  end
+  return true
+end
+
+--- A server may be unable to write what it has: then that is used, when nothing else is wanted of it.
+local function use_as_it_is(c, info, err)
+  if err.class ~= "protocol" or not covers(info.config, c.config) then return nil, err end
+  c.pending = info.num_pending
+  moondog.log.warn("a consumer is used as it is", { stream = c.stream, consumer = c.name, error = err.message })
+  return true
+end
+
 --- Finds it, or makes it; one that has vanished begins where beginning() says.
 local function establish_other(c)
   local seen = beginning(c) > 1
@@ -135,6 +152,7 @@ local function establish_other(c)
     if info then keep_beginning(c, info) end
     local ok
     ok, err = make(c, not info and seen and beginning(c) or nil)
+    if not ok and info then ok, err = use_as_it_is(c, info, err) end
     if not ok then return nil, err end
   end
   c.acks = config.ack_policy ~= "none"

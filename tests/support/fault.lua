@@ -135,7 +135,8 @@ local function witness_of(server)
 end
 
 -- how: as for fault_subjects.start(); connections: how many moondog has (1); witness: makes one (default:
--- at the first server); before_nats: nobody hears yet. Waits until all of them answer.
+-- at the first server); witnesses: a list of these, of which one that hears moondog is enough; before_nats:
+-- nobody hears yet. Waits until all of them answer.
 function Stage:start(how)
   local names = {}
   for _, name in ipairs(subjects.names) do
@@ -147,7 +148,8 @@ function Stage:start(how)
   self.dog = self.subjects.moondog.dog
   self.checks = checks.start(self.dog, self.ports)
   self.checks.limit = how.connections or 1
-  self.traffic = traffic.start(how.witness or function() return witness_of(self.servers[1]) end, names)
+  self.traffic = traffic.start(how.witnesses or { how.witness or function() return witness_of(self.servers[1]) end },
+    names)
   if not how.before_nats then
     self:hears(run.now())
     self.checks:note_resources()
@@ -313,9 +315,14 @@ end
 
 -- ---- rows ----
 
+-- A stage for the subjects that are in the set `plays`.
+function M.stage(plays)
+  return setmetatable({ plays = plays, servers = {}, ports = {}, subjects = {}, wrong = {}, lost = {} }, Stage)
+end
+
 local function perform(case, plays, results)
-  local stage = setmetatable({ case = case, plays = plays, servers = {}, ports = {}, subjects = {},
-    wrong = {}, lost = {} }, Stage)
+  local stage = M.stage(plays)
+  stage.case = case
   case.play(stage)
   assert(stage.fault_at, "the row does no damage")
   settle(stage)

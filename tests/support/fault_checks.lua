@@ -154,6 +154,12 @@ local function check_resources(self)
   end)
 end
 
+-- Looks no longer.
+function M:stop()
+  self.stopped = true
+  self.sampler:stop()
+end
+
 -- Checks all of it, when the fault is over. count_clients(): how many links of moondog the servers
 -- have. gaps(): the times in which nothing passed. deaf: whether it is so still. Returns the list of
 -- what is wrong; the numbers are those of the invariants.
@@ -174,8 +180,7 @@ function M:finish(count_clients, gaps, deaf)
   if self.before then
     check_resources(self)
   end
-  self.stopped = true
-  self.sampler:stop()
+  self:stop()
   check_schedule(self)
   check_truth(self, gaps())
   return self.wrong

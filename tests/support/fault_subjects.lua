@@ -1,7 +1,7 @@
 -- The subjects of the fault suite: moondog, and the stock clients that meet the same faults beside
 -- it. Each answers on echo.NAME with what it was sent. A subject: name, process, given_up() (a word
 -- for the way in which it gave its connection up, or nil), cut (a stock client has said that it lost a
--- link).
+-- link); moondog: dog, text (its script, with $NAME for values).
 local health = require "support.health"
 local moondog = require "support.moondog"
 local npm_client = require "support.npm_client"
@@ -50,7 +50,7 @@ function starters.moondog(how)
   local parts = { SERVERS = table.concat(servers, ", "), OPTIONS = table.concat(options, " ") }
   local text = SCRIPT:gsub("%$(%u+)", parts) .. (how.script or "")
   local dog = health.run(text, how.values)
-  return { process = dog.process, dog = dog, given_up = function()
+  return { process = dog.process, dog = dog, text = text, given_up = function()
     return dog.process.exit and "ended"
   end }
 end

@@ -20,15 +20,18 @@ local function forward(self, link, direction, to, chunk)
   if link.holes[direction] or to:is_closing() then
     return
   end
-  if self.delay == 0 then
+  local queue = link.late[direction]
+  if self.delay == 0 and #queue == 0 then
     to:write(chunk)
     return
   end
-  local timer = uv.new_timer() -- timers of one length fire in the order in which they were started
+  queue[#queue + 1] = chunk
+  local timer = uv.new_timer() -- whichever fires writes the oldest: a shorter delay must not overtake a longer one
   timer:start(math.ceil(self.delay * 1000), 0, function()
     timer:close()
+    local oldest = table.remove(queue, 1)
     if not to:is_closing() and not link.holes[direction] then
-      to:write(chunk)
+      to:write(oldest)
     end
   end)
 end
@@ -54,7 +57,7 @@ local function start_reading(self, link)
 end
 
 local function accept(self)
-  local link = { client = uv.new_tcp(), target = uv.new_tcp(),
+  local link = { client = uv.new_tcp(), target = uv.new_tcp(), late = { up = {}, down = {} },
     holes = { up = self.holes.up, down = self.holes.down } }
   self.socket:accept(link.client)
   self.accepted = self.accepted + 1
@@ -110,10 +113,10 @@ function M:blackhole(direction, options)
   end
 end
 
--- Lets bytes through again; what vanished is lost.
-function M:heal()
+-- Lets bytes through again; what vanished is lost. options.new_only: on links that come from now on.
+function M:heal(options)
   self.holes = {}
-  for link in pairs(self.links) do
+  for link in pairs(options and options.new_only and {} or self.links) do
     link.holes = {}
   end
 end
