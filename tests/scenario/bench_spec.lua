@@ -1,0 +1,111 @@
+-- The benches work: each is run briefly, and says what it is to say. Figures are not looked at.
+local cjson = require "cjson"
+local moondog = require "support.moondog"
+local process = require "support.process"
+local run = require "support.run"
+
+-- What a bench writes to standard output, with these arguments.
+local function bench(name, ...)
+  local child = process.start { name = "bench " .. name, file = "/usr/bin/luajit",
+    args = { moondog.root .. "/tests/bench/" .. name .. ".lua", "--brief", "--out", run.folder(), ... },
+    env = { MOONDOG_BUILD = moondog.build, MOONDOG_ROOT = moondog.root } }
+  local code = child:wait_exit(240)
+  assert.equal(0, code, child:report())
+  return child:text("stdout")
+end
+
+local function read_json(name)
+  local file = assert(io.open(run.folder() .. "/" .. name .. ".json"))
+  local found = cjson.decode(file:read("*a"))
+  file:close()
+  return found
+end
+
+local function contains(text, wanted)
+  assert.truthy(text:find(wanted, 1, true), ("no %q in:\n%s"):format(wanted, text))
+end
+
+local function check(name)
+  local printed, found = bench(name), read_json(name)
+  assert.equal(name, found.bench)
+  assert.truthy(#found.rows > 0)
+  contains(printed, found.title)
+  for _, row in ipairs(found.rows) do
+    contains(printed, row.case)
+    contains(printed, row.figure)
+    assert.equal("number", type(row.medians[found.peers[1]]), row.case .. ": " .. row.figure)
+    for _, peer in ipairs(found.peers) do assert.not_nil(row.medians[peer], peer) end
+  end
+  for _, goal in ipairs(found.goals) do contains(printed, goal.what) end
+  return found
+end
+
+describe("scripts/bench", function()
+  it("compares delivery, size by size and number by number of subscriptions", run.case(function()
+    local found = check "delivery"
+    local seen = {}
+    for _, row in ipairs(found.rows) do
+      seen[row.parameters.bytes], seen["x" .. row.parameters.subscriptions] = true, true
+      if row.figure == "received" then assert.equal(100, row.medians.moondog, row.case) end
+    end
+    for _, bytes in ipairs { 16, 64, 1024, 16384 } do assert.truthy(seen[bytes], bytes) end
+    for _, subscriptions in ipairs { "x1", "x100", "x1000" } do assert.truthy(seen[subscriptions], subscriptions) end
+  end, { deadline = 250 }))
+
+  it("compares publishing", run.case(function() check "publish" end, { deadline = 250 }))
+
+  it("compares requests and answers", run.case(function() check "request" end, { deadline = 250 }))
+
+  it("compares recovery, over the number of subscriptions", run.case(function()
+    local seen = {}
+    for _, row in ipairs(check("recovery").rows) do seen[row.parameters.subscriptions] = true end
+    for _, subscriptions in ipairs { 1, 100, 1000 } do assert.truthy(seen[subscriptions], subscriptions) end
+  end, { deadline = 250 }))
+
+  it("weighs a process, a subscription, a request, a timer and a connection", run.case(function()
+    local seen = {}
+    for _, row in ipairs(check("footprint").rows) do seen[row.case] = true end
+    for _, thing in ipairs { "process", "subscription", "request", "timer", "connection" } do
+      assert.truthy(seen["a " .. thing], thing)
+    end
+  end, { deadline = 250 }))
+
+  it("follows a herd of connections", run.case(function()
+    for name, list in pairs(check("herd").facts.arrivals) do assert.equal(20, #list, name) end
+  end, { deadline = 250 }))
+
+  it("times reloads, over subscriptions and state", run.case(function()
+    local subscriptions, entries = 0, 0
+    for _, row in ipairs(check("reload").rows) do
+      subscriptions = math.max(subscriptions, row.parameters.subscriptions)
+      entries = math.max(entries, row.parameters.entries or 0)
+    end
+    assert.equal(1000, subscriptions)
+    assert.equal(10000, entries)
+  end, { deadline = 250 }))
+
+  it("compares JetStream", run.case(function() check "jetstream" end, { deadline = 250 }))
+
+  it("compares messages with and without a command that never ends", run.case(function()
+    assert.same({ "with", "without" }, check("console").peers)
+  end, { deadline = 250 }))
+
+  it("compares a process that is watched with one that is not", run.case(function()
+    local pages = check("metrics").rows[2]
+    assert.equal("pages", pages.figure)
+    assert.equal(0, pages.medians.unwatched)
+  end, { deadline = 250 }))
+
+  it("prints JSON alone when it is asked to", run.case(function()
+    local printed = bench("publish", "--json")
+    assert.same(read_json("publish"), cjson.decode(printed))
+  end, { deadline = 250 }))
+
+  it("refuses what it does not know", run.case(function()
+    local child = process.start { name = "bench", file = "/usr/bin/luajit",
+      args = { moondog.root .. "/tests/bench/publish.lua", "--short" },
+      env = { MOONDOG_BUILD = moondog.build, MOONDOG_ROOT = moondog.root } }
+    assert.equal(2, (child:wait_exit(20)))
+    contains(child:text("stderr"), '"--short"')
+  end))
+end)
