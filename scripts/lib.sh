@@ -68,8 +68,8 @@ configure() {
 }
 
 # build PRESET run|demo|faults|bench|fuzz|tests: the program, the libraries and the examples that embed
-# them, those of the demonstration, of the fault suite, of the benches or of the fuzz targets, or everything. One build at
-# a time in a folder.
+# them, those of the demonstration, of the fault suite, of the benches or of the fuzz targets, or
+# everything. One build at a time in a folder.
 build() {
     local preset=$1 what=$2 folder with_tests=no targets=()
     folder=$(build_folder "$preset")
