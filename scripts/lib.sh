@@ -76,7 +76,7 @@ build() {
     case $what in
     run) targets=(moondog moondog_shared moondog_archive moondog_texts edge chat game) ;;
     demo | faults) targets=(moondog stock_client) ;;
-    bench) targets=(moondog jetstream_client game) ;;
+    bench) targets=(moondog bench_client jetstream_client game) ;;
     tests) with_tests=yes ;;
     esac
     mkdir -p "$folder"

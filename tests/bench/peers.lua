@@ -1,0 +1,121 @@
+-- The clients that the benches of core messaging compare, each a process of its own, connected to one server. They
+-- take orders on subjects of their own; see client.c.
+local uv = require "luv"
+local moondog = require "support.moondog"
+local npm_client = require "support.npm_client"
+local process = require "support.process"
+local run = require "support.run"
+
+local M = {}
+local Peer = {}
+Peer.__index = Peer
+
+local START_SECONDS = 20
+local ORDER_SECONDS = 60
+local HERE = moondog.root .. "/tests/bench/"
+
+local function start_moondog(handler)
+  return function(url, name)
+    local text = assert(io.open(HERE .. "client.lua")):read("*a")
+    return moondog.run(text, nil, { env = { NATS_URL = url, BENCH_NAME = name, BENCH_HANDLER = handler } })
+  end
+end
+
+local function start_c(delivery)
+  return function(url, name)
+    return process.start { name = name, file = moondog.build .. "/tests/bench_client", args = { url, name, delivery } }
+  end
+end
+
+local function start_npm(url, name)
+  return npm_client.node("bench_core.js", { args = { url, name } })
+end
+
+-- scripts/bench builds it, where there is Debian's Go.
+local GO = moondog.build .. "/bench/nats_go"
+
+local function start_go(url, name)
+  return process.start { name = name, file = GO, args = { url, name } }
+end
+
+local function lacks_go()
+  return not uv.fs_access(GO, "X") and "not built; scripts/bench does it with Debian's packages golang-go and "
+    .. "golang-github-nats-io-go-nats-dev"
+end
+
+local function lacks_npm()
+  return not uv.fs_stat(npm_client.modules .. "/nats") and "not there; scripts/deps --test installs it"
+end
+
+-- What each is called in tables, in their order.
+local ALL = {
+  { name = "moondog", start = start_moondog("count") },
+  { name = "moondog data", start = start_moondog("data"), variant = true },
+  { name = "moondog json", start = start_moondog("json"), variant = true },
+  { name = "nats.c", start = start_c("default") },
+  { name = "pooled", start = start_c("pool"), variant = true },
+  { name = "nats.go", start = start_go, lacks = lacks_go },
+  { name = "npm", start = start_npm, lacks = lacks_npm },
+}
+
+-- Subjects have no dots in their words.
+local function word(name)
+  return (name:gsub("%W", "_"))
+end
+
+-- One process, which is there when it has answered. kind: { name, start(url, word) }.
+function M.start(server, witness, kind)
+  local name = word(kind.name)
+  local child = kind.start(server.url, name)
+  local self = setmetatable({ name = kind.name, word = name, pid = child.pid, child = child, witness = witness }, Peer)
+  run.wait_until(function()
+    local answer = witness:request("bench." .. name, "received 1 1 - 1\n", 1)
+    return answer
+  end, START_SECONDS, "an answer of " .. kind.name)
+  return self
+end
+
+-- All of them, for a bench's results. variants: also those that differ only in how they receive.
+function M.start_all(server, witness, variants)
+  local peers, missing = {}, {}
+  for _, kind in ipairs(ALL) do
+    local why = kind.lacks and kind.lacks()
+    if why then
+      missing[#missing + 1] = { kind.name, why }
+    elseif variants or not kind.variant then
+      peers[#peers + 1] = M.start(server, witness, kind)
+    end
+  end
+  return peers, missing
+end
+
+-- What sends to all of them and asks them: nats.c in a process of its own.
+function M.start_sender(server, witness)
+  return M.start(server, witness, { name = "sender", start = start_c("default") })
+end
+
+-- What answers all of them, at once: by default nats.c waits for a millisecond before it sends an answer.
+function M.start_responder(server, witness)
+  return M.start(server, witness, { name = "responder", start = start_c("asap") })
+end
+
+-- order: count, value, subject, subjects, data. Returns { count, seconds, p50, p99, p999 }, or nil and why not.
+function Peer:try(op, order)
+  local text = ("%s %d %d %s %d\n%s"):format(op, order.count or 1, order.value or 1, order.subject or "-",
+    order.subjects or 1, order.data or "")
+  local answer, err = self.witness:request("bench." .. self.word, text, ORDER_SECONDS)
+  local list = {}
+  for number in (answer and answer.data or ""):gmatch("%S+") do list[#list + 1] = tonumber(number) end
+  if #list ~= 5 then
+    return nil, ("%s, %s: %s"):format(self.name, op, answer and answer.data or err)
+  end
+  return { count = list[1], seconds = list[2], p50 = list[3], p99 = list[4], p999 = list[5] }
+end
+
+function Peer:order(op, order)
+  local result, err = self:try(op, order or {})
+  if not result then error(err, 0) end
+  return result
+end
+
+return M
