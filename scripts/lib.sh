@@ -26,7 +26,7 @@ build_folder() {
     local base=$root/build${MOONDOG_SUITE:+-$MOONDOG_SUITE}
     case $1 in
     release) printf '%s\n' "$base" ;;
-    debug | asan | tsan) printf '%s\n' "$base-$1" ;;
+    debug | asan | tsan | fuzz | coverage) printf '%s\n' "$base-$1" ;;
     *) usage_error "unknown preset \"$1\": there are release, debug, asan and tsan" ;;
     esac
 }
@@ -67,9 +67,9 @@ configure() {
     touch "$folder/build.ninja"
 }
 
-# build PRESET run|demo|faults|bench|tests: the program, the libraries and the examples that embed
-# them, those of the demonstration, of the fault suite or of the benches, or everything. One build at
-# a time in a folder.
+# build PRESET run|demo|faults|bench|fuzz|tests: the program, the libraries and the examples that embed
+# them, those of the demonstration, of the fault suite, of the benches or of the fuzz targets, or
+# everything. One build at a time in a folder.
 build() {
     local preset=$1 what=$2 folder with_tests=no targets=()
     folder=$(build_folder "$preset")
@@ -77,6 +77,7 @@ build() {
     run) targets=(moondog moondog_shared moondog_archive moondog_texts edge chat game) ;;
     demo | faults) targets=(moondog stock_client) ;;
     bench) targets=(moondog bench_client jetstream_client game) ;;
+    fuzz) targets=(fuzz) ;;
     tests) with_tests=yes ;;
     esac
     mkdir -p "$folder"
@@ -85,11 +86,34 @@ build() {
         if needs_configuring "$folder"; then
             configure "$preset" "$folder"
         fi
-        if [[ ! -e $folder/moondog ]]; then # takes a while: show that something happens
+        if [[ ! -e $folder/libmoondog_internal.a ]]; then # takes a while: show that something happens
             ninja -C "$folder" "${targets[@]}" >&2
         else
             ninja -C "$folder" --quiet "${targets[@]}" |
                 sed '/^ninja: no work to do\.$/d' >&2
         fi
     ) 9>"$folder/.lock" || die "the build failed; what is wrong is above"
+}
+
+readonly debian_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+
+# debian_sources SUITE: Debian's archives that this machine's apt knows, as the lines of a sources.list
+# for that suite.
+debian_sources() {
+    local suite=$1 host uri release area part
+    host=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+    while read -r uri release area; do
+        case $release in
+        "$host" | "$host-updates" | "$host-security")
+            part=${release#"$host"}
+            printf 'deb [signed-by=%s] %s %s%s %s\n' "$debian_keyring" "$uri" "$suite" "$part" "$area"
+            ;;
+        esac
+    done < <(apt-get indextargets --format "\$(REPO_URI) \$(RELEASE) \$(COMPONENT)" \
+        'Created-By: Packages' 'Origin: Debian')
+}
+
+# debian_mirror SUITE: the archive itself, without its updates.
+debian_mirror() {
+    debian_sources "$1" | sed -n "s/^deb \[[^]]*\] \([^ ]*\) $1 main$/\1/p" | head -n 1
 }

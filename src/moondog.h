@@ -365,7 +365,8 @@ typedef struct md_message md_message;
 MD_API const char *md_message_subject(const md_message *message);
 MD_API const char *md_message_reply(const md_message *message); /* NULL: none */
 MD_API const void *md_message_data(const md_message *message, size_t *length);
-/* The first value of that header, whose name is compared as it is; NULL: there is none. */
+/* The first value of that header, whose name is compared as it is; NULL: there is none. A message
+ * with more than 1000 lines of headers has none that can be read. */
 MD_API const char *md_message_header(const md_message *message, const char *name);
 
 /* Takes the message, to be sent in order. -1 and *error when it is refused ("pending_full",

@@ -11,7 +11,8 @@
 ---@field state table plain data of the script: nil, booleans, numbers, strings, and tables of these. It crosses
 ---a reload: what the generation before has in it comes over what the new top level declares, key by key; only
 ---`version` stays as the new one declares it. What cannot cross (functions, userdata, metatables, cycles, more
----than --state) is named, and the reload refused.
+---than --state) is named, and the reload refused. What the generation before still handles afterwards, such as messages
+---of a consumer that were on their way, changes its own copy only.
 ---@field log moondog.log
 ---@field metrics moondog.metrics
 local moondog = {}
@@ -51,6 +52,8 @@ local moondog = {}
 ---@field discovered? fun(conn: moondog.connection, info: moondog.info)
 ---@field probe? fun(conn: moondog.connection, info: moondog.info) a probe was missed, or answered again
 
+---The files are read for each fresh link. Where the library cannot reconnect and they have changed, or it fails by
+---them, there is one at once.
 ---@class moondog.tls
 ---@field ca? string file
 ---@field cert? string file; goes with key
@@ -750,7 +753,7 @@ function subscription:stats() end
 ---@field subject string
 ---@field data string
 ---@field reply? string
----@field headers table<string, string|string[]>
+---@field headers table<string, string|string[]> raises an error when they have more than 1000 lines
 local message = {}
 ---@param data? string|number
 ---@param headers? table<string, string|string[]>

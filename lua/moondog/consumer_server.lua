@@ -3,7 +3,7 @@
 local host = ...
 local moondog = require "moondog"
 
-local pairs, ipairs, min, max = pairs, ipairs, math.min, math.max
+local pairs, ipairs, type, min, max = pairs, ipairs, type, math.min, math.max
 
 local NANO = host.NANO
 local ACK_WAIT = 30 -- seconds: the server's own default
@@ -45,7 +45,7 @@ end
 
 --- Whether the stream is the one that the ledger knows; it forgets all when it is not.
 local function look_at_stream(c)
-  local info, err = host.call(asked(c), "STREAM.INFO." .. c.stream)
+  local info, err = host.call(asked(c), "STREAM.INFO." .. c.stream, host.STREAM_INFO)
   if not info then return nil, err end
   local known = max(c.ledger:position(), c.ledger:floor() - 1, c.received)
   local same, behind = c.ledger:same_stream(info.created or ""), info.state.last_seq < known
@@ -94,7 +94,7 @@ end
 local function establish_ordered(c)
   local position = max(c.ledger:position(), c.received)
   c.received = position
-  if c.made or c.fresh or position > 0 then host.call(asked(c), api(c, "DELETE")) end
+  if c.made or c.fresh or position > 0 then host.call(asked(c), api(c, "DELETE"), {}) end
   local made, err = host.create_consumer(asked(c), c.stream, config_from(c, position > 0 and position + 1 or nil))
   if not made then return nil, err end
   c.pending = made.num_pending
@@ -119,12 +119,29 @@ local function ack_wait_of(config)
   return wait / NANO
 end
 
+--- Whether what is there has all that is said.
+local function covers(existing, said)
+  if type(said) ~= "table" or type(existing) ~= "table" then return existing == said end
+  for key, value in pairs(said) do
+    if not covers(existing[key], value) then return false end
+  end
+  return true
+end
+
+--- A server may be unable to write what it has: then that is used, when nothing else is wanted of it.
+local function use_as_it_is(c, info, err)
+  if err.class ~= "protocol" or not covers(info.config, c.config) then return nil, err end
+  c.pending = info.num_pending
+  moondog.log.warn("a consumer is used as it is", { stream = c.stream, consumer = c.name, error = err.message })
+  return true
+end
+
 --- Finds it, or makes it; one that has vanished begins where beginning() says.
 local function establish_other(c)
   local seen = beginning(c) > 1
   local info, err
   if c.made or seen or not c.own_name then
-    info, err = host.call(asked(c), api(c, "INFO"))
+    info, err = host.call(asked(c), api(c, "INFO"), host.CONSUMER_INFO)
     if not info and err.code ~= "consumer_not_found" then return nil, err end
   end
   local config = c.config
@@ -135,6 +152,7 @@ local function establish_other(c)
     if info then keep_beginning(c, info) end
     local ok
     ok, err = make(c, not info and seen and beginning(c) or nil)
+    if not ok and info then ok, err = use_as_it_is(c, info, err) end
     if not ok then return nil, err end
   end
   c.acks = config.ack_policy ~= "none"

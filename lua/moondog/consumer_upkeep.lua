@@ -94,11 +94,20 @@ local function on_refusal(c, status, text)
     text = text })
 end
 
+--- A heartbeat says how many were delivered so far: of an ordered one, all of them have come, or one is missing. It
+--- may be the last one, with none behind it that would tell.
+local function on_heartbeat(c, headers)
+  if c.ordered and (tonumber(headers["Nats-Last-Consumer"]) or 0) >= c.expected then
+    c.lost = true
+    c.signal:set()
+  end
+end
+
 --- The server speaks of the request itself.
 local function on_status(c, msg)
   local headers = msg.headers
   local status, text = headers.Status, headers.Description or ""
-  if status == "100" then return end
+  if status == "100" then return on_heartbeat(c, headers) end
   local left = tonumber(headers["Nats-Pending-Messages"])
   c.outstanding = left and max(c.outstanding - left, 0) or 0
   if status == "503" or text:find("Consumer Deleted", 1, true) then
@@ -210,7 +219,7 @@ end
 
 --- Nothing was heard for two heartbeats: what does the server say?
 local function examine(c)
-  local info, err = host.call(c.impatient, api(c, "INFO"))
+  local info, err = host.call(c.impatient, api(c, "INFO"), host.CONSUMER_INFO)
   if not info then return nil, err end
   c.silences = c.silences + 1
   local level = info.num_pending > 0 and "warn" or "info"

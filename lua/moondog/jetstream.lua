@@ -43,6 +43,51 @@ local function server_error(e, what)
     ("JetStream refuses %s: %s"):format(what, e.description or "it does not say why"))
 end
 
+-- ---- answers: something else may answer on these subjects ----
+
+--- Whether a value is what it has to be. A shape is the name of a type, or a table of them by field; an entry at 1 is
+--- for each of a list. A name that ends in ? is of what may be missing, and so is a table with `missing`.
+local function fits(value, shape)
+  if type(shape) == "string" then
+    if value == nil then return shape:sub(-1) == "?" end
+    return type(value) == shape:match("^%a+")
+  end
+  if type(value) ~= "table" then return value == nil and shape.missing == true end
+  for key, part in pairs(shape) do
+    if key == 1 then
+      for _, entry in ipairs(value) do
+        if not fits(entry, part) then return false end
+      end
+    elseif key ~= "missing" and not fits(value[key], part) then
+      return false
+    end
+  end
+  return true
+end
+
+local ERROR = { err_code = "number?", description = "string?" }
+
+local STREAM_INFO = {
+  config = {
+    name = "string", max_age = "number?", duplicate_window = "number?", subject_delete_marker_ttl = "number?",
+    max_msgs_per_subject = "number?",
+    mirror = { name = "string", external = { api = "string?", missing = true }, missing = true },
+  },
+  state = { last_seq = "number" }, created = "string?",
+}
+
+--- JSON as a table, or nil and an error: what the server refuses, or that it is no answer of this shape.
+local function read_answer(text, shape, what)
+  local answer = host.decode(text)
+  if type(answer) == "table" and answer.error and fits(answer.error, ERROR) then
+    return server_error(answer.error, what)
+  end
+  if answer == nil or not fits(answer, shape) or answer.error then
+    return fail("bad_answer", host.PROTOCOL, "JetStream's answer to " .. what .. " cannot be read")
+  end
+  return answer
+end
+
 -- ---- requests ----
 
 --- Whether the program ends; a generation that is only replaced may still finish what it has begun.
@@ -69,8 +114,8 @@ local function request(js, subject, data, options)
   return js.connection:request(subject, data, options)
 end
 
---- One request of the API; the answer as a table.
-local function call(js, name, body)
+--- One request of the API; the answer as a table, in which is what `shape` names.
+local function call(js, name, shape, body)
   local text = ""
   if body ~= nil then
     text = host.encode(body)
@@ -81,12 +126,7 @@ local function call(js, name, body)
     if err.code ~= "no_responders" then return nil, err end
     return fail("no_jetstream", host.NONE, "nobody answers for JetStream: the server, or this account, has none now")
   end
-  local answer = host.decode(reply.data)
-  if type(answer) ~= "table" then
-    return fail("bad_answer", host.PROTOCOL, "JetStream's answer to " .. name .. " cannot be read")
-  end
-  if answer.error then return server_error(answer.error, name) end
-  return answer
+  return read_answer(reply.data, shape, name)
 end
 
 -- ---- arguments ----
@@ -122,7 +162,7 @@ end
 
 local function from_wire(info)
   for _, key in ipairs(TIMES) do
-    if info.config and info.config[key] then info.config[key] = info.config[key] / NANO end
+    if info.config[key] then info.config[key] = info.config[key] / NANO end
   end
   return info
 end
@@ -154,7 +194,7 @@ local function put_stream(js, verb, config)
   if type(config) ~= "table" then error("a stream is described by a table", 2) end
   check_name(config.name, "stream")
   check_stream(config)
-  local info, err = call(js, ("STREAM.%s.%s"):format(verb, config.name), to_wire(config))
+  local info, err = call(js, ("STREAM.%s.%s"):format(verb, config.name), STREAM_INFO, to_wire(config))
   if not info then return nil, err end
   return from_wire(info)
 end
@@ -163,7 +203,7 @@ end
 
 --- What the account has and may have of it.
 function JetStream:account()
-  return call(self, "INFO")
+  return call(self, "INFO", { api = { level = "number?", missing = true } })
 end
 
 function JetStream:add_stream(config)
@@ -176,15 +216,15 @@ end
 
 function JetStream:stream_info(name)
   check_name(name, "stream")
-  local info, err = call(self, "STREAM.INFO." .. name)
+  local info, err = call(self, "STREAM.INFO." .. name, STREAM_INFO)
   if not info then return nil, err end
   return from_wire(info)
 end
 
 function JetStream:streams(options)
-  local list = {}
+  local list, shape = {}, { total = "number", streams = { STREAM_INFO, missing = true } }
   for _ = 1, PAGES_MAX do
-    local page, err = call(self, "STREAM.LIST", { offset = #list, subject = options and options.subject })
+    local page, err = call(self, "STREAM.LIST", shape, { offset = #list, subject = options and options.subject })
     if not page then return nil, err end
     for _, info in ipairs(page.streams or {}) do list[#list + 1] = from_wire(info) end
     if #list >= page.total or not page.streams or #page.streams == 0 then return list end
@@ -194,7 +234,7 @@ end
 
 function JetStream:delete_stream(name)
   check_name(name, "stream")
-  local answer, err = call(self, "STREAM.DELETE." .. name)
+  local answer, err = call(self, "STREAM.DELETE." .. name, {})
   if not answer then return nil, err end
   return true
 end
@@ -208,7 +248,7 @@ function JetStream:purge_stream(name, options)
       error(("unknown option \"%s\" of purge_stream: there are keep, seq, subject"):format(tostring(key)), 2)
     end
   end
-  local answer, err = call(self, "STREAM.PURGE." .. name,
+  local answer, err = call(self, "STREAM.PURGE." .. name, { purged = "number" },
     { filter = options.subject, keep = options.keep, seq = options.seq })
   if not answer then return nil, err end
   return answer.purged
@@ -232,16 +272,20 @@ local function read_headers(text)
   return headers
 end
 
+local MESSAGE = {
+  message = { subject = "string", seq = "number", time = "string?", data = "string?", hdrs = "string?" },
+}
+
 function JetStream:get_message(stream, which)
   check_name(stream, "stream")
   if type(which) == "number" then which = { seq = which } end
   if type(which) ~= "table" or (which.seq == nil) == (which.last == nil) then
     error("get_message: which one is a sequence, { seq = n }, { seq = n, next = subject }, or { last = subject }", 2)
   end
-  local answer, err = call(self, "STREAM.MSG.GET." .. stream,
+  local answer, err = call(self, "STREAM.MSG.GET." .. stream, MESSAGE,
     { seq = which.seq, last_by_subj = which.last, next_by_subj = which.next })
   if not answer then return nil, err end
-  local m = answer.message or {}
+  local m = answer.message
   local data, headers = host.base64(m.data or ""), host.base64(m.hdrs or "")
   if not data or not headers then
     return fail("bad_answer", host.PROTOCOL, "the message in JetStream's answer is not base64")
@@ -253,7 +297,8 @@ end
 
 host.NANO = NANO
 host.fail, host.call, host.request, host.wait_for_link = fail, call, request, wait_for_link
-host.server_error, host.check_name, host.check_timeout = server_error, check_name, check_timeout
+host.read_answer, host.STREAM_INFO = read_answer, STREAM_INFO
+host.check_name, host.check_timeout = check_name, check_timeout
 for _, module in ipairs { "jetstream_publish", "jetstream_consumers", "kv" } do
   for name, method in pairs(host.load("moondog." .. module, host)) do JetStream[name] = method end
 end

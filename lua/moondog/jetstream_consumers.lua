@@ -129,8 +129,17 @@ end
 
 local TIMES = { "ack_wait", "inactive_threshold" }
 
+local CONSUMER_INFO = {
+  config = {
+    ack_wait = "number?", inactive_threshold = "number?", num_replicas = "number?",
+    backoff = { "number", missing = true },
+  },
+  num_pending = "number", num_ack_pending = "number", num_waiting = "number?",
+  delivered = { stream_seq = "number", consumer_seq = "number?" }, ack_floor = { stream_seq = "number" },
+}
+
 local function from_wire(info)
-  local config = info.config or {}
+  local config = info.config
   for _, key in ipairs(TIMES) do
     if config[key] then config[key] = config[key] / NANO end
   end
@@ -140,12 +149,14 @@ end
 
 --- Makes the consumer, or changes the one with its name.
 local function create(js, stream, config)
-  return host.call(js, ("CONSUMER.CREATE.%s.%s"):format(stream, config.name), { stream_name = stream, config = config })
+  return host.call(js, ("CONSUMER.CREATE.%s.%s"):format(stream, config.name), CONSUMER_INFO,
+    { stream_name = stream, config = config })
 end
 
 host.create_consumer = create
 host.read_consumer = checked
 host.consumer_from_wire = from_wire
+host.CONSUMER_INFO = CONSUMER_INFO
 
 -- ---- methods ----
 
@@ -163,16 +174,16 @@ end
 function M:consumer_info(stream, name)
   host.check_name(stream, "stream")
   host.check_name(name, "consumer")
-  local info, err = host.call(self, ("CONSUMER.INFO.%s.%s"):format(stream, name))
+  local info, err = host.call(self, ("CONSUMER.INFO.%s.%s"):format(stream, name), CONSUMER_INFO)
   if not info then return nil, err end
   return from_wire(info)
 end
 
 function M:consumers(stream)
   host.check_name(stream, "stream")
-  local list = {}
+  local list, shape = {}, { total = "number", consumers = { CONSUMER_INFO, missing = true } }
   for _ = 1, LISTED_MAX do
-    local page, err = host.call(self, "CONSUMER.LIST." .. stream, { offset = #list })
+    local page, err = host.call(self, "CONSUMER.LIST." .. stream, shape, { offset = #list })
     if not page then return nil, err end
     for _, info in ipairs(page.consumers or {}) do list[#list + 1] = from_wire(info) end
     if #list >= page.total or not page.consumers or #page.consumers == 0 then break end
@@ -183,7 +194,7 @@ end
 function M:delete_consumer(stream, name)
   host.check_name(stream, "stream")
   host.check_name(name, "consumer")
-  local answer, err = host.call(self, ("CONSUMER.DELETE.%s.%s"):format(stream, name))
+  local answer, err = host.call(self, ("CONSUMER.DELETE.%s.%s"):format(stream, name), {})
   if not answer then return nil, err end
   return true
 end

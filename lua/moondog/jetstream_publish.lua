@@ -51,13 +51,11 @@ end
 
 -- ---- acknowledgements ----
 
+local ACK = { stream = "string", seq = "number", duplicate = "boolean?", domain = "string?" }
+
 local function read_ack(data, subject)
-  local ack = host.decode(data)
-  if type(ack) == "table" and ack.error then return host.server_error(ack.error, "a message on " .. subject) end
-  if type(ack) ~= "table" or not ack.seq then
-    return host.fail("bad_answer", host.PROTOCOL,
-      "the answer on " .. subject .. " is no acknowledgement of a stream")
-  end
+  local ack, err = host.read_answer(data, ACK, "a message on " .. subject)
+  if not ack then return nil, err end
   if ack.seq == 0 then -- a cluster of 2.10; from 2.11 on it is an error with a number
     return host.fail("in_process", host.PROTOCOL,
       "a message on " .. subject .. " with this msg_id is on its way into the stream, and not stored yet")

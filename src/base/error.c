@@ -102,6 +102,11 @@ static const struct text_rule text_rules[] = {
 
     {"secure connection - tls required", "tls", ERROR_CLASS_TLS, NULL},
     {"ssl handshake error", "tls", ERROR_CLASS_TLS, NULL},
+    /* Also how nats.c sees that its certificate is refused: with TLS 1.3 its own handshake is over.
+     */
+    {"expected 'pong', got ''", "ended", ERROR_CLASS_NETWORK,
+     "the server ended the connection during the login, without a word: its log says why (does it "
+     "accept the certificate of this client?)"},
 
     {"getaddrinfo error", "dns", ERROR_CLASS_NETWORK, NULL},
     {"connection refused", "no_server", ERROR_CLASS_NETWORK, NULL},
@@ -237,19 +242,27 @@ static void strip_decoration(char *text)
     text[length] = '\0';
 }
 
-/* What stands between "://" and "@" in a text is a password or a token. */
-static void hide_credentials(char *text)
+/* Copies as much as fits, without what stands between "://" and "@": a password or a token. They
+ * are looked for in the whole text, because what is cut may be the "@". */
+static void copy_without_credentials(char clean[RAW_TEXT_SIZE], const char *text)
 {
-    for (char *at = text; (at = strstr(at, "://")) != NULL;) {
-        at += 3;
-        size_t word = strcspn(at, " \t\r\n\"'");
-        char *host = memrchr(at, '@', word);
-        if (host == NULL)
-            continue;
-        size_t stars = host - at < 3 ? (size_t)(host - at) : 3;
-        memset(at, '*', stars);
-        memmove(at + stars, host, strlen(host) + 1);
+    size_t used = 0, skip = 0;
+    for (const char *at = text; *at != '\0' && used < RAW_TEXT_SIZE - 1; at += skip) {
+        const char *host = NULL;
+        if (used >= 3 && memcmp(clean + used - 3, "://", 3) == 0)
+            host = memrchr(at, '@', strcspn(at, " \t\r\n\"'"));
+        skip = 1;
+        if (host != NULL && host > at) {
+            skip = (size_t)(host - at);
+            for (int stars = 0; stars < 3 && used < RAW_TEXT_SIZE - 1; stars++)
+                clean[used++] = '*';
+        } else {
+            clean[used++] = *at;
+        }
     }
+    clean[used] = '\0';
+    if (used == RAW_TEXT_SIZE - 1)
+        trim_cut_character(clean);
 }
 
 static void blank_control_bytes(char *text)
@@ -261,9 +274,8 @@ static void blank_control_bytes(char *text)
 
 static void clean_text(char clean[RAW_TEXT_SIZE], const char *text)
 {
-    (void)snprintf(clean, RAW_TEXT_SIZE, "%s", text != NULL ? text : "");
+    copy_without_credentials(clean, text != NULL ? text : "");
     strip_decoration(clean);
-    hide_credentials(clean);
     blank_control_bytes(clean);
 }
 
@@ -297,4 +309,13 @@ void error_from_nats(error *e, int nats_status, const char *text)
         fill_by_status(e, nats_status, clean);
     else
         error_set(e, rule->code, rule->cls, "%s", rule->sentence != NULL ? rule->sentence : clean);
+}
+
+void error_from_dial(error *e, int nats_status, const char *text)
+{
+    if (nats_status == NATS_CONNECTION_CLOSED)
+        error_set(e, "ended", ERROR_CLASS_NETWORK,
+                  "the server hung up in the middle of the handshake");
+    else
+        error_from_nats(e, nats_status, text);
 }

@@ -42,4 +42,8 @@ void error_clear(error *e);
  * NULL. */
 void error_from_nats(error *e, int nats_status, const char *text);
 
+/* The same for a dial that failed: where the library says that the connection is closed, the server
+ * has hung up. */
+void error_from_dial(error *e, int nats_status, const char *text);
+
 #endif

@@ -100,7 +100,7 @@ struct connection {
     char server[LINK_URL_SIZE];
     int64_t max_payload;
     error error;       /* the last one */
-    uint64_t error_at; /* ms */
+    uint64_t error_at; /* ms; 0: none since the link is up */
     double previous_delay;
     uint64_t down_since; /* ms; of the outage that the last notice ended */
 
@@ -210,6 +210,8 @@ void connection_tell_closed(struct connection *c, watchdog_reason reason);
 void connection_tell_error(struct connection *c, const error *e);
 void connection_tell_probe(struct connection *c, bool deaf);
 void connection_tell_dial_failed(struct connection *c, watchdog_reason reason);
+/* A round of the library's own attempts; the error is c->error. */
+void connection_tell_reconnect_failed(struct connection *c, uint64_t attempt, double delay);
 void connection_tell_plan(struct connection *c, double delay);
 
 #endif

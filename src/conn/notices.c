@@ -29,6 +29,14 @@ static void remember_loss(struct connection *c, bool closed, watchdog_reason rea
                  since);
 }
 
+static void note_up(struct connection *c)
+{
+    c->down_since = WATCHDOG_NEVER;
+    c->quiet_dials = 0;
+    c->previous_delay = 0;
+    c->error_at = 0; /* it does not explain the next loss */
+}
+
 void connection_tell(struct connection *c, connection_info *info)
 {
     static const error none;
@@ -54,9 +62,7 @@ void connection_tell_up(struct connection *c, watchdog_reason reason)
              log_str("reason", watchdog_reason_name(reason)), log_num("outage", info.outage),
              log_int("subscriptions", connection_subscriptions(c)));
     history_over(&c->hub->history, c, HISTORY_FRESH_LINK, connection_now(c));
-    c->down_since = WATCHDOG_NEVER;
-    c->quiet_dials = 0;
-    c->previous_delay = 0;
+    note_up(c);
     connection_tell(c, &info);
 }
 
@@ -67,15 +73,14 @@ void connection_tell_reconnected(struct connection *c)
              log_str("server", c->server), log_bool("fresh", false),
              log_num("outage", info.outage));
     history_over(&c->hub->history, c, HISTORY_LIBRARY, connection_now(c));
-    c->down_since = WATCHDOG_NEVER;
-    c->previous_delay = 0;
+    note_up(c);
     connection_tell(c, &info);
 }
 
 /* The library does not say why it lost a link; what the server said just before does. */
 static void explain_loss(struct connection *c)
 {
-    if (c->error.code[0] != '\0' && connection_now(c) - c->error_at < ERROR_FRESH_MS)
+    if (c->error_at != 0 && connection_now(c) - c->error_at < ERROR_FRESH_MS)
         return;
     error e = {0};
     error_set(&e, "disconnected", ERROR_CLASS_NETWORK, "the link to %s was lost", c->server);
@@ -181,26 +186,31 @@ void connection_tell_dial_failed(struct connection *c, watchdog_reason reason)
 }
 
 /* With what comes next, in one line. */
-static void log_dial_failed(struct connection *c, double delay)
+static void log_failed(struct connection *c, const char *what, uint64_t attempt, double delay)
 {
     uint64_t now = connection_now(c);
-    if (connection_attempts(c) > LOUD_DIALS && now - c->quiet_since < QUIET_PERIOD_MS) {
+    if (attempt > LOUD_DIALS && now - c->quiet_since < QUIET_PERIOD_MS) {
         c->quiet_dials++;
         return;
     }
-    log_emit(c->hub->log, LOG_WARN, "dial failed", log_str("connection", c->name),
+    log_emit(c->hub->log, LOG_WARN, what, log_str("connection", c->name),
              log_str("server", c->server), log_int("of_servers", c->options.link->server_count),
-             log_int("attempt", connection_attempts(c)), log_str("error", c->error.message),
+             log_int("attempt", (int64_t)attempt), log_str("error", c->error.message),
              log_str("class", error_class_name(c->error.cls)), log_num("outage", seconds_down(c)),
              log_num("next_dial_in", delay), log_int("not_logged", (int64_t)c->quiet_dials));
     c->quiet_dials = 0;
     c->quiet_since = now;
 }
 
+void connection_tell_reconnect_failed(struct connection *c, uint64_t attempt, double delay)
+{
+    log_failed(c, "reconnect failed", attempt, delay);
+}
+
 void connection_tell_plan(struct connection *c, double delay)
 {
     if (c->untold_failure)
-        log_dial_failed(c, delay);
+        log_failed(c, "dial failed", connection_attempts(c), delay);
     else
         log_emit(c->hub->log, LOG_DEBUG, "fresh link planned", log_str("connection", c->name),
                  log_int("attempt", connection_attempts(c) + 1), log_num("delay", delay));

@@ -41,8 +41,13 @@ static void on_flushed(struct connection *c, uint64_t link, const link_event *ev
 
 static void on_delay_wanted(struct connection *c, struct link *l, const link_event *event)
 {
+    bool failed = event->error.code[0] != '\0';
+    if (failed)
+        connection_set_error(c, &event->error);
     double delay = connection_ask_delay(c, (uint32_t)event->number, true);
     link_answer_delay(l, (uint32_t)(delay * 1000.0));
+    if (failed)
+        connection_tell_reconnect_failed(c, event->number - 1, delay);
 }
 
 static void on_slow(struct connection *c, const link_event *event)

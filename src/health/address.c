@@ -77,6 +77,8 @@ int listen_parse(const char *text, listen_address *out, error *e)
     if (colon != NULL && text[0] == '[' && colon[-1] == ']') {
         from++;
         end--;
+        if (memchr(from, ':', (size_t)(end - from)) == NULL)
+            return bad(e, text, "only an IPv6 address stands in brackets");
     } else if (colon != NULL && memchr(text, ':', (size_t)(colon - text)) != NULL) {
         return bad(e, text, "an IPv6 address stands in brackets");
     }

@@ -7,6 +7,7 @@
 #include "conn/connection.h"
 #include "conn/request.h"
 #include "host/subscriptions.h"
+#include "link/headers.h"
 #include "runtime_private.h"
 #include "script/binding.h"
 
@@ -401,6 +402,8 @@ const void *md_message_data(const md_message *message, size_t *length)
 const char *md_message_header(const md_message *message, const char *name)
 {
     const char *value = NULL;
+    if (!headers_are_readable(message->msg))
+        return NULL;
     if (natsMsgHeader_Get(message->msg, name, &value) != NATS_OK)
         return NULL;
     return value != NULL ? value : "";

@@ -27,16 +27,17 @@ static int split(const char *at, ack_token *tokens)
     return count;
 }
 
-/* A token of digits only, of at most 20 of them. -1: it is none. */
+/* A token of digits only, less than 2^64. -1: it is none. */
 static int read_number(const ack_token *t, uint64_t *out)
 {
     uint64_t value = 0;
-    if (t->length > 20)
-        return -1;
     for (size_t i = 0; i < t->length; i++) {
         if (t->text[i] < '0' || t->text[i] > '9')
             return -1;
-        value = value * 10 + (uint64_t)(t->text[i] - '0');
+        uint64_t digit = (uint64_t)(t->text[i] - '0');
+        if (value > (UINT64_MAX - digit) / 10)
+            return -1;
+        value = value * 10 + digit;
     }
     *out = value;
     return 0;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "link/link_private.h"
+#include "link/living.h"
 
 #define SLOW_QUIET_NS 1000000000u /* after a report of dropped messages */
 
@@ -107,22 +108,39 @@ void link_on_probe_complete(void *link)
     link_release(link);
 }
 
-static void on_disconnected(natsConnection *nc, void *link)
+/* ---- lifecycle: closure is a link's number, and it may be gone ---- */
+
+static void post_of(void *closure, link_event_type type)
+{
+    struct link *l = living_find(closure);
+    if (l == NULL)
+        return;
+    post(l, type);
+    link_release(l);
+}
+
+static void on_disconnected(natsConnection *nc, void *closure)
 {
     (void)nc; /* asking it anything could wait for its lock, which a reconnect holds for seconds */
-    post(link, LINK_EVENT_DISCONNECTED);
+    post_of(closure, LINK_EVENT_DISCONNECTED);
 }
 
-static void on_reconnected(natsConnection *nc, void *link)
+static void on_reconnected(natsConnection *nc, void *closure)
 {
     (void)nc;
-    post(link, LINK_EVENT_RECONNECTED);
-    link_ask(link, LINK_ASK_RESUME);
+    struct link *l = living_find(closure);
+    if (l == NULL)
+        return;
+    post(l, LINK_EVENT_RECONNECTED);
+    link_ask(l, LINK_ASK_RESUME);
+    link_release(l);
 }
 
-static void on_closed(natsConnection *nc, void *link)
+static void on_closed(natsConnection *nc, void *closure)
 {
-    struct link *l = link;
+    struct link *l = living_find(closure);
+    if (l == NULL)
+        return;
     if (!atomic_load(&l->closing)) {
         link_event event = {.type = LINK_EVENT_CLOSED};
         const char *text = NULL;
@@ -132,16 +150,11 @@ static void on_closed(natsConnection *nc, void *link)
                         text);
         mailbox_post(&l->mailbox, &event);
     }
-    link_release(l); /* the library's reference: this is its last word */
+    link_release(l);
 }
 
-static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus status, void *link)
+static void post_error(struct link *l, natsStatus status)
 {
-    (void)nc;
-    (void)sub;
-    struct link *l = link;
-    if (status == NATS_SLOW_CONSUMER)
-        return; /* the library's own queue; our limits count and report */
     const char *text = nats_GetLastError(NULL);
     if (text != NULL && strstr(text, l->probe_subject) != NULL) {
         atomic_store(&l->probe_by_ping, true);
@@ -153,17 +166,34 @@ static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus statu
     mailbox_post(&l->mailbox, &event);
 }
 
-static void on_discovered(natsConnection *nc, void *link)
+static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus status, void *closure)
 {
     (void)nc;
-    post(link, LINK_EVENT_DISCOVERED);
+    (void)sub;
+    if (status == NATS_SLOW_CONSUMER)
+        return; /* the library's own queue; our limits count and report */
+    struct link *l = living_find(closure);
+    if (l == NULL)
+        return;
+    if (!atomic_load(&l->closing))
+        post_error(l, status);
+    link_release(l);
 }
 
-static void on_lame_duck(natsConnection *nc, void *link)
+static void on_discovered(natsConnection *nc, void *closure)
 {
     (void)nc;
-    post(link, LINK_EVENT_LAME_DUCK);
+    post_of(closure, LINK_EVENT_DISCOVERED);
 }
+
+static void on_lame_duck(natsConnection *nc, void *closure)
+{
+    (void)nc;
+    post_of(closure, LINK_EVENT_LAME_DUCK);
+}
+
+/* ---- on the threads that connect: the worker waits for their end before it lets the link go ----
+ */
 
 /* Under nats.c's own lock, on the thread that connects. The text must live until the next call. */
 static const char *on_token(void *link)
@@ -181,6 +211,30 @@ static const char *on_token(void *link)
 }
 
 #define DELAY_ANSWER_NS 250000000u
+#define LAST_DELAY_MS 1000
+
+/* The library read certificates and keys once, when this link was dialled, and tries for ever with
+ * these: once it fails by them, or there are others, a fresh link is the way. Its last error is
+ * that of this thread, which reconnects and does nothing else. */
+static bool needs_fresh_files(struct link *l)
+{
+    if (!l->options->tls)
+        return false;
+    link_event event = {.type = LINK_EVENT_CLOSED};
+    natsStatus status = NATS_OK;
+    const char *text = nats_GetLastError(&status);
+    error_from_nats(&event.error, (int)status, text);
+    /* What a server offers is in no file. */
+    bool failed = event.error.cls == ERROR_CLASS_TLS && status != NATS_SECURE_CONNECTION_WANTED &&
+                  status != NATS_SECURE_CONNECTION_REQUIRED;
+    if (!failed && !link_tls_files_changed(l))
+        return false;
+    if (!failed)
+        error_set(&event.error, "tls_files_changed", ERROR_CLASS_TLS,
+                  "the files of certificates and keys have changed since the link was made");
+    mailbox_post(&l->mailbox, &event);
+    return true;
+}
 
 /* On the link's reconnect thread, without locks: this one may wait for the policy, but not for
  * long; a loop that is stuck must not stop the reconnecting. */
@@ -188,10 +242,16 @@ static int64_t on_delay(natsConnection *nc, int attempt, void *link)
 {
     (void)nc;
     struct link *l = link;
+    if (needs_fresh_files(l))
+        return LAST_DELAY_MS; /* the link is destroyed meanwhile, which wakes the library */
     uv_mutex_lock(&l->lock);
     l->delay_answered = false;
     uv_mutex_unlock(&l->lock);
     link_event event = {.type = LINK_EVENT_DELAY_WANTED, .number = (uint64_t)attempt};
+    natsStatus last = NATS_OK;
+    const char *text = nats_GetLastError(&last); /* this thread's: why the attempt before failed */
+    if (attempt > 1 && last != NATS_OK)
+        error_from_dial(&event.error, (int)last, text);
     mailbox_post(&l->mailbox, &event);
 
     uint64_t until = uv_hrtime() + DELAY_ANSWER_NS;
@@ -212,12 +272,13 @@ static int64_t on_delay(natsConnection *nc, int attempt, void *link)
 
 void link_set_callbacks(struct link *l, natsOptions *o)
 {
-    natsOptions_SetDisconnectedCB(o, on_disconnected, l);
-    natsOptions_SetReconnectedCB(o, on_reconnected, l);
-    natsOptions_SetClosedCB(o, on_closed, l);
-    natsOptions_SetErrorHandler(o, on_error, l);
-    natsOptions_SetDiscoveredServersCB(o, on_discovered, l);
-    natsOptions_SetLameDuckModeCB(o, on_lame_duck, l);
+    void *number = (void *)l->living_number;
+    natsOptions_SetDisconnectedCB(o, on_disconnected, number);
+    natsOptions_SetReconnectedCB(o, on_reconnected, number);
+    natsOptions_SetClosedCB(o, on_closed, number);
+    natsOptions_SetErrorHandler(o, on_error, number);
+    natsOptions_SetDiscoveredServersCB(o, on_discovered, number);
+    natsOptions_SetLameDuckModeCB(o, on_lame_duck, number);
     natsOptions_SetCustomReconnectDelay(o, on_delay, l);
     if (l->token != NULL || l->options->token != NULL)
         natsOptions_SetTokenHandler(o, on_token, l);

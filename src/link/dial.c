@@ -1,10 +1,12 @@
 /* From the options of a link to the library's. Reads certificates and keys from files, so that each
- * dial has what is there now. The link's worker runs it. */
+ * dial has what is there now. The link's worker runs it; link_tls_files_changed() any but the
+ * loop's. */
 #include <errno.h>
 #include <nats/nats.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "link/link_private.h"
@@ -118,10 +120,39 @@ static int set_credentials(struct link *l, natsOptions *o, error *e)
     return 0;
 }
 
-static int set_tls(const link_options *options, natsOptions *o, error *e)
+static void mark_tls_files(const link_options *o, file_mark marks[LINK_TLS_FILES])
 {
+    const char *const paths[LINK_TLS_FILES] = {o->tls_ca, o->tls_cert, o->tls_key};
+    for (int i = 0; i < LINK_TLS_FILES; i++) {
+        struct stat s = {0};
+        if (paths[i] != NULL)
+            (void)stat(paths[i], &s); /* no file: a mark of its own */
+        marks[i] = (file_mark){s.st_dev, s.st_ino, s.st_size, s.st_mtim};
+    }
+}
+
+static bool same_mark(const file_mark *a, const file_mark *b)
+{
+    return a->device == b->device && a->inode == b->inode && a->size == b->size &&
+           a->modified.tv_sec == b->modified.tv_sec && a->modified.tv_nsec == b->modified.tv_nsec;
+}
+
+bool link_tls_files_changed(const struct link *l)
+{
+    file_mark now[LINK_TLS_FILES];
+    mark_tls_files(l->options, now);
+    for (int i = 0; i < LINK_TLS_FILES; i++)
+        if (!same_mark(&now[i], &l->tls_files[i]))
+            return true;
+    return false;
+}
+
+static int set_tls(struct link *l, natsOptions *o, error *e)
+{
+    const link_options *options = l->options;
     if (!options->tls)
         return 0;
+    mark_tls_files(options, l->tls_files); /* before they are read: a change meanwhile counts */
     natsStatus status = natsOptions_SetSecure(o, true);
     if (status != NATS_OK)
         return library_failed(e, status, "TLS", NULL);
@@ -203,7 +234,7 @@ int link_build_options(struct link *l, error *e)
     status = set_plain(l, l->nats_options);
     if (status != NATS_OK)
         return library_failed(e, status, "the NATS library refuses an option", NULL);
-    if (set_credentials(l, l->nats_options, e) != 0 || set_tls(l->options, l->nats_options, e) != 0)
+    if (set_credentials(l, l->nats_options, e) != 0 || set_tls(l, l->nats_options, e) != 0)
         return -1;
     link_set_callbacks(l, l->nats_options);
     return 0;

@@ -7,6 +7,7 @@
 
 #include "base/thread.h"
 #include "link/link_private.h"
+#include "link/living.h"
 
 void link_retain(struct link *l)
 {
@@ -17,6 +18,7 @@ void link_release(struct link *l)
 {
     if (atomic_fetch_sub(&l->references, 1) != 1)
         return;
+    living_leave(l);
     record_queue_clear(&l->queue);
     free(l->active);
     free(l->token);
@@ -42,6 +44,7 @@ static struct link *link_new(link_options *options, uv_async_t *wake)
         goto no_cond;
     l->options = link_options_retain(options);
     atomic_store(&l->references, 1);
+    living_enter(l);
     return l;
 
 no_cond:

@@ -3,13 +3,28 @@
 #ifndef MD_LINK_LINK_PRIVATE_H
 #define MD_LINK_LINK_PRIVATE_H
 
+#include <sys/types.h>
+#include <time.h>
+
 #include "link/link.h"
 
 #define LINK_ALL_CLAIMED SIZE_MAX
 #define LINK_DRAINS_AT_ONCE 32 /* nats.c starts a thread for each draining subscription */
+#define LINK_TLS_FILES 3
+
+/* What tells one content of a file from another. All zero: there is no such file. */
+typedef struct {
+    dev_t device;
+    ino_t inode;
+    off_t size;
+    struct timespec modified;
+} file_mark;
 
 struct link {
-    atomic_int references; /* the loop, the worker, the library's callbacks, each link_sub */
+    atomic_int
+        references; /* the loop, the worker, the probe, each link_sub; a callback that runs */
+    uintptr_t living_number; /* living.c */
+    struct link *living_next;
     uint64_t number;
     link_options *options;
     unsigned first_server;
@@ -57,6 +72,9 @@ struct link {
     error publish_error;
     bool stalled; /* the library reconnects: no publish until LINK_ASK_RESUME */
 
+    /* Written by the worker when it dials; read by the thread on which the library reconnects. */
+    file_mark tls_files[LINK_TLS_FILES];
+
     /* What the token callback last gave out: used under nats.c's own lock. */
     char *token_in_use;
 };
@@ -67,6 +85,9 @@ void link_worker(void *link); /* worker.c: the thread */
 
 /* dial.c: builds l->nats_options, to be destroyed by the caller. Reads files: worker thread. */
 int link_build_options(struct link *l, error *e);
+/* dial.c: whether the certificates and keys in the files are no longer those of the dial. It looks
+ * at files: not on the loop thread. */
+bool link_tls_files_changed(const struct link *l);
 /* callbacks.c: the library's threads. */
 void link_on_message(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *link_sub);
 void link_on_sub_complete(void *link_sub);

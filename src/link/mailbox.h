@@ -23,14 +23,17 @@ typedef enum {
     LINK_EVENT_DISCONNECTED,
     LINK_EVENT_RECONNECTED,
     LINK_EVENT_SERVER, /* the same, after the library reconnected */
-    LINK_EVENT_CLOSED, /* error: the server's or the library's last words */
+    LINK_EVENT_CLOSED, /* error: the server's or the library's last words. Or the library
+                          cannot have it back: its certificates are those of the dial */
     LINK_EVENT_ERROR,  /* error, an asynchronous one; the link stays */
     LINK_EVENT_LAME_DUCK,
     LINK_EVENT_DISCOVERED,
     LINK_EVENT_PROBE_ANSWERED, /* number: ns that it took */
     LINK_EVENT_AUDITED,        /* status */
     LINK_EVENT_FLUSHED,        /* number: the token; error.code is "" when it worked */
-    LINK_EVENT_DELAY_WANTED,   /* number: the library's attempt. Answer with link_answer_delay() */
+    /* number: the library's attempt; error: why the one before failed. Answer with
+     * link_answer_delay() */
+    LINK_EVENT_DELAY_WANTED,
     LINK_EVENT_SLOW,           /* text: a burst of drops began */
     LINK_EVENT_SUB_FAILED,     /* error */
     LINK_EVENT_PUBLISH_FAILED, /* error, number: how many messages are lost */

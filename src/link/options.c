@@ -164,7 +164,7 @@ static const char *check_host(const char *host, const char **port_at)
     } else {
         length = strcspn(host, ":/");
     }
-    if (length == 0)
+    if (length == 0 || strncmp(host, "[]", 2) == 0)
         return "it has no host";
     for (size_t i = 0; i < length; i++)
         if (host[i] <= ' ' || host[i] == 0x7f || host[i] == '"' || host[i] == '\\')
@@ -179,10 +179,10 @@ static const char *check_port(const char *at)
         return NULL;
     if (*at != ':')
         return "there is something behind its host";
-    char *end;
-    long port = strtol(at + 1, &end, 10);
-    if (at[1] < '0' || at[1] > '9' || port < 1 || port > 65535 ||
-        (*end != '\0' && strcmp(end, "/") != 0))
+    size_t digits = strspn(at + 1, "0123456789");
+    const char *end = at + 1 + digits;
+    long port = digits <= 5 ? strtol(at + 1, NULL, 10) : 0;
+    if (port < 1 || port > 65535 || (*end != '\0' && strcmp(end, "/") != 0))
         return "its port is not a number from 1 to 65535";
     return NULL;
 }

@@ -4,9 +4,11 @@
  * the handshake, and later versions can wait without a deadline in a TLS handshake. No call gets
  * such a link out of it, only the end of its socket does, and nats.c does not say which socket that
  * is. So we look for it: among this process's sockets, one that bears the marks of nats.c's
- * (SO_LINGER of 0 s), leads to a port that a hanging link was to be connected to, got one segment
- * of data at most (the server's INFO), and has been silent for as long as a dial may take. Whatever
- * works got its PONG, too, and is not touched. */
+ * (SO_LINGER of 0 s), leads to a port that a hanging link was to be connected to, and is in the
+ * handshake for as long as a dial may take: it got one segment of data at most (the server's INFO)
+ * and none since; or it sent one (CONNECT) and none since, whatever the peer says and goes on
+ * saying instead of a line with PONG. Whatever works got its PONG and sent its subscriptions, and
+ * is not touched. */
 #ifndef MD_LINK_RECLAIM_H
 #define MD_LINK_RECLAIM_H
 
@@ -17,7 +19,7 @@
 typedef struct {
     uint16_t hanging[RECLAIM_PORTS_MAX]; /* remote ports of the links that hang */
     unsigned hanging_count;
-    uint32_t silent_ms; /* at least so long without a byte from the peer */
+    uint32_t silent_ms; /* at least so long without a byte from the peer, or to it */
     unsigned shut_down; /* result */
 } reclaim;
 

@@ -133,12 +133,12 @@ static void dial(struct link *l)
         return;
     }
     make_probe_subject(l); /* the error callback compares with it, from now on */
-    link_retain(l);        /* for the library's callbacks: on_closed() gives it back */
     natsStatus status = natsConnection_Connect(&l->nats, l->nats_options);
     if (status != NATS_OK) {
+        natsStatus last = NATS_OK;
+        const char *text = nats_GetLastError(&last);
         l->nats = NULL;
-        fill_error(&event.error, status);
-        link_release(l);
+        error_from_dial(&event.error, (int)status, last == status ? text : NULL);
         mailbox_post(&l->mailbox, &event);
         return;
     }
@@ -413,7 +413,8 @@ static void probe(struct link *l)
         }
         return;
     }
-    natsConnection_PublishString(l->nats, l->probe_subject, "");
+    /* Not empty: when nats.c has read an INFO that is none, it takes empty messages alone. */
+    natsConnection_PublishString(l->nats, l->probe_subject, "p");
 }
 
 static void audit(struct link *l)

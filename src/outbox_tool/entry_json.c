@@ -130,11 +130,12 @@ json_t *entry_json_whole(sqlite3_stmt *row)
 
 json_t *entry_json_shown(sqlite3_stmt *row, int64_t now_ms)
 {
-    int64_t age_ms = now_ms - sqlite3_column_int64(row, CREATED);
+    /* A damaged file may have any number there. */
+    double age = ((double)now_ms - (double)sqlite3_column_int64(row, CREATED)) / 1000;
     return json_pack("{s:o, s:o, s:o, s:s, s:o, s:f, s:o, s:o, s:o, s:o}", "id", number(row, ID),
                      "msg_id", shown(row, MSG_ID), "subject", shown(row, SUBJECT), "state",
                      entries_state_name(sqlite3_column_int(row, STATE)), "bytes",
-                     number(row, BYTES), "age", age_ms > 0 ? (double)age_ms / 1000 : 0.0, "created",
+                     number(row, BYTES), "age", age > 0 ? age : 0.0, "created",
                      number(row, CREATED), "expires", number(row, EXPIRES), "reason",
                      shown(row, REASON), "set_aside", number(row, SET_ASIDE));
 }

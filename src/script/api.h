@@ -26,6 +26,10 @@ void api_register_outbox(lua_State *L);
 
 /* [-0, +1] The function behind connection:jetstream(). It waits, so it is Lua: api_jetstream.c. */
 void api_open_jetstream(lua_State *L);
+/* What it needs to read answers: JSON, base64, error objects, embedded files; into the table on
+ * top.
+ * [-0, +0] */
+void api_register_json(lua_State *L);
 /* Functions for consumers and for what waits, into the table on top. [-0, +0] */
 void api_register_consumer(lua_State *L);
 /* Requests whose answers are waited for later: into the table on top. [-0, +0] */

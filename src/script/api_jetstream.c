@@ -100,16 +100,21 @@ static int load_module(lua_State *L)
     return 1;
 }
 
+void api_register_json(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"decode", decode},    {"encode", encode},
+                                         {"base64", base64},    {"error", make_error},
+                                         {"load", load_module}, {NULL, NULL}};
+    luaL_register(L, NULL, functions);
+}
+
 /* [-0, +1] The function of lua/moondog/jetstream.lua. */
 static int open_module(lua_State *L)
 {
-    static const luaL_Reg host[] = {{"decode", decode},    {"encode", encode},
-                                    {"base64", base64},    {"error", make_error},
-                                    {"load", load_module}, {NULL, NULL}};
     lua_settop(L, 0);
     lua_pushliteral(L, "moondog.jetstream");
     lua_newtable(L);
-    luaL_register(L, NULL, host);
+    api_register_json(L);
     api_register_consumer(L);
     api_register_answers(L);
     api_set_number(L, "NONE", ERROR_CLASS_NONE);

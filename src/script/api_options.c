@@ -91,6 +91,15 @@ static void get_field(lua_State *L, int index, const char *name)
     lua_getfield(L, index, dot == NULL ? name : dot + 1);
 }
 
+/* [-0, +0] The string on top: C would take what comes before a zero byte for all of it. */
+static const char *whole_string(lua_State *L, const char *name)
+{
+    const char *text = lua_tostring(L, -1);
+    if (strlen(text) != lua_objlen(L, -1))
+        luaL_error(L, "option \"%s\" has a zero byte", name);
+    return text;
+}
+
 /* The strings stay in the table, so popping them is safe. */
 const char *options_string(lua_State *L, int index, const char *name, const char *fallback)
 {
@@ -98,9 +107,7 @@ const char *options_string(lua_State *L, int index, const char *name, const char
     if (!lua_isnil(L, -1)) {
         if (lua_type(L, -1) != LUA_TSTRING)
             wrong_type(L, name, "a string");
-        fallback = lua_tostring(L, -1);
-        if (strlen(fallback) != lua_objlen(L, -1))
-            luaL_error(L, "option \"%s\" has a zero byte", name);
+        fallback = whole_string(L, name);
     }
     lua_pop(L, 1);
     return fallback;
@@ -241,7 +248,7 @@ static void read_servers(lua_State *L, int index, link_options *o)
 {
     lua_getfield(L, index, "servers");
     if (lua_type(L, -1) == LUA_TSTRING) {
-        add_server_list(L, o, lua_tostring(L, -1), "option \"servers\"");
+        add_server_list(L, o, whole_string(L, "servers"), "option \"servers\"");
     } else if (lua_istable(L, -1)) {
         if (lua_objlen(L, -1) == 0)
             luaL_error(L, "option \"servers\" is empty: give a URL, or leave it out");
@@ -250,7 +257,7 @@ static void read_servers(lua_State *L, int index, link_options *o)
             if (lua_type(L, -1) != LUA_TSTRING)
                 luaL_error(L, "option \"servers\": entry %d is a %s: a URL is expected", i,
                            luaL_typename(L, -1));
-            add_server(L, o, lua_tostring(L, -1));
+            add_server(L, o, whole_string(L, "servers"));
             lua_pop(L, 1);
         }
     } else if (!lua_isnil(L, -1)) {
@@ -309,7 +316,7 @@ static void read_auth(lua_State *L, int index, struct binding *b)
         name_callback(&b->token, b, "token", "token");
         callback_set(&b->token, L, -1);
     } else if (lua_type(L, -1) == LUA_TSTRING) {
-        o->token = copy(L, lua_tostring(L, -1));
+        o->token = copy(L, whole_string(L, "token"));
     } else if (!lua_isnil(L, -1)) {
         wrong_type(L, "token", "a string or a function that returns one");
     }

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "jetstream/ledger.h"
+#include "link/headers.h"
 #include "script/binding.h"
 
 #define ERROR_TYPE "moondog.error"
@@ -231,6 +232,9 @@ static void push_values(lua_State *L, natsMsg *msg, const char *key)
 static void push_headers(lua_State *L, natsMsg *msg)
 {
     int count = 0;
+    if (!headers_are_readable(msg))
+        luaL_error(L, "the message on %s has more than %d lines of headers: they cannot be read",
+                   natsMsg_GetSubject(msg), (int)HEADER_LINES_MAX);
     const char ***keys = push_holder(L);
     lua_newtable(L);
     if (natsMsgHeader_Keys(msg, keys, &count) == NATS_OK)

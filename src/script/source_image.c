@@ -63,7 +63,8 @@ static bool read_file(sources *s, const char **at, const char *end, error *e)
     memcpy(lengths, *at, sizeof lengths);
     *at += sizeof lengths;
     size_t left = (size_t)(end - *at);
-    if (lengths[0] == 0 || lengths[0] > left || lengths[1] > left - lengths[0])
+    if (lengths[0] == 0 || lengths[0] > left || lengths[1] > left - lengths[0] ||
+        memchr(*at, '\0', lengths[0]) != NULL)
         return false;
     char *path = copy_text(*at, lengths[0]);
     char *text = copy_text(*at + lengths[0], lengths[1]);
@@ -77,9 +78,10 @@ static sources *parse(const char *bytes, size_t length, error *e)
     const char *at = bytes + sizeof first_line - 1, *end = bytes + length;
     if (s != NULL && length >= sizeof first_line &&
         memcmp(bytes, first_line, sizeof first_line - 1) == 0) {
-        while (at < end && read_file(s, &at, end, e)) {
-        }
-        if (at == end && s->count > 0)
+        bool good = at < end;
+        while (at < end && good)
+            good = read_file(s, &at, end, e);
+        if (good)
             return s;
     }
     sources_release(s);

@@ -27,6 +27,7 @@ enum {
     WAIT_MS = 30000,             /* what lasts longer is an error */
     PENDING_MESSAGES = 524288,   /* of a subscription; the same in all clients */
     PENDING_BYTES = 64 << 20,
+    RECONNECT_MS = 10, /* the same in all clients */
     NAME_SIZE = 64,
     SUBJECT_SIZE = NAME_SIZE + 16,
     ANSWER_SIZE = 192,
@@ -55,6 +56,7 @@ typedef struct {
     _Atomic int64_t received;
 } target_t;
 
+static natsOptions *options;
 static natsConnection *nc;
 static target_t *targets;
 static int target_count;
@@ -157,13 +159,30 @@ static void on_request(natsConnection *c, natsSubscription *sub, natsMsg *msg, v
     natsMsg_Destroy(msg);
 }
 
+/* These subscriptions last as long as the process; so do the connections of connect_more(). */
 static natsStatus answer(const order_t *order, result_t *result)
 {
-    natsSubscription *sub = NULL; /* as long as the process */
-    natsStatus status = natsConnection_Subscribe(&sub, nc, order->subject, on_request, NULL);
-    (void)result;
+    natsStatus status = NATS_OK;
+    for (int i = 0; i < order->subjects && status == NATS_OK; i++) {
+        natsSubscription *sub = NULL;
+        char subject[SUBJECT_SIZE];
+        snprintf(subject, sizeof subject, "%s.%d", order->subject, i);
+        status = natsConnection_Subscribe(&sub, nc, subject, on_request, NULL);
+        result->count++;
+    }
     if (status == NATS_OK)
         status = natsConnection_FlushTimeout(nc, WAIT_MS);
+    return status;
+}
+
+static natsStatus connect_more(const order_t *order, result_t *result)
+{
+    natsStatus status = NATS_OK;
+    for (int i = 0; i < order->count && status == NATS_OK; i++) {
+        natsConnection *more = NULL;
+        status = natsConnection_Connect(&more, options);
+        result->count++;
+    }
     return status;
 }
 
@@ -282,8 +301,9 @@ static const struct {
     const char *name;
     natsStatus (*run)(const order_t *order, result_t *result);
 } operations[] = {
-    {"subscribe", subscribe}, {"received", received}, {"offer", offer},
-    {"publish", publish},     {"request", request},   {"answer", answer},
+    {"subscribe", subscribe},  {"received", received}, {"offer", offer},
+    {"publish", publish},      {"request", request},   {"answer", answer},
+    {"connect", connect_more},
 };
 
 static bool read_order(natsMsg *msg, char *name, order_t *order)
@@ -319,15 +339,18 @@ static void perform(natsMsg *msg, char *text, size_t size)
 
 static void connect_to(const char *url, const char *name, const char *mode)
 {
-    natsOptions *options = NULL;
     check(natsOptions_Create(&options), "options");
     check(natsOptions_SetURL(options, url), "the URL");
     check(natsOptions_SetName(options, name), "the name");
+    check(natsOptions_SetMaxReconnect(options, -1), "reconnects");
+    if (strcmp(mode, "stock") != 0) {
+        check(natsOptions_SetReconnectWait(options, RECONNECT_MS), "the wait");
+        check(natsOptions_SetReconnectJitter(options, 0, 0), "no jitter");
+    }
     check(natsOptions_UseGlobalMessageDelivery(options, strcmp(mode, "pool") == 0),
           "the way of delivery");
     check(natsOptions_SetSendAsap(options, strcmp(mode, "asap") == 0), "the way of sending");
     check(natsConnection_Connect(&nc, options), "connect");
-    natsOptions_Destroy(options);
 }
 
 int main(int argc, char **argv)
@@ -335,7 +358,7 @@ int main(int argc, char **argv)
     natsSubscription *orders = NULL;
     char subject[SUBJECT_SIZE];
     if (argc != 4) {
-        fprintf(stderr, "usage: bench_client URL NAME default|pool|asap\n");
+        fprintf(stderr, "usage: bench_client URL NAME default|pool|asap|stock\n");
         return 2;
     }
     connect_to(argv[1], argv[2], argv[3]);

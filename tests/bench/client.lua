@@ -1,13 +1,17 @@
 -- The benches' client in moondog: a script that `moondog run` runs. It takes the orders of client.c, whose first
 -- comment says what they are, and answers as that one does; it does not offer. It is told who it is and what its
--- handler does ("count", "data" or "json") by the environment: BENCH_NAME and BENCH_HANDLER; NATS_URL, too.
+-- handler does ("count", "data" or "json") by the environment: BENCH_NAME and BENCH_HANDLER; with BENCH_STOCK it
+-- reconnects as moondog does when nobody has said anything.
 local cjson = require "cjson"
 local moondog = require "moondog"
 
 local NAME, HANDLER = os.getenv("BENCH_NAME"), os.getenv("BENCH_HANDLER")
-local WAIT = 30    -- what lasts longer is an error
-local STEP = 1000  -- subscriptions, or latencies that are sorted, before others have their turn
-local c = moondog.connect { name = NAME }
+local WAIT = 30    -- what lasts longer is an error; the same in all clients
+local PARKED = 600 -- of what is to be there, and not to happen
+local STEP = 1000  -- subscriptions between two flushes
+local RECONNECT = not os.getenv("BENCH_STOCK")
+  and moondog.backoff { base = 0.01, cap = 0.01, auth_base = 0.01, jitter = "none" } or nil -- likewise
+local c = moondog.connect { name = NAME, reconnect = RECONNECT }
 local now = moondog.now
 local received, targets = 0, {}
 
@@ -17,34 +21,9 @@ local handlers = {
   json = function(msg) received = received + (cjson.decode(msg.data) and 1 or 0) end,
 }
 
--- A handler must not keep the loop for long, and there is a budget that sees to it: sorted runs are merged.
-local function sort(list)
-  local runs = {}
-  for from = 1, #list, STEP do
-    local run = {}
-    for i = from, math.min(from + STEP - 1, #list) do run[#run + 1] = list[i] end
-    table.sort(run)
-    runs[#runs + 1] = run
-    moondog.sleep(0)
-  end
-  while #runs > 1 do
-    local a, b, merged, i, j = table.remove(runs, 1), table.remove(runs, 1), {}, 1, 1
-    while a[i] or b[j] do
-      if not b[j] or a[i] and a[i] <= b[j] then
-        merged[#merged + 1], i = a[i], i + 1
-      else
-        merged[#merged + 1], j = b[j], j + 1
-      end
-    end
-    runs[#runs + 1] = merged
-    moondog.sleep(0)
-  end
-  return runs[1]
-end
-
 local function summarize(latencies)
-  local list = sort(latencies)
-  local function part(p) return list[math.floor(p * #list) + 1] end
+  table.sort(latencies)
+  local function part(p) return latencies[math.floor(p * #latencies) + 1] end
   return part(0.5), part(0.99), part(0.999)
 end
 
@@ -100,9 +79,29 @@ function operations.request(order)
 end
 
 function operations.answer(order)
-  assert(c:subscribe(order.subject, function(msg) msg:respond(msg.data) end))
+  for i = 1, order.subjects do
+    assert(c:subscribe(("%s.%d"):format(order.subject, i - 1), function(msg) msg:respond(msg.data) end))
+    if i % STEP == 0 then assert(c:flush(WAIT)) end
+  end
   assert(c:flush(WAIT))
-  return 0
+  return order.subjects
+end
+
+-- Requests that nobody answers, each in a task of its own.
+function operations.park(order)
+  for _ = 1, order.count do moondog.spawn(function() c:request(order.subject, "", { timeout = PARKED }) end) end
+  assert(c:flush(WAIT))
+  return order.count
+end
+
+function operations.timers(order)
+  for _ = 1, order.count do moondog.every(PARKED, function() end) end
+  return order.count
+end
+
+function operations.connect(order)
+  for i = 1, order.count do moondog.connect { name = NAME .. i, reconnect = RECONNECT } end
+  return order.count
 end
 
 c:subscribe("bench." .. NAME, function(msg)

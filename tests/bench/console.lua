@@ -5,11 +5,13 @@ local flow = require "bench.flow"
 local control = require "support.control"
 local moondog = require "support.moondog"
 local nats_server = require "support.nats_server"
+local results = require "bench.results"
 local run = require "support.run"
+local turns = require "bench.turns"
 
 local RATE = 20000 -- messages a second
-local PHASE_SECONDS = 3
-local ROUNDS = 6
+local PHASE_SECONDS = results.brief and 0.3 or 3
+local ROUNDS = results.brief and 1 or 6
 
 local SCRIPT = [[
 local moondog = require "moondog"
@@ -42,7 +44,7 @@ c:subscribe("latency", function(msg)
 end)
 ]]
 
--- p50, p99, p99.9 in milliseconds
+-- p50, p99, p99.9 in milliseconds, and how many messages they are of
 local function measure(witness)
   flow(witness, PHASE_SECONDS, RATE, function() return ("%.6f"):format(run.now()) end)
   local text = witness:wait_answer("latency", "", 10).data
@@ -51,29 +53,24 @@ local function measure(witness)
   return list
 end
 
-local function median(list)
-  table.sort(list)
-  return list[math.ceil(#list / 2)]
-end
-
-run.case(function()
+results.run(function()
   local server = nats_server.start()
   local dog = moondog.run(SCRIPT, { URL = server.url }, { args = { "--name", "gateway" } })
   dog:wait_log("^connected$")
   local witness = server:connect()
   local console = control.connect(control.path "gateway")
-  measure(witness)
-  local ratios = {}
-  print("latency in ms    p50    p99  p99.9")
-  for _ = 1, ROUNDS do
-    local without = measure(witness)
-    local id = console:begin("eval", { code = "while true do end" })
-    local with = measure(witness)
-    assert(console:ask("cancel", { id = id }).result.cancelled)
-    assert(console:answer(id).error.code == "cancelled")
-    print(("without     %8.3f %6.3f %6.3f   %d messages"):format(unpack(without)))
-    print(("with        %8.3f %6.3f %6.3f   %d messages"):format(unpack(with)))
-    ratios[#ratios + 1] = with[2] / without[2]
-  end
-  print(("p99 with the command, as a multiple of p99 without: %.2f (median of %d)"):format(median(ratios), ROUNDS))
-end, { deadline = 120 })()
+  local sides = { { name = "with" }, { name = "without" } }
+  local found = results.new("console", "Latency of messages, with and without a command that never ends", sides)
+  local got = turns.play(sides, { "latency" }, ROUNDS, function(side)
+    local id = side.name == "with" and console:begin("eval", { code = "while true do end" })
+    local p50, p99, p999, count = unpack(measure(witness))
+    if id then
+      assert(console:ask("cancel", { id = id }).result.cancelled)
+      assert(console:answer(id).error.code == "cancelled")
+    end
+    return { p50 = p50, p99 = p99, p999 = p999, messages = count }
+  end)
+  found:add(("%d messages/s"):format(RATE), got.latency, { { "p50", "ms", "%.3f", ratio = true },
+    { "p99", "ms", "%.3f", ratio = true }, { "p999", "ms", "%.3f", ratio = true }, { "messages", "", "%.0f" } })
+  found:finish()
+end, 120)

@@ -10,14 +10,15 @@ local moondog = require "support.moondog"
 local nats_server = require "support.nats_server"
 local npm_client = require "support.npm_client"
 local process = require "support.process"
+local results = require "bench.results"
 local run = require "support.run"
+local turns = require "bench.turns"
 
-local ROUNDS = 5
+local ROUNDS = results.brief and 1 or 5
 local SIZE = 128 -- bytes of a message
-local MANY = 20000
-local COUNTS = { single = 2000, pipelined = MANY, fetch = MANY, consume = MANY, messages = MANY }
+local MANY = results.brief and 1000 or 20000
+local COUNTS = { single = MANY / 10, pipelined = MANY, fetch = MANY, consume = MANY, messages = MANY }
 local ORDER_SECONDS = 60
-local CLIENTS = { "moondog", "c", "npm" } -- the columns
 
 local SCRIPT = [[
 local moondog = require "moondog"
@@ -161,68 +162,49 @@ local function check(witness, name, consumer)
 end
 
 -- What one client does with an order: rate (messages a second), cpu (microseconds of a message),
--- and median and p99 (microseconds) of single publishes.
+-- and p50 and p99 (microseconds) of single publishes. nil: it has no such operation.
 local function measure(witness, client, name)
+  if client.lacks[name] then return nil end
   local reads = name ~= "single" and name ~= "pipelined"
   local consumer = reads and make_consumer(witness)
   local count = COUNTS[name]
   local before = cpu(client.pid)
   local order = ("%s %d %d %s OUT %s"):format(name, count, SIZE, reads and "bench.out" or "bench.in",
     consumer or "-")
-  local answer, err = witness:request("bench." .. client.name, order, ORDER_SECONDS)
+  local answer, err = witness:request("bench." .. client.word, order, ORDER_SECONDS)
   local used = cpu(client.pid) - before
   local took, median, p99 = (answer and answer.data or ""):match("^(%S+) (%S+) (%S+)$")
   if not took or not tonumber(took) then
     error(("%s, %s: %s"):format(client.name, name, answer and answer.data or err), 0)
   end
   check(witness, name, consumer)
-  return { rate = count / tonumber(took), cpu = used / count / 1e3, median = tonumber(median) * 1e6,
+  return { rate = count / tonumber(took), cpu = used / count / 1e3, p50 = tonumber(median) * 1e6,
     p99 = tonumber(p99) * 1e6 }
 end
 
 -- ---- what is printed ----
 
-local function median(list)
-  table.sort(list)
-  return list[math.ceil(#list / 2)]
-end
-
--- Which operation of each client is compared, in the order of CLIENTS. nats.c reads in batches only.
+-- Which operation of each client is compared. nats.c reads in batches only.
 local ROWS = {
-  { "publish, one at a time", "single", "single", "single" },
-  { "publish, pipelined", "pipelined", "pipelined", "pipelined" },
-  { "pull: fetch, ack", "fetch", "fetch", "fetch" },
-  { "pull: a loop, ack", "messages", "fetch", "consume" },
-  { "pull: a handler, ack", "consume", "fetch", "consume" },
+  { "publish, one at a time", { moondog = "single", ["nats.c"] = "single", npm = "single" } },
+  { "publish, pipelined", { moondog = "pipelined", ["nats.c"] = "pipelined", npm = "pipelined" } },
+  { "pull: fetch, ack", { moondog = "fetch", ["nats.c"] = "fetch", npm = "fetch" } },
+  { "pull: a loop, ack", { moondog = "messages", ["nats.c"] = "fetch", npm = "consume" } },
+  { "pull: a handler, ack", { moondog = "consume", ["nats.c"] = "fetch", npm = "consume" } },
 }
-local RATES = { { "rate", "messages/s", "%.0f" }, { "cpu", "us CPU each", "%.2f" } }
-local FIGURES = {
-  single = { { "median", "us, median", "%.0f" }, { "p99", "us, p99", "%.0f" }, RATES[2] },
-}
+local RATES = { { "rate", "messages/s", "%.0f", ratio = true }, { "cpu", "us CPU each", "%.2f", ratio = true } }
+local TIMES = { { "p50", "us", "%.0f", ratio = true }, { "p99", "us", "%.0f", ratio = true }, RATES[2] }
 
--- Medians of all rounds; and of the ratios in each, moondog / other.
-local function print_row(row, rounds)
-  for _, figure in ipairs(FIGURES[row[2]] or RATES) do
-    local key, unit, form = unpack(figure)
-    local cells, ratios = {}, {}
-    for column, client in ipairs(CLIENTS) do
-      local values, own = {}, {}
-      for i, round in ipairs(rounds) do
-        values[i] = round[client][row[column + 1]][key]
-        own[i] = round.moondog[row[2]][key] / values[i]
-      end
-      cells[column], ratios[column] = form:format(median(values)), median(own)
-    end
-    print(("%-22s %-11s %9s %9s %9s %10.2f %7.2f"):format(row[1], unit, cells[1], cells[2], cells[3],
-      ratios[2], ratios[3]))
-  end
-end
-
-local function print_table(storage, rounds)
-  print(("\n%s storage, messages of %d bytes, medians of %d rounds"):format(storage, SIZE, #rounds))
-  print(("%-34s %9s %9s %9s   moondog / nats.c, npm"):format("", "moondog", "nats.c", "npm"))
+local function add_rows(found, storage, got)
   for _, row in ipairs(ROWS) do
-    print_row(row, rounds)
+    local title, operations = unpack(row)
+    local rounds = {}
+    for i = 1, ROUNDS do
+      rounds[i] = {}
+      for peer, operation in pairs(operations) do rounds[i][peer] = got[operation][i][peer] end
+    end
+    found:add(("%s storage, %s"):format(storage, title), rounds, operations.moondog == "single" and TIMES or RATES,
+      { storage = storage, bytes = SIZE })
   end
 end
 
@@ -230,45 +212,30 @@ end
 
 -- Operations that are compared follow each other.
 local ORDER = { "single", "pipelined", "fetch", "messages", "consume" }
-local LACKS = { moondog = {}, c = { messages = true, consume = true }, npm = { messages = true } }
-
--- number: of the round; who begins changes with it.
-local function measure_round(witness, clients, number)
-  local round = { moondog = {}, c = {}, npm = {} }
-  for _, name in ipairs(ORDER) do
-    for turn = 1, #clients do
-      local client = clients[(number + turn) % #clients + 1]
-      if not LACKS[client.name][name] then
-        round[client.name][name] = measure(witness, client, name)
-      end
-    end
-  end
-  return round
-end
 
 local function start_clients(url)
   local dog = moondog.run(SCRIPT, { URL = url })
   local c = process.start { name = "jetstream_client", args = { url },
-    file = assert(os.getenv("MOONDOG_BUILD")) .. "/tests/jetstream_client" }
+    file = moondog.build .. "/tests/jetstream_client" }
   local npm = npm_client.node("bench.js", { args = { url } })
-  return { { name = "moondog", pid = dog.pid }, { name = "c", pid = c.pid }, { name = "npm", pid = npm.pid } }
+  return { { name = "moondog", word = "moondog", pid = dog.pid, lacks = {} },
+    { name = "nats.c", word = "c", pid = c.pid, lacks = { messages = true, consume = true } },
+    { name = "npm", word = "npm", pid = npm.pid, lacks = { messages = true } } }
 end
 
-run.case(function()
+results.run(function()
   local server = nats_server.start { jetstream = { store_dir = run.folder() .. "/js" } }
   local witness = server:connect()
   local clients = start_clients(server.url)
   run.wait_until(function() return #server:clients() == #clients end, 20, "three clients")
+  local found = results.new("jetstream", ("Streams with messages of %d bytes. nats.c reads in batches only: loops and "
+    .. "handlers are compared with its fetch, and the npm client's loop with both"):format(SIZE), clients)
   for _, storage in ipairs { "memory", "file" } do
     make_streams(witness, storage)
-    measure_round(witness, clients, 0) -- a first one, that nobody counts
-    local rounds = {}
-    for i = 1, ROUNDS do
-      rounds[i] = measure_round(witness, clients, i)
-    end
-    print_table(storage, rounds)
+    add_rows(found, storage, turns.play(clients, ORDER, ROUNDS, function(client, name)
+      return measure(witness, client, name)
+    end))
     delete_streams(witness)
   end
-  print("\nnats.c reads in batches only: loops and handlers are compared with its fetch, and the npm "
-    .. "client's loop with both.")
-end, { deadline = 900 })()
+  found:finish { server = server:version() }
+end, 900)

@@ -7,12 +7,14 @@ local moondog = require "support.moondog"
 local nats_server = require "support.nats_server"
 local network = require "support.network"
 local process = require "support.process"
+local results = require "bench.results"
 local run = require "support.run"
+local turns = require "bench.turns"
 
-local MESSAGES = 1500000 -- a phase
+local MESSAGES = results.brief and 20000 or 1500000 -- a phase
 local COUNTED = 200000  -- under callgrind
 local BATCH = 500
-local ROUNDS = 6
+local ROUNDS = results.brief and 1 or 6
 local SCRAPE_SECONDS = 1
 
 local SCRIPT = [[
@@ -37,11 +39,6 @@ local function measure(dog, witness, count, sent)
     return tonumber(witness:wait_answer("count", "", 10).data) == sent
   end, 60, "all messages")
   return sent, dog and (cpu(dog.pid) - before) / count
-end
-
-local function median(list)
-  table.sort(list)
-  return list[math.ceil(#list / 2)]
 end
 
 -- A page that nobody waits for.
@@ -73,31 +70,28 @@ local function scrape(port)
   end
 end
 
-local function compare_cpu()
+local function compare_cpu(found, sides)
   local server = nats_server.start()
   local port = network.free_port()
   local dog = moondog.run(SCRIPT, { URL = server.url }, { args = { "--http", network.host .. ":" .. port } })
   dog:wait_log("^connected$")
   local witness = server:connect()
-  local sent = measure(dog, witness, MESSAGES, 0)
-  local ratios = {}
-  for _ = 1, ROUNDS do
-    local without, with
-    sent, without = measure(dog, witness, MESSAGES, sent)
-    local stop = scrape(port)
-    sent, with = measure(dog, witness, MESSAGES, sent)
-    print(("CPU of a message, ns: %6.0f unwatched, %6.0f watched   (%d pages)"):format(without, with, stop()))
-    ratios[#ratios + 1] = with / without
-  end
-  print(("watched, as a multiple of unwatched: %.3f (median of %d; each page once a second)")
-    :format(median(ratios), ROUNDS))
+  local sent = 0
+  local got = turns.play(sides, { "cpu" }, ROUNDS, function(side)
+    local stop = side.name == "watched" and scrape(port) or function() return 0 end
+    local used
+    sent, used = measure(dog, witness, MESSAGES, sent)
+    return { cpu = used, pages = stop() }
+  end)
+  found:add(("each page asked for every %g s"):format(SCRAPE_SECONDS), got.cpu,
+    { { "cpu", "ns CPU each", "%.0f", ratio = true }, { "pages", "", "%.0f" } })
 end
 
 -- What counts and measures in the way of each message.
 local COUNTING = { latency_wants = true, latency_add = true, histogram_add = true }
 
 -- Instructions do not depend on what else the machine does.
-local function count_instructions()
+local function count_instructions(found)
   local server = nats_server.start()
   local out = run.folder() .. "/callgrind.out"
   local script = moondog.script(moondog.fill(SCRIPT, { URL = server.url }))
@@ -122,15 +116,21 @@ local function count_instructions()
     end
   end
   pipe:close()
-  print(("instructions of a message: %.0f with the start of the program, of these %.1f that count and measure: %.2f %%")
-    :format(all / COUNTED, counting / COUNTED, 100 * counting / all))
+  found:add("instructions of a message, with the start of the program", { { unwatched = { all = all / COUNTED,
+    counting = counting / COUNTED, share = 100 * counting / all } } }, { { "all", "", "%.0f" },
+    { "counting", "to count and time", "%.1f" }, { "share", "%", "%.2f" } })
 end
 
-run.case(function()
-  compare_cpu()
-  if uv.fs_access("/usr/bin/valgrind", "X") then
-    count_instructions()
+results.run(function()
+  local sides = { { name = "watched" }, { name = "unwatched" } }
+  local found = results.new("metrics", "CPU of a message in a process with 100 subscriptions", sides)
+  compare_cpu(found, sides)
+  if results.brief then
+    found:leave_out("instructions", "that takes longer than --brief is to")
+  elseif uv.fs_access("/usr/bin/valgrind", "X") then
+    count_instructions(found)
   else
-    print("with Debian's package valgrind, instructions are counted, too")
+    found:leave_out("instructions", "Debian's package valgrind is not installed")
   end
-end, { deadline = 300 })()
+  found:finish()
+end, 300)

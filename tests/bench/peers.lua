@@ -14,10 +14,13 @@ local START_SECONDS = 20
 local ORDER_SECONDS = 60
 local HERE = moondog.root .. "/tests/bench/"
 
-local function start_moondog(handler)
+local function start_moondog(handler, stock)
   return function(url, name)
     local text = assert(io.open(HERE .. "client.lua")):read("*a")
-    return moondog.run(text, nil, { env = { NATS_URL = url, BENCH_NAME = name, BENCH_HANDLER = handler } })
+    -- Sorting all latencies is longer than what a handler is allowed, on a machine that has much to do.
+    return moondog.run(text, nil, { args = { "--budget", "60000", "--stall", "120" },
+      env = { NATS_URL = url, BENCH_NAME = name, BENCH_HANDLER = handler,
+        BENCH_STOCK = stock } })
   end
 end
 
@@ -50,10 +53,10 @@ end
 -- What each is called in tables, in their order.
 local ALL = {
   { name = "moondog", start = start_moondog("count") },
-  { name = "moondog data", start = start_moondog("data"), variant = true },
-  { name = "moondog json", start = start_moondog("json"), variant = true },
+  { name = "moondog data", start = start_moondog("data") },
+  { name = "moondog json", start = start_moondog("json") },
   { name = "nats.c", start = start_c("default") },
-  { name = "pooled", start = start_c("pool"), variant = true },
+  { name = "nats.c pool", start = start_c("pool") },
   { name = "nats.go", start = start_go, lacks = lacks_go },
   { name = "npm", start = start_npm, lacks = lacks_npm },
 }
@@ -63,9 +66,10 @@ local function word(name)
   return (name:gsub("%W", "_"))
 end
 
--- One process, which is there when it has answered. kind: { name, start(url, word) }.
-function M.start(server, witness, kind)
-  local name = word(kind.name)
+-- One process, which is there when it has answered. kind: { name, start(url, word) }. suffix: for its word, when there
+-- are several of a kind.
+function M.start(server, witness, kind, suffix)
+  local name = word(kind.name) .. (suffix or "")
   local child = kind.start(server.url, name)
   local self = setmetatable({ name = kind.name, word = name, pid = child.pid, child = child, witness = witness }, Peer)
   run.wait_until(function()
@@ -75,17 +79,29 @@ function M.start(server, witness, kind)
   return self
 end
 
--- All of them, for a bench's results. variants: also those that differ only in how they receive.
-function M.start_all(server, witness, variants)
-  local peers, missing = {}, {}
+-- Those that differ in more than how they receive.
+local EACH_ONCE = { "moondog", "nats.c", "nats.go", "npm" }
+
+-- Those that are there, to be started. missing: a list to which is added what is not, and why. wanted: names; by
+-- default EACH_ONCE; "all".
+function M.kinds(missing, wanted)
+  local kinds, takes = {}, {}
+  for _, name in ipairs(wanted ~= "all" and wanted or EACH_ONCE) do takes[name] = true end
   for _, kind in ipairs(ALL) do
     local why = kind.lacks and kind.lacks()
     if why then
       missing[#missing + 1] = { kind.name, why }
-    elseif variants or not kind.variant then
-      peers[#peers + 1] = M.start(server, witness, kind)
+    elseif wanted == "all" or takes[kind.name] then
+      kinds[#kinds + 1] = kind
     end
   end
+  return kinds
+end
+
+-- All of them on one server; returns what is missing, too.
+function M.start_all(server, witness, wanted)
+  local peers, missing = {}, {}
+  for i, kind in ipairs(M.kinds(missing, wanted)) do peers[i] = M.start(server, witness, kind) end
   return peers, missing
 end
 
@@ -98,6 +114,9 @@ end
 function M.start_responder(server, witness)
   return M.start(server, witness, { name = "responder", start = start_c("asap") })
 end
+
+-- Those that reconnect as they do when nobody has said anything, but that nats.c is to try for ever.
+M.STOCK = { { name = "moondog", start = start_moondog("count", "yes") }, { name = "nats.c", start = start_c("stock") } }
 
 -- order: count, value, subject, subjects, data. Returns { count, seconds, p50, p99, p999 }, or nil and why not.
 function Peer:try(op, order)
@@ -116,6 +135,12 @@ function Peer:order(op, order)
   local result, err = self:try(op, order or {})
   if not result then error(err, 0) end
   return result
+end
+
+-- Ends its process.
+function Peer:stop()
+  local child = self.child.process or self.child
+  child:finish()
 end
 
 return M

@@ -7,7 +7,6 @@ local nats_server = require "support.nats_server"
 local payload = require "bench.payload"
 local peers = require "bench.peers"
 local results = require "bench.results"
-local run = require "support.run"
 local turns = require "bench.turns"
 
 local ROUNDS = results.brief and 1 or 5
@@ -35,7 +34,7 @@ local function measure(peer, case)
     p99 = got.p99 * 1e6, p999 = got.p999 * 1e6 }
 end
 
-run.case(function()
+results.run(function()
   local server = nats_server.start()
   local witness = server:connect()
   local all, missing = peers.start_all(server, witness)
@@ -48,6 +47,4 @@ run.case(function()
   found:plot("size", { { 16, "16 B, pipelined" }, { 64, "64 B, pipelined" }, { 1024, "1 KB, pipelined" },
     { 16384, "16 KB, pipelined" } }, { key = "cpu", log = true, x = "bytes of a message", y = "ns CPU of a message" })
   found:finish { server = server:version() }
-end, { deadline = 600 })()
--- When a state is closed, luv runs its loop once more, with callbacks that are gone.
-os.exit(0)
+end, 600)

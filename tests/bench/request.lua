@@ -7,7 +7,6 @@ local nats_server = require "support.nats_server"
 local payload = require "bench.payload"
 local peers = require "bench.peers"
 local results = require "bench.results"
-local run = require "support.run"
 local turns = require "bench.turns"
 
 local ROUNDS = results.brief and 1 or 5
@@ -28,18 +27,20 @@ local function measure(partners, peer, case)
   local asks = case.answers and partners.sender or peer
   local before = cpu(peer.pid)
   local got = asks:order("request", { count = case.count / LESS, value = case.lanes, data = payload(SIZE),
-    subject = "ask." .. (case.answers and peer or partners.responder).word })
+    subject = ("ask.%s.0"):format((case.answers and peer or partners.responder).word) })
   return { rate = got.count / got.seconds, cpu = (cpu(peer.pid) - before) / got.count, p50 = got.p50 * 1e6,
     p99 = got.p99 * 1e6, p999 = got.p999 * 1e6 }
 end
 
-run.case(function()
+results.run(function()
   local server = nats_server.start()
   local witness = server:connect()
   local all, missing = peers.start_all(server, witness)
   local partners = { sender = peers.start_sender(server, witness),
     responder = peers.start_responder(server, witness) }
-  for _, peer in ipairs { partners.responder, unpack(all) } do peer:order("answer", { subject = "ask." .. peer.word }) end
+  for _, peer in ipairs { partners.responder, unpack(all) } do
+    peer:order("answer", { subject = "ask." .. peer.word })
+  end
   local found = results.new("request", ("Requests of %d bytes and their answers"):format(SIZE), all, missing)
   local got = turns.play(all, CASES, ROUNDS, function(...) return measure(partners, ...) end)
   for _, case in ipairs(CASES) do
@@ -48,6 +49,4 @@ run.case(function()
   found:goal("p50 of requests, one at a time: moondog / nats.c",
     found:ratio("requests, one at a time", "p50", "nats.c"), 1.15)
   found:finish { server = server:version() }
-end, { deadline = 600 })()
--- When a state is closed, luv runs its loop once more, with callbacks that are gone.
-os.exit(0)
+end, 600)

@@ -12,7 +12,7 @@
 -- else on standard output; --out FOLDER is where files are written, by default bench/ in the build folder.
 local cjson = require "cjson"
 local uv = require "luv"
-local statistics = require "bench.statistics"
+local run = require "support.run"
 
 local M = {}
 M.__index = M
@@ -78,6 +78,12 @@ local function header(self, case)
   say("  %-18s %-14s %s", "", "", table.concat(out, " "))
 end
 
+-- nil when there is none.
+local function median(list)
+  table.sort(list)
+  return list[math.ceil(#list / 2)]
+end
+
 -- Medians of one figure, in the order of the names; null where there is none.
 local function cells_of(self, rounds, value)
   local cells = {}
@@ -87,7 +93,7 @@ local function cells_of(self, rounds, value)
       local number = value(round, name)
       if number then list[#list + 1] = number end
     end
-    cells[i] = statistics.median(list) or cjson.null
+    cells[i] = median(list) or cjson.null
   end
   return cells
 end
@@ -145,28 +151,39 @@ function M:goal(what, value, limit, at_least)
     relation = at_least and ">=" or "<=" })
 end
 
--- A figure of several cases as a picture, one line a peer: bench/NAME-FILE.svg. cases: a list of { x, case };
--- axes: { x = label, y = label, log = logarithmic in x, key }.
-function M:plot(file, cases, axes)
+-- A picture: bench/NAME-FILE.svg. curves: a list of { title, points }; points: a list of { x, y }. axes: { x = label,
+-- y = label, log = both are logarithmic, bare = no marks at the points }.
+function M:draw(file, curves, axes)
   local text = { "set terminal svg size 800,500 dynamic background rgb 'white'",
     ("set output %q"):format(("%s/%s-%s.svg"):format(options.out, self.bench, file)),
-    ("set xlabel %q"):format(axes.x), ("set ylabel %q"):format(axes.y), "set key outside right", "set yrange [0:*]",
-    "set grid ytics", axes.log and "set logscale x" or "" }
+    ("set xlabel %q"):format(axes.x), ("set ylabel %q"):format(axes.y), "set key outside right", "set grid ytics",
+    axes.log and "set logscale xy" or "set yrange [0:*]" }
   local lines, data = {}, {}
-  for _, name in ipairs(self.names) do
-    local points = {}
-    for _, point in ipairs(cases) do
-      local median = self:median(point[2], axes.key, name)
-      if median then points[#points + 1] = ("%g %g"):format(point[1], median) end
-    end
-    if #points > 0 then
-      lines[#lines + 1] = ("'-' with linespoints pointtype 7 pointsize 0.5 title %q noenhanced"):format(name)
-      data[#data + 1] = table.concat(points, "\n") .. "\ne"
-    end
+  for _, curve in ipairs(curves) do
+    local title, points = unpack(curve)
+    lines[#lines + 1] = ("'-' with %s title %q noenhanced"):format(axes.bare and "lines"
+      or "linespoints pointtype 7 pointsize 0.5", title)
+    for _, point in ipairs(points) do data[#data + 1] = ("%.9g %.9g"):format(point[1], point[2]) end
+    data[#data + 1] = "e"
   end
   text[#text + 1] = "plot " .. table.concat(lines, ", ")
   text[#text + 1] = table.concat(data, "\n")
   table.insert(self.plots, { file = file, text = table.concat(text, "\n") .. "\n" })
+end
+
+-- A figure of several cases as a picture, one line a peer. cases: a list of { x, case }; axes: as those of draw(), and
+-- the figure's key.
+function M:plot(file, cases, axes)
+  local curves = {}
+  for _, name in ipairs(self.names) do
+    local points = {}
+    for _, case in ipairs(cases) do
+      local y = self:median(case[2], axes.key, name)
+      if y then points[#points + 1] = { case[1], y } end
+    end
+    if #points > 0 then curves[#curves + 1] = { name, points } end
+  end
+  self:draw(file, curves, axes)
 end
 
 local function write(path, text)
@@ -182,7 +199,7 @@ local function has_gnuplot()
   return found ~= nil
 end
 
-local function draw(self)
+local function draw_all(self)
   if #self.plots == 0 then return end
   if not has_gnuplot() then
     return M.note("no plots: gnuplot is not installed (Debian's package gnuplot-nox)")
@@ -206,7 +223,16 @@ function M:finish(facts)
   assert(uv.fs_stat(options.out) or uv.fs_mkdir(options.out, 493))
   write(("%s/%s.json"):format(options.out, self.bench), text .. "\n")
   if options.json then print(text) end
-  draw(self)
+  draw_all(self)
+end
+
+-- Runs a bench, and ends the process. deadline: seconds.
+function M.run(bench, deadline)
+  local ok, err = pcall(run.case(bench, { deadline = deadline }))
+  if not ok then M.note("%s", tostring(err)) end
+  io.stdout:flush()
+  -- The Lua state is never closed: luv runs its loop once more then, with callbacks that are gone.
+  os.exit(ok and 0 or 1)
 end
 
 return M

@@ -3,27 +3,12 @@
 local root = assert(os.getenv("MOONDOG_ROOT"), "run it with scripts/faults")
 package.path = root .. "/tests/?.lua;" .. package.path
 
-local interrupted = false
-
--- What a case that failed has to tell goes to standard error: the table stays a table. One that was
--- interrupted has nothing to tell.
-print = function(...) -- luacheck: ignore 121
-  if interrupted then
-    return
-  end
-  local words = {}
-  for i = 1, select("#", ...) do
-    words[i] = tostring((select(i, ...)))
-  end
-  io.stderr:write(table.concat(words, "\t"), "\n")
-end
-
 local cjson = require "cjson"
 local fault = require "support.fault"
+local program = require "support.fault_program"
 local rows = require "fault.rows"
 local table_text = require "support.fault_table"
 local run = require "support.run"
-local uv = require "luv"
 local workers = require "support.fault_workers"
 
 io.stdout:setvbuf("line")
@@ -47,8 +32,7 @@ end
 
 local chosen, unknown = rows.choose(wanted)
 if not chosen then
-  io.stderr:write(("faults: there is no row \"%s\"; see scripts/faults --list\n"):format(unknown))
-  os.exit(2)
+  program.usage_error(("there is no row \"%s\"; see scripts/faults --list"):format(unknown))
 end
 
 if as_list then
@@ -64,17 +48,6 @@ local function say(text)
   end
 end
 
--- An interruption ends the case that is played, so that what it started is stopped. The end of a case
--- closes these handles, too.
-local function hear_interruptions()
-  for _, name in ipairs { "sigint", "sigterm" } do
-    uv.new_signal():start(name, run.callback(function()
-      interrupted = true
-      error("interrupted", 0)
-    end))
-  end
-end
-
 local plays = {} -- { row, case }, in the order of the table
 for _, row in ipairs(chosen) do
   for _, case in ipairs(fault.cases(row)) do
@@ -84,9 +57,9 @@ end
 
 if as_worker then
   workers.work(function(index)
-    hear_interruptions()
+    program.hear_interruptions()
     local result = fault.play(plays[index].row, plays[index].case)
-    if interrupted then
+    if program.interrupted then
       os.exit(130)
     end
     return result
@@ -109,10 +82,10 @@ end
 
 say(table_text.head())
 local whole, err = pcall(run.case(function()
-  hear_interruptions()
+  program.hear_interruptions()
   workers.play(#plays, jobs, { "luajit", arg[0], "--worker", unpack(wanted) }, take)
 end, { deadline = workers.DEADLINE }))
-if interrupted then
+if program.interrupted then
   os.exit(130)
 end
 for index, play in ipairs(plays) do

@@ -9,8 +9,8 @@ local table_text = require "support.fault_table"
 
 local WITH = { moondog = true, nats_c = true }
 -- Rows, and the case of it when there are several.
-local QUICK = { { "F1" }, { "F3", "an unknown text" }, { "F6" }, { "F10" },
-  { "F17" }, { "F27" }, { "F30", "that raises" } }
+local QUICK = { { "F1", "password changed" }, { "F1", "callout refuses" }, { "F3", "an unknown text" },
+  { "F6" }, { "F10" }, { "F17" }, { "F27" }, { "F30", "that raises" } }
 
 local function row_of(id)
   return assert(rows.choose { id })[1]
@@ -30,6 +30,9 @@ describe("a fault", function()
   for _, entry in ipairs(QUICK) do
     it(("is survived as promised: %s %s"):format(entry[1], entry[2] or ""), function()
       local result = play(entry[1], entry[2])
+      if result.skipped then
+        return print(("%s %s is skipped: %s"):format(entry[1], entry[2], result.skipped))
+      end
       print((table_text.line(result):gsub("\n", "")))
       assert.same({}, result.wrong)
       assert.is_true(result.ok)

@@ -277,4 +277,34 @@ describe("the proxy", function()
     way:unlock()
     server:connect({ port = way.port }):flush()
   end))
+
+  it("keeps the order of bytes when the delay changes", run.case(function()
+    local server = nats_server.start()
+    local way = proxy.start(server)
+    local client, observer = server:connect { port = way.port }, server:connect()
+    local sub = observer:subscribe("n")
+    observer:flush()
+    for i, delay in ipairs { 0.3, 0.1, 0.01, 0 } do
+      way:latency(delay)
+      client:publish("n", tostring(i))
+      run.pause(0.02) -- so that it is a chunk of its own
+    end
+    run.wait_until(function() return #sub.messages == 4 end, 5, "four messages")
+    for i, msg in ipairs(sub.messages) do
+      assert.equals(tostring(i), msg.data)
+    end
+  end))
+
+  it("leaves swallowed links as they are when only new ones are healed", run.case(function()
+    local server = nats_server.start()
+    local way = proxy.start(server)
+    local client = server:connect { port = way.port }
+    way:blackhole("both")
+    way:heal { new_only = true }
+    server:connect({ port = way.port }):flush()
+    assert.is_false((pcall(client.flush, client, 0.2)))
+    assert.is_nil(client.closed)
+    way:end_swallowed()
+    run.wait_until(function() return client.closed end, 5, "the end")
+  end))
 end)

@@ -6,6 +6,19 @@
 const nats = require("nats");
 
 const WAIT_MS = 30000; // what lasts longer is an error
+const PARKED_MS = 600000; // of what is to be there, and not to happen
+
+const [servers, name] = process.argv.slice(2);
+const options = {
+  servers,
+  name,
+  // It makes a stack trace of every request, for better errors; who measures turns that off.
+  noAsyncTraces: true,
+  // The same in all clients.
+  maxReconnectAttempts: -1,
+  reconnectTimeWait: 10,
+  reconnectJitter: 0,
+};
 
 let nc;
 let received = 0;
@@ -60,13 +73,39 @@ async function request({ count, value, subject, data }) {
   return [count, seconds() - begun, ...summarize(latencies)];
 }
 
-async function answer({ subject }) {
-  nc.subscribe(subject, { callback: (err, m) => err || m.respond(m.data) });
+async function answer({ subject, subjects }) {
+  const callback = (err, m) => err || m.respond(m.data);
+  for (let i = 0; i < subjects; i++) nc.subscribe(`${subject}.${i}`, { callback });
   await nc.flush();
-  return [0];
+  return [subjects];
 }
 
-const operations = { subscribe, publish, request, answer, received: async () => [received] };
+async function connect({ count }) {
+  for (let i = 0; i < count; i++) await nats.connect(options);
+  return [count];
+}
+
+async function park({ count, subject }) {
+  for (let i = 0; i < count; i++) nc.request(subject, "", { timeout: PARKED_MS }).catch(() => {});
+  await nc.flush();
+  return [count];
+}
+
+async function timers({ count }) {
+  for (let i = 0; i < count; i++) setInterval(() => {}, PARKED_MS);
+  return [count];
+}
+
+const operations = {
+  park,
+  timers,
+  subscribe,
+  publish,
+  request,
+  answer,
+  connect,
+  received: async () => [received],
+};
 
 async function perform(m) {
   const end = m.data.indexOf(10);
@@ -88,9 +127,7 @@ async function perform(m) {
 }
 
 async function main() {
-  const [servers, name] = process.argv.slice(2);
-  // It makes a stack trace of every request, for better errors; who measures turns that off.
-  nc = await nats.connect({ servers, name, noAsyncTraces: true });
+  nc = await nats.connect(options);
   for await (const m of nc.subscribe(`bench.${name}`)) m.respond(await perform(m));
 }
 

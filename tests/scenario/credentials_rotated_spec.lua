@@ -1,5 +1,6 @@
 -- F2: credentials are read again at every fresh link, so a rotated file heals a connection
 -- without a restart.
+local certificates = require "support.certificates"
 local jwt = require "support.jwt"
 local moondog = require "support.moondog"
 local nats_server = require "support.nats_server"
@@ -129,5 +130,51 @@ describe("a credentials file", function()
     dog:wait_log("^disconnected$", 10)
     jwt.creds(user)
     dog:wait_log("^reconnected$", 20)
+  end))
+end)
+
+local TLS = [[
+local moondog = require "moondog"
+local c = moondog.connect {
+  servers = { $URL }, tls = { ca = $CA, cert = $CERT, key = $KEY },
+  reconnect = moondog.backoff { base = 0.05, cap = 0.3 },
+}
+c:subscribe("rotated", function(msg) msg:respond(msg.data) end)
+]]
+
+local function serves(paths, clients)
+  return { cert = paths.cert, key = paths.key, verify = clients.ca }
+end
+
+-- The library reads these files once for a link, and would try with them for a minute.
+describe("the files of TLS", function()
+  it("are read again when the library cannot trust the server any more", run.case(function()
+    local old, new = certificates.make("old"), certificates.make("new")
+    local server = nats_server.start { tls = { cert = old.cert, key = old.key } }
+    local dog = moondog.run(TLS, { URL = server.url, CA = old.ca, CERT = old.cert, KEY = old.key })
+    dog:wait_log("^connected$")
+    server:reload { tls = { cert = new.cert, key = new.key } }
+    server:kill()
+    server:restart()
+    assert.equals("tls", dog:wait_log("^closed$", 15).class)
+    assert.equals("tls", dog:wait_log("^dial failed$", 15).class)
+    assert(os.rename(new.ca, old.ca))
+    assert.is_true(dog:wait_log("^reconnected$", 15).fresh)
+  end))
+
+  it("are read again when they have changed and the server refused the old ones", run.case(function()
+    local paths, stranger = certificates.make(), certificates.make("stranger")
+    local client = certificates.make("client", paths)
+    local server = nats_server.start { tls = serves(paths, paths) }
+    local dog = moondog.run(TLS, { URL = server.url, CA = paths.ca, CERT = client.cert, KEY = client.key })
+    dog:wait_log("^connected$")
+    server:reload { tls = serves(paths, stranger) }
+    server:kill()
+    server:restart()
+    dog:wait_log("^disconnected$", 15)
+    assert(os.rename(stranger.key, client.key))
+    assert(os.rename(stranger.cert, client.cert))
+    assert.equals("tls", dog:wait_log("^closed$", 15).class)
+    assert.is_true(dog:wait_log("^reconnected$", 15).fresh)
   end))
 end)

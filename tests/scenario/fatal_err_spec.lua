@@ -64,6 +64,58 @@ describe("an error of the server on a live link", function()
   end))
 end)
 
+describe("errors behind the one that closes a link", function()
+  -- nats.c goes on with what it has read, and reports them after the link's last word.
+  it("are nobody's", run.case(function()
+    local server = scripted_server.start()
+    local dog = moondog.run(SCRIPT, { URL = server.url })
+    dog:wait_log("^connected$")
+    local lines = { "-ERR 'The moon is in the wrong phase'\r\n" }
+    for i = 1, 4000 do
+      lines[#lines + 1] = ("-ERR 'Permissions Violation for Publish to \"p%d\"'\r\n"):format(i)
+    end
+    for round = 1, 5 do
+      run.wait_until(function() return server:count() == 1 end, 15, "one link")
+      subscribed(server)
+      server.last:send(table.concat(lines))
+      dog:wait_log("^reconnected$", 15, round)
+    end
+    subscribed(server)
+  end))
+end)
+
+describe("an error of the server while the library reconnects", function()
+  it("is told to the log and to the policy", run.case(function()
+    local refused = 0
+    local server = scripted_server.start { on_op = function(client, op)
+      if op.verb == "CONNECT" and client.number > 1 and refused < 2 then
+        refused = refused + 1
+        client:error("maximum connections exceeded")
+        return true
+      end
+    end }
+    local dog = moondog.run([[
+local moondog = require "moondog"
+local c = moondog.connect { servers = { $URL }, reconnect = function(ctx)
+  print(("asked %d library %s: %s %s"):format(ctx.attempt, tostring(ctx.library), ctx.error.class, ctx.error.message))
+  return 0.05
+end }
+c:subscribe("fatal.*", print)
+]], { URL = server.url })
+    dog:wait_log("^connected$")
+    server.last:reset()
+    dog:wait_log("^reconnected$", 15)
+    local failed = dog:find_logs("^reconnect failed$")
+    assert.equals(2, #failed)
+    assert.equals("maximum connections exceeded", failed[1].error)
+    assert.equals("limit", failed[1].class)
+    assert.equals(1, failed[1].attempt)
+    assert.equals(0.05, failed[1].next_dial_in)
+    assert.equals(2, #dog:find_logs("^asked %d library true: limit maximum connections exceeded$"))
+    subscribed(server)
+  end))
+end)
+
 describe("an error of the server while a link is made", function()
   it("is tried again, whatever it says", run.case(function()
     local texts = { "maximum connections exceeded", "Authorization Violation", "Go away" }

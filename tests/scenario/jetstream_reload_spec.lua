@@ -104,4 +104,27 @@ describe("a reload under a flow of messages", function()
     assert.equals(1, #server:clients())
     witness:close()
   end))
+
+  -- nats-server 2.9 removes the files of a consumer that is deleted and made again at once, and refuses every change of
+  -- it from then on.
+  it("goes on with a consumer that the server cannot write again", run.case(function()
+    local lua, _, _, dog = js_script.start()
+    lua 'assert(js:add_stream { name = "S", subjects = { "s" } }) for i = 1, 2 do assert(js:publish("s", i)) end'
+    local read = 'reader = assert(js:consumer("S", { durable = "w", backoff = { 5, 6 }, max_deliver = 3 })) '
+    local next_one = 'local msg = reader:next() msg:ack_sync() return msg.data'
+    assert.equals("1", lua(read .. next_one))
+    assert(os.execute(("rm -r '%s/js/jetstream/$G/streams/S/obs/w'"):format(run.folder())) == 0)
+    dog:reload()
+    assert.equals("2", lua(read .. next_one))
+    lua 'reader:delete()'
+  end))
+
+  it("tells when the server refuses to change a consumer", run.case(function()
+    local lua, _, _, dog = js_script.start()
+    lua 'assert(js:add_stream { name = "S", subjects = { "s" } }) assert(js:consumer("S", { durable = "w" }))'
+    dog:reload()
+    local reader, err = lua 'return js:consumer("S", { durable = "w", ack = "none" })'
+    assert.is_nil(reader)
+    assert.matches("^JetStream refuses CONSUMER.CREATE.S.w: ", err.message)
+  end))
 end)

@@ -37,6 +37,22 @@ describe("streams", function()
     assert.equals("S7", lua('return js:streams({ subject = "s7" })[1].config.name'))
   end))
 
+  it("that something else answers for are errors", run.case(function()
+    local lua, witness = start()
+    local answers = { INFO = "{}", ["STREAM.INFO.S"] = '{"config":[],"state":{"last_seq":"7"}}',
+      ["STREAM.LIST"] = '{"total":"many"}', ["STREAM.MSG.GET.S"] = '{"message":7}',
+      ["CONSUMER.INFO.S.c"] = '{"error":7}' }
+    for name, text in pairs(answers) do
+      witness:subscribe("$JS.odd.API." .. name, function(msg) witness:publish(msg.reply, text) end)
+    end
+    witness:flush()
+    for _, call in ipairs { 'stream_info("S")', "streams()", 'get_message("S", 1)', 'consumer_info("S", "c")',
+      'key_values()' } do
+      local _, err = lua('return assert(c:jetstream { domain = "odd" }):' .. call)
+      assert.equals("bad_answer", err.code, call)
+    end
+  end))
+
   it("that the server refuses are errors with its words", run.case(function()
     local lua = start()
     lua(ADD)

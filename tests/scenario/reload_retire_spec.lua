@@ -4,9 +4,6 @@ local moondog = require "support.moondog"
 local nats_server = require "support.nats_server"
 local run = require "support.run"
 
-local RELOADS = tonumber(os.getenv("MOONDOG_RELOADS") or "1000")
-local GROWTH_MIB = 4
-
 local BASE = [[
 local moondog = require "moondog"
 local c = moondog.connect { servers = { $URL } }
@@ -194,46 +191,6 @@ describe("reloads", function()
     assert.equals(0, #dog:find_logs("^reload failed$"))
     assert.is_true(#dog:find_logs("^script reloaded$") < 20)
   end))
-
-  it("leave nothing behind", run.case(function()
-    local dog, witness, server = start(BASE .. [[
-      local state = moondog.state
-      state.rounds = state.rounds or 0
-      c:subscribe("go", function(msg) state.goal = tonumber(msg.data) end)
-      c:subscribe("rounds", function(msg) msg:respond(state.rounds .. " " .. c:stats().links) end)
-      for i = 1, 50 do c:subscribe("s." .. i, function() end) end
-      moondog.every(1, function() end)
-      moondog.on_start(function()
-        while state.rounds >= (state.goal or 0) do moondog.sleep(0.01) end
-        state.rounds = state.rounds + 1
-        moondog.reload()
-      end)
-    ]], {}, { args = { "--level", "warn", "--retire", "0.2" } })
-    local function rounds()
-      return witness:wait_answer("rounds", "", 5).data
-    end
-    local function reach(goal)
-      witness:publish("go", tostring(goal))
-      run.wait_until(function() return rounds() == goal .. " 1" end, 300, function()
-        return goal .. " rounds on one link, there are " .. rounds()
-      end)
-      run.pause(0.5) -- the last ones retire
-    end
-    reach(10)
-    local threads, fds, rss = dog:threads(), dog:fds(), dog:rss()
-    local subscriptions = server:subscriptions("")
-    reach(RELOADS)
-    run.wait_until(function() return dog:threads() <= threads and dog:fds() <= fds end, 5,
-      function() return ("%d threads, %d descriptors"):format(dog:threads(), dog:fds()) end)
-    assert.equals(subscriptions, server:subscriptions(""))
-    run.figure("reloads", RELOADS)
-    run.figure("resident after ten", rss / 2 ^ 20, "MiB")
-    run.figure("resident at the end", dog:rss() / 2 ^ 20, "MiB")
-    if not moondog.sanitized() then
-      assert.is_true(dog:rss() - rss < GROWTH_MIB * 2 ^ 20)
-    end
-    assert.equals(0, #dog:find_logs("failed$"))
-  end, { deadline = 400 }))
 end)
 
 describe("--probation", function()

@@ -8,7 +8,9 @@
 --     stock = "why it means nothing for stock clients", -- nil: they play, too
 --     patience = 20, -- seconds for a stock client to come back; then it is deaf
 --     play = function(stage) ... end,
---     cases = { { name = "kill", play = ... }, ... } -- instead of play: several ways of one fault
+--     needs = function() return nil end, -- what is missing here, as a text: it is skipped
+--     cases = { { name = "kill", play = ... }, ... } -- instead of play: several ways of one fault; what a
+--     -- case does not say itself it has from the row
 --   }
 --
 -- play() makes servers with the stage, starts the subjects, and does the damage:
@@ -58,9 +60,9 @@ function Stage:scripted(options)
   return note(self, scripted_server.start(options))
 end
 
--- A TCP proxy before a server.
-function Stage:proxy(server)
-  local way = proxy.start(server)
+-- A TCP proxy before a server. options: those of proxy.start().
+function Stage:proxy(server, options)
+  local way = proxy.start(server, options)
   self.ports[way.port] = true
   return way
 end
@@ -71,7 +73,7 @@ function Stage:use(server)
 end
 
 -- So many real servers that form a cluster, without JetStream. config: more for each; a table, or a
--- function of the number.
+-- function of the number. Its no_advertise: clients are not told of the other servers.
 function Stage:cluster(size, config)
   local routes, ports, list = {}, {}, {}
   for i = 1, size do
@@ -83,6 +85,7 @@ function Stage:cluster(size, config)
     for key, value in pairs(type(config) == "function" and config(i) or config or {}) do
       own[key] = value
     end
+    own.cluster.no_advertise, own.no_advertise = own.no_advertise, nil
     list[i] = self:server(own)
   end
   run.wait_until(function()
@@ -131,8 +134,9 @@ local function witness_of(server)
   return server:connect()
 end
 
--- how: as for fault_subjects.start(); witness: makes one (default: at the first server);
--- before_nats: nobody hears yet. Waits until all of them answer.
+-- how: as for fault_subjects.start(); connections: how many moondog has (1); witness: makes one (default:
+-- at the first server); witnesses: a list of these, of which one that hears moondog is enough; before_nats:
+-- nobody hears yet. Waits until all of them answer.
 function Stage:start(how)
   local names = {}
   for _, name in ipairs(subjects.names) do
@@ -143,7 +147,9 @@ function Stage:start(how)
   end
   self.dog = self.subjects.moondog.dog
   self.checks = checks.start(self.dog, self.ports)
-  self.traffic = traffic.start(how.witness or function() return witness_of(self.servers[1]) end, names)
+  self.checks.limit = how.connections or 1
+  self.traffic = traffic.start(how.witnesses or { how.witness or function() return witness_of(self.servers[1]) end },
+    names)
   if not how.before_nats then
     self:hears(run.now())
     self.checks:note_resources()
@@ -243,8 +249,8 @@ end
 -- Waits until nothing more is to be expected: it answers, it has given up, or its time is over.
 local function settle(self)
   local since = reference(self)
-  local limits = { moondog = self.row.within + M.ALLOWANCE_SECONDS }
-  local patience = self.row.patience or PATIENCE_SECONDS
+  local limits = { moondog = self.case.within + M.ALLOWANCE_SECONDS }
+  local patience = self.case.patience or PATIENCE_SECONDS
   local function settled(name, subject)
     local age = run.now() - since
     return self.traffic:passed(name, since) or subject.given_up() and age > AFTERWARDS_SECONDS
@@ -291,9 +297,9 @@ local function judge(self, result)
   local wrong = self.wrong
   if not result.deaf then
     table.insert(wrong, 1, ("it is %s, %.1f s after the fault"):format(result.word, result.waited))
-  elseif result.deaf > self.row.within + M.ALLOWANCE_SECONDS then
+  elseif result.deaf > self.case.within + M.ALLOWANCE_SECONDS then
     table.insert(wrong, 1, ("5: deaf for %.1f s, %g are promised and %g more allowed on a loaded machine")
-      :format(result.deaf, self.row.within, M.ALLOWANCE_SECONDS))
+      :format(result.deaf, self.case.within, M.ALLOWANCE_SECONDS))
   end
   local found = self.checks:finish(function() return self:clients("moondog") end,
     function() return self.traffic:gaps("moondog", self.fault_at) end, not result.deaf)
@@ -309,9 +315,14 @@ end
 
 -- ---- rows ----
 
-local function perform(row, case, plays, results)
-  local stage = setmetatable({ row = row, plays = plays, servers = {}, ports = {}, subjects = {},
-    wrong = {}, lost = {} }, Stage)
+-- A stage for the subjects that are in the set `plays`.
+function M.stage(plays)
+  return setmetatable({ plays = plays, servers = {}, ports = {}, subjects = {}, wrong = {}, lost = {} }, Stage)
+end
+
+local function perform(case, plays, results)
+  local stage = M.stage(plays)
+  stage.case = case
   case.play(stage)
   assert(stage.fault_at, "the row does no damage")
   settle(stage)
@@ -326,13 +337,13 @@ local function perform(row, case, plays, results)
   stage.traffic:stop()
 end
 
--- Which subjects play a row, and why the others do not.
-local function cast(row, wanted)
+-- Which subjects play a case, and why the others do not.
+local function cast(case, wanted)
   local plays, reasons = {}, {}
   for _, name in ipairs(subjects.names) do
     local there, why = subjects.available(name)
-    local reason = name ~= "moondog" and (type(row.stock) == "table" and row.stock[name]
-      or type(row.stock) == "string" and row.stock)
+    local reason = name ~= "moondog" and (type(case.stock) == "table" and case.stock[name]
+      or type(case.stock) == "string" and case.stock)
     if wanted and not wanted[name] then
       there, why = false, "not asked for"
     end
@@ -342,14 +353,18 @@ local function cast(row, wanted)
   return plays, reasons
 end
 
--- The ways in which a row is played: a list of { name (or nil), play, after }.
+-- The ways in which a row is played: a list of { name (or nil), play, after, ... }.
 function M.cases(row)
-  return row.cases or { { play = row.play, after = row.after } }
+  local cases = row.cases or { {} }
+  for _, case in ipairs(cases) do
+    setmetatable(case, { __index = row })
+  end
+  return cases
 end
 
 local function describe(row, case)
   return { id = row.id, case = case.name, title = row.title, why = row.why, seen = row.seen,
-    promise = row.promise, within = row.within, subjects = {}, wrong = {} }
+    promise = row.promise, within = case.within, subjects = {}, wrong = {} }
 end
 
 -- The result of a case that was not played, or not to its end.
@@ -362,17 +377,17 @@ end
 -- Plays one case. wanted: a set of subjects (nil: all). Returns { id, title, case, ok, wrong, why,
 -- promise, subjects = { NAME = { word, deaf, lost, sent } or { absent = why } }, seconds }.
 function M.play(row, case, wanted)
-  local plays, reasons = cast(row, wanted)
+  local plays, reasons = cast(case, wanted)
   local results, began = {}, run.now()
-  local skip = row.needs and row.needs()
+  local skip = case.needs and case.needs()
   local result = describe(row, case)
   result.subjects = results
   if skip then
     result.skipped = skip
     return result
   end
-  local ok, err = pcall(run.case(function() perform(row, case, plays, results) end,
-    { deadline = row.deadline or 150 }))
+  local ok, err = pcall(run.case(function() perform(case, plays, results) end,
+    { deadline = case.deadline or 150 }))
   for name, reason in pairs(reasons) do
     results[name] = { absent = reason }
   end

@@ -79,10 +79,12 @@ local function watch_sockets(self)
   end
 end
 
--- dog: of health.run(), with a connection "moondog"; self.limit: how many connections it has. ports:
--- the set of those on which its servers, or the ways to them, listen.
+-- dog: of health.run(), with a connection "moondog"; self.limit: how many connections it has; self.room:
+-- bytes that they may have come to use all together. ports: the set of those on which its servers, or
+-- the ways to them, listen.
 function M.start(dog, ports)
-  local self = setmetatable({ dog = dog, ports = ports, limit = 1, wrong = {}, sampler = health.sample(dog) }, M)
+  local self = setmetatable({ dog = dog, ports = ports, limit = 1, room = 0, wrong = {} }, M)
+  self.sampler = health.sample(dog)
   run.spawn(function() watch_sockets(self) end)
   return self
 end
@@ -144,7 +146,7 @@ local function check_resources(self)
     after = resources(self.dog)
     grown = nil
     for name, more in pairs(MORE) do
-      if after[name] > before[name] + more then
+      if after[name] > before[name] + more + (name == "rss" and self.room or 0) then
         grown = name
       end
     end
@@ -152,6 +154,12 @@ local function check_resources(self)
   end, function()
     return ("6: %s were %d and are %d"):format(grown, before[grown], after[grown])
   end)
+end
+
+-- Looks no longer.
+function M:stop()
+  self.stopped = true
+  self.sampler:stop()
 end
 
 -- Checks all of it, when the fault is over. count_clients(): how many links of moondog the servers
@@ -174,8 +182,7 @@ function M:finish(count_clients, gaps, deaf)
   if self.before then
     check_resources(self)
   end
-  self.stopped = true
-  self.sampler:stop()
+  self:stop()
   check_schedule(self)
   check_truth(self, gaps())
   return self.wrong

@@ -1,7 +1,7 @@
 -- The subjects of the fault suite: moondog, and the stock clients that meet the same faults beside
 -- it. Each answers on echo.NAME with what it was sent. A subject: name, process, given_up() (a word
 -- for the way in which it gave its connection up, or nil), cut (a stock client has said that it lost a
--- link).
+-- link); moondog: dog, text (its script, with $NAME for values).
 local health = require "support.health"
 local moondog = require "support.moondog"
 local npm_client = require "support.npm_client"
@@ -23,7 +23,8 @@ c = moondog.connect { name = "moondog", servers = { $SERVERS }, $OPTIONS }
 c:subscribe("echo.moondog", function(msg) msg:respond(msg.data) end)
 ]]
 
--- How: urls; user, password; creds (a file); options (more of moondog.connect, as Lua) and script
+-- How: urls; user, password; creds (a file); tls ({ ca, cert, key }: files; the last two may be left out);
+-- options (more of moondog.connect, as Lua) and script
 -- (more of the script); values (of $NAME in these); noise: a subject that the stock nats.c client
 -- publishes numbers to; attempts, wait (of this client, as texts); npm (more options of the JavaScript
 -- client).
@@ -39,10 +40,17 @@ function starters.moondog(how)
       table.insert(options, 1, ("%s = %q,"):format(key, how[key]))
     end
   end
+  if how.tls then
+    local files = {}
+    for _, key in ipairs { "ca", "cert", "key" } do
+      files[#files + 1] = how.tls[key] and ("%s = %q"):format(key, how.tls[key])
+    end
+    table.insert(options, 1, ("tls = { %s },"):format(table.concat(files, ", ")))
+  end
   local parts = { SERVERS = table.concat(servers, ", "), OPTIONS = table.concat(options, " ") }
   local text = SCRIPT:gsub("%$(%u+)", parts) .. (how.script or "")
   local dog = health.run(text, how.values)
-  return { process = dog.process, dog = dog, given_up = function()
+  return { process = dog.process, dog = dog, text = text, given_up = function()
     return dog.process.exit and "ended"
   end }
 end
@@ -56,9 +64,10 @@ function starters.nats_c(how)
   for i, url in ipairs(how.urls) do
     urls[i] = with_login(how, url)
   end
-  local args = { "--name", "nats_c" }
+  local args, tls = { "--name", "nats_c" }, how.tls or {}
   for option, value in pairs { ["--creds"] = how.creds, ["--noise"] = how.noise,
-    ["--attempts"] = how.attempts, ["--wait"] = how.wait } do
+    ["--attempts"] = how.attempts, ["--wait"] = how.wait,
+    ["--ca"] = tls.ca, ["--cert"] = tls.cert, ["--key"] = tls.key } do
     args[#args + 1] = option
     args[#args + 1] = value
   end
@@ -86,6 +95,9 @@ end
 function starters.nats_js(how)
   local npm = npm_client.start()
   local args = { servers = how.urls, user = how.user, pass = how.password, creds_file = how.creds }
+  if how.tls then
+    args.tls = { caFile = how.tls.ca, certFile = how.tls.cert, keyFile = how.tls.key }
+  end
   for key, value in pairs(NPM_DEFAULTS) do
     args[key] = value
   end

@@ -8,8 +8,8 @@ M.__index = M
 local BEAT_SECONDS = 0.05
 local GAP_SECONDS = 0.7 -- pauses that are shorter are the machine's, not the connection's
 
-local function open(self)
-  local ok, client = pcall(self.connect)
+local function open(self, connect)
+  local ok, client = pcall(connect)
   if not ok then
     return nil
   end
@@ -25,37 +25,56 @@ local function open(self)
   return client
 end
 
-local function beat(self, client)
+local function beat(self, clients)
   for name, line in pairs(self.lines) do
     line.last = line.last + 1
     line.sent[line.last] = run.now()
-    client:publish("echo." .. name, tostring(line.last),
-      { reply = ("%s.%s"):format(client.inbox, name) })
+    for _, client in ipairs(clients) do
+      client:publish("echo." .. name, tostring(line.last),
+        { reply = ("%s.%s"):format(client.inbox, name) })
+    end
   end
 end
 
--- connect: makes a witness; called again when its link ends. names: of the subjects, which answer
--- on echo.NAME.
-function M.start(connect, names)
-  local self = setmetatable({ connect = connect, lines = {} }, M)
+-- Keeps a witness in self.clients while it has a link.
+local function keep_witness(self, connect)
+  local client
+  while not self.stopped do
+    if not client or client.closed then
+      client = open(self, connect)
+      self.clients[connect] = client
+    end
+    run.pause(BEAT_SECONDS)
+  end
+  if client then
+    client:close()
+  end
+end
+
+local function keep_beating(self)
+  while not self.stopped do
+    local clients = {}
+    for _, client in pairs(self.clients) do
+      clients[#clients + 1] = not client.closed and client or nil
+    end
+    if #clients > 0 then
+      beat(self, clients)
+    end
+    run.pause(BEAT_SECONDS)
+  end
+end
+
+-- connects: a list of functions that make a witness, called again when its link ends; an answer to one of the
+-- witnesses is enough. names: of the subjects, which answer on echo.NAME.
+function M.start(connects, names)
+  local self = setmetatable({ clients = {}, lines = {} }, M)
   for _, name in ipairs(names) do
     self.lines[name] = { last = 0, sent = {}, back = {}, echoes = {} }
   end
-  run.spawn(function()
-    local client
-    while not self.stopped do
-      if not client or client.closed then
-        client = open(self)
-      end
-      if client and not client.closed then
-        beat(self, client)
-      end
-      run.pause(BEAT_SECONDS)
-    end
-    if client then
-      client:close()
-    end
-  end)
+  for _, connect in ipairs(connects) do
+    run.spawn(keep_witness, self, connect)
+  end
+  run.spawn(keep_beating, self)
   return self
 end
 

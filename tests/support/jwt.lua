@@ -1,5 +1,5 @@
 -- An operator with one account, for servers that authenticate by JWT: the server's configuration,
--- users with an expiry, and their credentials files.
+-- users with an expiry, and their credentials files; and JWTs of any kind.
 local cjson = require "cjson"
 local nkeys = require "support.nkeys"
 local run = require "support.run"
@@ -7,9 +7,10 @@ local run = require "support.run"
 local M = {}
 M.__index = M
 
-local function encode(key, issuer, subject, claims)
+-- Claims as a JWT that this key has signed.
+function M.encode(key, subject, claims)
   local head = nkeys.base64url('{"typ":"JWT","alg":"ed25519-nkey"}')
-  claims.jti, claims.iat, claims.iss, claims.sub = "test", os.time(), issuer, subject
+  claims.jti, claims.iat, claims.iss, claims.sub = "test", os.time(), key.public, subject
   claims.name = claims.nats.type
   claims.nats.version = 2
   local signed = head .. "." .. nkeys.base64url(cjson.encode(claims))
@@ -18,22 +19,33 @@ end
 
 function M.new()
   local self = setmetatable({ operator = nkeys.new("operator"), account = nkeys.new("account") }, M)
+  self.config = {
+    operator = M.encode(self.operator, self.operator.public, { nats = { type = "operator" } }),
+    resolver = "MEMORY",
+  }
+  self:set_account()
+  return self
+end
+
+-- What the configuration says of the account from now on. options: expires (after so many seconds),
+-- revoked (a user of M:user()), removed (it is not there).
+function M:set_account(options)
+  options = options or {}
   local limits = { subs = -1, data = -1, payload = -1, imports = -1, exports = -1, conn = -1,
     leaf = -1, wildcards = true }
-  self.config = {
-    operator = encode(self.operator, self.operator.public, self.operator.public,
-      { nats = { type = "operator" } }),
-    resolver = "MEMORY",
-    resolver_preload = { [self.account.public] = encode(self.operator, self.operator.public,
-      self.account.public, { nats = { type = "account", limits = limits } }) },
+  local revocations = options.revoked and { [options.revoked.key.public] = os.time() }
+  self.config.resolver_preload = {
+    [self.account.public] = not options.removed and M.encode(self.operator, self.account.public, {
+      exp = options.expires and os.time() + options.expires,
+      nats = { type = "account", limits = limits, revocations = revocations },
+    }) or nil,
   }
-  return self
 end
 
 -- A user whose JWT is valid for so many seconds (nil: for good).
 function M:user(seconds)
   local key = nkeys.new("user")
-  local token = encode(self.account, self.account.public, key.public, {
+  local token = M.encode(self.account, key.public, {
     exp = seconds and os.time() + seconds or nil,
     nats = { type = "user", subs = -1, data = -1, payload = -1 },
   })

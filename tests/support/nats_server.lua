@@ -1,9 +1,10 @@
 -- A real nats-server on a free port, with a generated configuration.
 --
 -- The configuration a test gives: user and password, or token, or users (a list as in the
--- server's own file: { user, password, permissions } or { nkey }); tls (certificates.make(); the
--- witness speaks plain TCP and cannot log in then); anything else goes into the server's file as
--- it is (max_connections, ping_interval, max_payload, ...).
+-- server's own file: { user, password, permissions } or { nkey }); auth_timeout; auth_callout (of
+-- auth_callout.lua); tls (certificates.make(), and verify: the authority of the clients' certificates;
+-- the witness speaks plain TCP and cannot log in then); anything else goes into the server's file as it
+-- is (max_connections, ping_interval, max_payload, ...).
 local cjson = require "cjson"
 local uv = require "luv"
 local http = require "support.http"
@@ -16,6 +17,8 @@ local M = {}
 M.__index = M
 
 local READY_SECONDS = 10
+local NEWER = 2010
+local ROOT = os.getenv("MOONDOG_ROOT") or "."
 local counter = 0
 
 local function program()
@@ -28,6 +31,19 @@ local function program()
   error("no nats-server; install Debian's package nats-server, or set NATS_SERVER")
 end
 
+-- One that is new enough for the auth callout (2.10): its path. nil: there is none, and why.
+function M.newer_program()
+  for _, path in ipairs { program(), ("%s/build/nats-server-newer/usr/sbin/nats-server"):format(ROOT) } do
+    local pipe = io.popen(("'%s' --version 2>/dev/null"):format(path))
+    local major, minor = pipe:read("*a"):match("v(%d+)%.(%d+)")
+    pipe:close()
+    if major and tonumber(major) * 1000 + tonumber(minor) >= NEWER then
+      return path
+    end
+  end
+  return nil, "nats-server is older than 2.10 (scripts/deps --newer-server)"
+end
+
 local function write_configuration(self)
   local out = { listen = network.host .. ":" .. self.port,
     http = network.host .. ":" .. self.http_port, server_name = self.name }
@@ -35,13 +51,14 @@ local function write_configuration(self)
     out[key] = value
   end
   local auth = { user = out.user, password = out.password, token = out.token, users = out.users,
-    timeout = out.auth_timeout }
-  out.user, out.password, out.token, out.users, out.auth_timeout = nil, nil, nil, nil, nil
+    timeout = out.auth_timeout, auth_callout = out.auth_callout }
+  out.user, out.password, out.token, out.users, out.auth_timeout, out.auth_callout = nil, nil, nil, nil, nil, nil
   if next(auth) then
     out.authorization = auth
   end
   if out.tls then
-    out.tls = { cert_file = out.tls.cert, key_file = out.tls.key, timeout = 5 }
+    out.tls = { cert_file = out.tls.cert, key_file = out.tls.key, timeout = 5,
+      ca_file = out.tls.verify, verify = out.tls.verify ~= nil }
   end
   -- JSON is a part of the server's own notation, but for the escaped slash.
   self.file = run.file(self.name .. ".conf", (cjson.encode(out):gsub("\\/", "/")))
@@ -55,7 +72,7 @@ local function witness_of(config)
 end
 
 local function launch(self)
-  self.process = process.start { name = self.name, file = program(), args = { "-c", self.file } }
+  self.process = process.start { name = self.name, file = self.program, args = { "-c", self.file } }
   self.process.rude = true
   -- "Listening" comes before the port is open; INFO is the real answer.
   run.wait_until(function()
@@ -68,11 +85,12 @@ local function launch(self)
   end, READY_SECONDS, "INFO of nats-server")
 end
 
--- options: port.
+-- options: port; program (a path).
 function M.start(config, options)
   counter = counter + 1
   local self = setmetatable({ config = config or {}, host = network.host, name = "nats" .. counter,
-    port = options and options.port or network.free_port(), http_port = network.free_port() }, M)
+    port = options and options.port or network.free_port(), http_port = network.free_port(),
+    program = options and options.program or program() }, M)
   self.url = network.url(self.port)
   write_configuration(self)
   launch(self)
@@ -119,7 +137,7 @@ function M:reload(config)
   self.process:signal("sighup")
   run.wait_until(function() return reloads() > seen end, 5, "a reload of nats-server")
   self.reloaded_at = run.now()
-  if config.tls then
+  if config.tls or config.operator then -- nobody logs in without a handshake, or a JWT
     return
   end
   run.wait_until(function() return self:accepts(after) end, 5, "a login with the new configuration")

@@ -14,6 +14,9 @@ end
 
 M.host = own_address()
 
+-- A second one, for what moves from one to the other.
+M.other_host = M.host:gsub("^127%.%d+", "127.255")
+
 -- A port of M.host on which nobody listens.
 function M.free_port()
   for _ = 1, 100 do

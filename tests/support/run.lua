@@ -38,9 +38,10 @@ local function describe(err, co)
   return text, trace
 end
 
--- Resumes a coroutine, unless the part of the test that it belongs to is over.
+-- Resumes a coroutine, unless the part of the test that it belongs to is over, or has failed: a late loop
+-- runs timers together that were to be apart.
 local function resume(co, ...)
-  if not scope or scope.part[co] ~= scope.parts then
+  if not scope or scope.part[co] ~= scope.parts or scope.failure ~= nil then
     return
   end
   local ok, err = coroutine.resume(co, ...)

@@ -1,9 +1,11 @@
 /* A stock client: plain nats.c with infinite reconnects and otherwise the library's defaults, as
  * every tutorial writes it. It answers requests with what they said, and prints what happens to it,
  * with the time in milliseconds since the epoch, until it is killed.
- * usage: stock_client [--wait MS] [--attempts N] [--creds FILE] [--name NAME] [--noise SUBJECT]
- * URLS SUBJECT Messages are handled on a thread of the library's own; --noise publishes on the main
- * thread. */
+ * usage: stock_client [--wait MS] [--attempts N] [--creds FILE] [--ca FILE] [--cert FILE] [--key
+ * FILE]
+ * [--name NAME] [--noise SUBJECT] URLS SUBJECT
+ * With --ca it speaks TLS. Messages are handled on a thread of the library's own; --noise publishes
+ * on the main thread. */
 #include <inttypes.h>
 #include <nats/nats.h>
 #include <stdio.h>
@@ -14,7 +16,7 @@
 #define NOISE_US 1000 /* between two messages of --noise */
 
 struct settings {
-    const char *wait, *creds, *name, *noise, *attempts, *urls, *subject;
+    const char *wait, *creds, *name, *noise, *attempts, *ca, *cert, *key, *urls, *subject;
 };
 
 static void on_message(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure)
@@ -44,9 +46,25 @@ static void check(natsStatus status, const char *what)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: stock_client [--wait MS] [--attempts N] [--creds FILE] [--name NAME] "
-                    "[--noise SUBJECT] URLS SUBJECT\n");
+    fprintf(stderr, "usage: stock_client [--wait MS] [--attempts N] [--creds FILE] [--ca FILE] "
+                    "[--cert FILE] [--key FILE] [--name NAME] [--noise SUBJECT] URLS SUBJECT\n");
     return 2;
+}
+
+/* Where the value of an option goes; NULL: there is no such option. */
+static const char **place_of(struct settings *s, const char *option)
+{
+    const struct {
+        const char *option, **place;
+    } known[] = {{"--wait", &s->wait},         {"--creds", &s->creds},
+                 {"--name", &s->name},         {"--noise", &s->noise},
+                 {"--attempts", &s->attempts}, {"--ca", &s->ca},
+                 {"--cert", &s->cert},         {"--key", &s->key}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(option, known[i].option) == 0)
+            return known[i].place;
+    }
+    return NULL;
 }
 
 /* Returns 0, or -1 when the command line is none of ours. */
@@ -54,17 +72,12 @@ static int read_settings(struct settings *s, int argc, char **argv)
 {
     int at = 1;
     for (; at + 1 < argc && strncmp(argv[at], "--", 2) == 0; at += 2) {
-        const char **place = strcmp(argv[at], "--wait") == 0       ? &s->wait
-                             : strcmp(argv[at], "--creds") == 0    ? &s->creds
-                             : strcmp(argv[at], "--name") == 0     ? &s->name
-                             : strcmp(argv[at], "--noise") == 0    ? &s->noise
-                             : strcmp(argv[at], "--attempts") == 0 ? &s->attempts
-                                                                   : NULL;
+        const char **place = place_of(s, argv[at]);
         if (place == NULL)
             return -1;
         *place = argv[at + 1];
     }
-    if (argc - at != 2)
+    if (argc - at != 2 || (s->cert == NULL) != (s->key == NULL))
         return -1;
     s->urls = argv[at];
     s->subject = argv[at + 1];
@@ -86,6 +99,16 @@ static void set_servers(natsOptions *options, const char *urls)
     free(text);
 }
 
+static void set_tls(natsOptions *options, const struct settings *s)
+{
+    if (s->ca == NULL)
+        return;
+    check(natsOptions_SetSecure(options, true), "TLS");
+    check(natsOptions_LoadCATrustedCertificates(options, s->ca), "CA file");
+    if (s->cert != NULL)
+        check(natsOptions_LoadCertificatesChain(options, s->cert, s->key), "certificate");
+}
+
 static natsOptions *make_options(const struct settings *s)
 {
     natsOptions *options = NULL;
@@ -97,6 +120,7 @@ static natsOptions *make_options(const struct settings *s)
         check(natsOptions_SetName(options, s->name), "name");
     if (s->creds != NULL)
         check(natsOptions_SetUserCredentialsFromFiles(options, s->creds, NULL), "credentials");
+    set_tls(options, s);
     if (s->wait != NULL) {
         check(natsOptions_SetReconnectWait(options, atoi(s->wait)), "reconnect wait");
         check(natsOptions_SetReconnectJitter(options, 0, 0), "reconnect jitter");

@@ -48,6 +48,8 @@ static void what_is_no_address_is_refused(void **state)
                                       "example.com:80",
                                       "::1:80",
                                       "[::1]",
+                                      "[]:80",
+                                      "[127.0.0.1]:80",
                                       "[::1:80",
                                       "unix:",
                                       "80:",

@@ -243,6 +243,10 @@ static void test_failed_dials(void **state)
     (void)state;
     expect(NATS_CONNECTION_AUTH_FAILED, "(conn.c:1905): Authorization Violation", "auth_failed",
            ERROR_CLASS_AUTH, "Authorization Violation");
+    expect(
+        NATS_PROTOCOL_ERROR, "(conn.c:1909): Expected 'PONG', got ''", "ended", ERROR_CLASS_NETWORK,
+        "the server ended the connection during the login, without a word: its log says why (does "
+        "it accept the certificate of this client?)");
     expect(NATS_SSL_ERROR, "(conn.c:733): SSL handshake error: 18:self-signed certificate", "tls",
            ERROR_CLASS_TLS, "SSL handshake error: 18:self-signed certificate");
     expect(NATS_TIMEOUT, "(unix/sock.c:58): Timeout", "timeout", ERROR_CLASS_TIMEOUT,
@@ -253,6 +257,12 @@ static void test_failed_dials(void **state)
     expect(NATS_ERR, "(util.c:1995): error opening file '/x.creds': No such file or directory",
            "unreadable", ERROR_CLASS_AUTH,
            "error opening file '/x.creds': No such file or directory");
+    error e;
+    error_from_dial(&e, NATS_CONNECTION_CLOSED, "(comsock.c:417): Connection Closed");
+    assert_error(&e, "ended", ERROR_CLASS_NETWORK,
+                 "the server hung up in the middle of the handshake");
+    error_from_dial(&e, NATS_NO_SERVER, NULL);
+    assert_int_equal(e.cls, ERROR_CLASS_NETWORK);
     expect(NATS_SYS_ERROR, "getaddrinfo error: Name or service not known", "dns",
            ERROR_CLASS_NETWORK, "getaddrinfo error: Name or service not known");
 }
@@ -288,10 +298,29 @@ static void test_messages_hold_no_secret(void **state)
     (void)state;
     expect(NATS_ERR, "no way to nats://joe:s3cret@host:4222 or tls://t0ken@b", "protocol",
            ERROR_CLASS_PROTOCOL, "no way to nats://***@host:4222 or tls://***@b");
-    expect(NATS_ERR, "nats://u@h", "protocol", ERROR_CLASS_PROTOCOL, "nats://*@h");
+    expect(NATS_ERR, "nats://u@h", "protocol", ERROR_CLASS_PROTOCOL, "nats://***@h");
     expect(NATS_ERR, "nats://h and a@b", "protocol", ERROR_CLASS_PROTOCOL, "nats://h and a@b");
     expect(NATS_ERR, "(url.c:75): invalid percent encoding in URL: pa%ss", "bad_url",
            ERROR_CLASS_NONE, "a server URL has an invalid percent encoding: write % as %25");
+}
+
+/* The @ that makes a secret of what is before it may be behind the cut. */
+static void test_a_cut_text_is_good_and_holds_no_secret(void **state)
+{
+    (void)state;
+    static const char url[] = " nats://joe:s3cret@host:4222";
+    char text[1200];
+    error e = {0};
+    for (size_t before = 480; before < 520; before++) {
+        memset(text, 'a', before);
+        memcpy(text + before, url, sizeof url);
+        error_from_nats(&e, NATS_ERR, text);
+        assert_null(strstr(e.message, "joe"));
+        for (size_t i = before % 2; i < 600; i += 2)
+            memcpy(text + i, "\xc3\xb6", 3);
+        error_from_nats(&e, NATS_ERR, text);
+        assert_int_equal(e.message[strlen(e.message) - 1], '\xb6');
+    }
 }
 
 int main(void)
@@ -316,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_decoration_is_taken_off),
         cmocka_unit_test(test_control_bytes_become_blanks),
         cmocka_unit_test(test_messages_hold_no_secret),
+        cmocka_unit_test(test_a_cut_text_is_good_and_holds_no_secret),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -273,6 +273,7 @@ static void test_other_subjects(void **state)
         "$JS.ACK.",
         "$JS.ACK.S.w.1.1.1.1",
         "$JS.ACK.S.w.1.1.1.1.x",
+        "$JS.ACK.S.w.1.18446744073709551616.1.1.1",
         "$JS.ACK.S.w.1.-1.1.1.1",
         "$JS.ACK.S..1.1.1.1.1",
         "$JS.ACK.S.w.1.1.1.1.",

@@ -98,6 +98,8 @@ static void a_port_is_digits_only(void **state)
 {
     (void)state;
     expect_refused("nats://host: 4222", "its port");
+    expect_refused("nats://host:004222", "its port");
+    expect_refused("nats://[]:4222", "it has no host");
     expect_refused("nats://host:\n4222", "its port");
     expect_refused("nats://host:+4222", "its port");
 }

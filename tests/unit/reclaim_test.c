@@ -161,6 +161,44 @@ static void a_socket_that_got_nothing_is_shut_down(void **state)
     pair_close(&p);
 }
 
+static void say(const pair *p, const char *text)
+{
+    char got[64];
+    size_t length = strlen(text);
+    assert_int_equal(send(p->client, text, length, MSG_NOSIGNAL), length);
+    wait_for(p->server, POLLIN);
+    assert_int_equal(recv(p->server, got, sizeof got, 0), length);
+}
+
+static void a_peer_that_goes_on_and_on_after_one_word_is_shut_down(void **state)
+{
+    (void)state;
+    pair p = pair_open();
+    send_segment(&p, "INFO {}\r\n");
+    say(&p, "CONNECT {}\r\nPING\r\n");
+    send_segment(&p, "and on");
+    send_segment(&p, "and on");
+    assert_int_equal(run(&p, FOR_EVER), 0);
+    assert_int_equal(run(&p, 0), 1);
+    assert_shut_down(&p);
+    pair_close(&p);
+}
+
+static void one_that_heard_more_than_one_word_is_left_alone(void **state)
+{
+    (void)state;
+    pair p = pair_open();
+    int on = 1;
+    assert_int_equal(setsockopt(p.client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), 0);
+    send_segment(&p, "INFO {}\r\n");
+    say(&p, "CONNECT {}\r\nPING\r\n");
+    send_segment(&p, "PONG\r\n");
+    say(&p, "SUB a 1\r\n");
+    assert_int_equal(run(&p, 0), 0);
+    assert_works(&p);
+    pair_close(&p);
+}
+
 static int64_t now_ms(void)
 {
     struct timespec now;
@@ -350,6 +388,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_socket_with_one_segment_is_shut_down),
+        cmocka_unit_test(a_peer_that_goes_on_and_on_after_one_word_is_shut_down),
+        cmocka_unit_test(one_that_heard_more_than_one_word_is_left_alone),
         cmocka_unit_test(a_socket_that_got_nothing_is_shut_down),
         cmocka_unit_test(silence_is_measured),
         cmocka_unit_test(ipv6_too),

@@ -115,6 +115,11 @@ static void lengths_that_lie_are_refused(void **state)
     static const uint64_t lies[][2] = {{0, 4},          {5, 0},          {2, 3},
                                        {UINT64_MAX, 1}, {1, UINT64_MAX}, {UINT64_MAX, UINT64_MAX}};
     memcpy(image.first, "moondog sources 1\n", sizeof image.first);
+    image.path = 2;
+    image.text = 2;
+    memcpy(image.rest, "a\0bc", 4);
+    expect_refused(&image, sizeof image); /* a path ends at its zero byte */
+    memcpy(image.rest, "abcd", 4);
     for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
         image.path = lies[i][0];
         image.text = lies[i][1];

@@ -16,9 +16,11 @@ import (
 )
 
 const (
-	wait            = 30 * time.Second // what lasts longer is an error
-	pendingMessages = 524288           // of a subscription; the same in all clients
+	wait            = 30 * time.Second // what lasts longer is an error; all of this the same in all clients
+	pendingMessages = 524288           // of a subscription
 	pendingBytes    = 64 << 20
+	reconnectWait   = 10 * time.Millisecond
+	parked          = 10 * time.Minute // of what is to be there, and not to happen
 )
 
 type order struct {
@@ -128,16 +130,48 @@ func request(o order) (result, error) {
 }
 
 func answer(o order) (result, error) {
-	_, err := nc.Subscribe(o.subject, func(m *nats.Msg) { m.Respond(m.Data) })
-	if err != nil {
-		return result{}, err
+	for i := 0; i < o.subjects; i++ {
+		_, err := nc.Subscribe(fmt.Sprintf("%s.%d", o.subject, i), func(m *nats.Msg) {
+			m.Respond(m.Data)
+		})
+		if err != nil {
+			return result{}, err
+		}
 	}
-	return result{}, nc.FlushTimeout(wait)
+	return result{count: int64(o.subjects)}, nc.FlushTimeout(wait)
+}
+
+func connect() (*nats.Conn, error) {
+	return nats.Connect(os.Args[1], nats.Name(os.Args[2]), nats.MaxReconnects(-1),
+		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(0, 0))
+}
+
+func connectMore(o order) (result, error) {
+	for i := 0; i < o.count; i++ {
+		if _, err := connect(); err != nil {
+			return result{}, err
+		}
+	}
+	return result{count: int64(o.count)}, nil
+}
+
+func park(o order) (result, error) {
+	for i := 0; i < o.count; i++ {
+		go nc.Request(o.subject, nil, parked)
+	}
+	return result{count: int64(o.count)}, nc.FlushTimeout(wait)
+}
+
+func timers(o order) (result, error) {
+	for i := 0; i < o.count; i++ {
+		time.AfterFunc(parked, func() {})
+	}
+	return result{count: int64(o.count)}, nil
 }
 
 var operations = map[string]func(order) (result, error){
 	"subscribe": subscribe, "received": received, "publish": publish, "request": request,
-	"answer": answer,
+	"answer": answer, "connect": connectMore, "park": park, "timers": timers,
 }
 
 func perform(data []byte) string {
@@ -178,7 +212,7 @@ func main() {
 		os.Exit(2)
 	}
 	var err error
-	nc, err = nats.Connect(os.Args[1], nats.Name(os.Args[2]))
+	nc, err = connect()
 	check(err, "connect")
 	// Orders are carried out beside the library's own work: requests want its reader.
 	orders, err := nc.SubscribeSync("bench." + os.Args[2])

@@ -1,0 +1,15 @@
+/* Whether the headers of a message may be read. nats.c reads them when they are first asked for,
+ * and walks through all values that a key has for each one more: a megabyte of one key takes it
+ * many seconds. Pure functions on the caller's message: the thread that has it. */
+#ifndef MD_LINK_HEADERS_H
+#define MD_LINK_HEADERS_H
+
+#include <nats/nats.h>
+#include <stdbool.h>
+
+#define HEADER_LINES_MAX 1000u
+
+/* False: there are more lines than HEADER_LINES_MAX, and nats.c must not be asked. */
+bool headers_are_readable(natsMsg *msg);
+
+#endif

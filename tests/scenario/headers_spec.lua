@@ -1,0 +1,51 @@
+-- Headers that somebody makes to hurt: nats.c needs minutes for a megabyte of one key.
+local moondog = require "support.moondog"
+local run = require "support.run"
+local scripted_server = require "support.scripted_server"
+
+local SCRIPT = [[
+local moondog = require "moondog"
+local c = moondog.connect { servers = { $URL } }
+c:subscribe("read", function(msg)
+  local value = msg.headers.key
+  print("read " .. (type(value) == "table" and #value or tostring(value)))
+end)
+]]
+
+local function send(server, lines)
+  local client = server.last
+  local block = "NATS/1.0\r\n" .. ("key: value\r\n"):rep(lines) .. "\r\n"
+  for sid, subject in pairs(client.subs) do
+    if subject == "read" then
+      client:send(("HMSG read %s reply %d %d\r\n%sdata\r\n"):format(sid, #block, #block + 4, block))
+      client:send(("HMSG read %s %d %d\r\n%sdata\r\n"):format(sid, #block, #block + 4, block))
+    end
+  end
+end
+
+describe("a message with headers", function()
+  it("is read, up to 1,000 lines of them", run.case(function()
+    local server = scripted_server.start()
+    local dog = moondog.run(SCRIPT, { URL = server.url })
+    run.wait_until(function() return server:subscriptions("^read$") == 1 end, 10, "the subscription")
+    send(server, 0)
+    dog:wait_log("^read nil$", 10, 2)
+    send(server, 1)
+    dog:wait_log("^read value$", 10, 2)
+    send(server, 998) -- with the version's line, and the last
+    dog:wait_log("^read 998$", 10, 2)
+    send(server, 999)
+    local failed = dog:wait_log("^handler failed$", 10, 2)
+    assert.matches("the message on read has more than 1000 lines of headers", failed.error)
+  end))
+
+  it("of a megabyte does not hold the loop up", run.case(function()
+    local server = scripted_server.start()
+    local dog = moondog.run(SCRIPT, { URL = server.url })
+    run.wait_until(function() return server:subscriptions("^read$") == 1 end, 10, "the subscription")
+    send(server, 80000)
+    dog:wait_log("^handler failed$", 10, 2)
+    send(server, 1)
+    dog:wait_log("^read value$", 10, 2)
+  end))
+end)
