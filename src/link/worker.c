@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "link/link_private.h"
 
 #define DEAD_SUBS_MAX 128 /* so many unsubscribed ones are destroyed at a time */
@@ -508,6 +509,7 @@ void link_worker(void *link)
     char name[16];
     snprintf(name, sizeof name, "md-link-%u", (unsigned)(l->number % 1000000u));
     pthread_setname_np(pthread_self(), name);
+    thread_become_patient(); /* and so do the library's threads that it starts */
     dial(l);
     work(l);
     tear_down(l);
