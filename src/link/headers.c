@@ -35,3 +35,9 @@ bool headers_are_readable(natsMsg *msg)
     }
     return true;
 }
+
+bool headers_say_nobody(natsMsg *msg)
+{
+    return natsMsg_GetDataLength(msg) == 0 && headers_are_readable(msg) &&
+           natsMsg_IsNoResponders(msg);
+}

@@ -12,4 +12,7 @@
 /* False: there are more lines than HEADER_LINES_MAX, and nats.c must not be asked. */
 bool headers_are_readable(natsMsg *msg);
 
+/* Whether it is the server's word that nobody has got the request. */
+bool headers_say_nobody(natsMsg *msg);
+
 #endif

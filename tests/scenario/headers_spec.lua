@@ -49,3 +49,41 @@ describe("a message with headers", function()
     dog:wait_log("^read value$", 10, 2)
   end))
 end)
+
+describe("an answer with headers", function()
+  -- Without data it could be the server's word that nobody is there, which is in the headers.
+  it("of a megabyte does not hold the loop up", run.case(function()
+    local server = scripted_server.start()
+    local dog = moondog.run([[
+local moondog = require "moondog"
+local c = moondog.connect { servers = { $URL } }
+c:subscribe("ask", function()
+  local answer, err = c:request("bomb", "", { timeout = 10 })
+  print("answered " .. (answer and #answer.data or err.code))
+end)
+]], { URL = server.url })
+    run.wait_until(function() return server:subscriptions("^ask$") == 1 end, 10, "the subscription")
+    local client = server.last
+    local function sid_of(wanted)
+      for sid, subject in pairs(client.subs) do
+        if subject:find(wanted) then
+          return sid
+        end
+      end
+    end
+    client:send(("MSG ask %s 0\r\n\r\n"):format(sid_of("^ask$")))
+    local request
+    run.wait_until(function()
+      for _, op in ipairs(client.ops) do
+        request = (op.verb == "PUB" or op.verb == "HPUB") and op.args[1] == "bomb" and op or request
+      end
+      return request
+    end, 10, "the request")
+    local reply = request.args[2]
+    local inbox = reply:match("^(.*)%.[^.]*$")
+    local block = "NATS/1.0\r\n" .. ("key: value\r\n"):rep(80000) .. "\r\n"
+    local sid = sid_of("^" .. inbox:gsub("%p", "%%%0") .. "%.")
+    client:send(("HMSG %s %s %d %d\r\n%s\r\n"):format(reply, sid, #block, #block, block))
+    dog:wait_log("^answered 0$", 5)
+  end))
+end)
