@@ -69,7 +69,9 @@ describe("a message with little but headers", function()
     local before = dog:rss()
     send_some(150)
     run.figure("resident after 150 such messages", (dog:rss() - before) / 2 ^ 20, "MiB more")
-    assert.is_true(moondog.sanitized() or dog:rss() - before < 50 * 2 ^ 20)
+    if not moondog.sanitized() then
+      assert.is_true(dog:rss() - before < 50 * 2 ^ 20)
+    end
   end))
 
   it("counts as large where too many wait", run.case(function()
