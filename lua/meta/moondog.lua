@@ -67,8 +67,8 @@ local moondog = {}
 ---@field probe? number between round trips through the server; default 5; 0: none
 ---@field probe_timeout? number for a probe's answer; default 2.5
 ---@field reconnecting? number how long the library may try by itself; default 60
----@field lame_duck? number a server that says it will go is left for another one of the list, after a random part of
----this time; default 5; 0: when it sends its clients away
+---@field lame_duck? number a server that says it will go is left for another one of the list that can be reached,
+---after a random part of this time; default 5; 0: when it sends its clients away
 
 ---@class moondog.connect_options
 ---@field name? string default "default"

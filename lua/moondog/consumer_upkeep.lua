@@ -106,7 +106,7 @@ end
 --- The server speaks of the request itself.
 local function on_status(c, msg)
   local headers = msg.headers
-  local status, text = headers.Status, headers.Description or ""
+  local status, text = headers.Status, tostring(headers.Description or "")
   if status == "100" then return on_heartbeat(c, headers) end
   local left = tonumber(headers["Nats-Pending-Messages"])
   c.outstanding = left and max(c.outstanding - left, 0) or 0

@@ -279,6 +279,7 @@ static void leave_links(struct connection *c)
 unsigned connection_free(struct connection *c)
 {
     unsigned left = 0;
+    connection_stay(c);
     for (struct link_slot *slot = c->slots; slot != NULL; slot = slot->next) {
         record_queue rest = {0};
         if (slot->hanging)

@@ -1,5 +1,5 @@
 /* The inside of a connection, shared by connection.c (its life), drive.c (the watchdog at work),
- * links.c, readiness.c, traffic.c (what is sent), receive.c (what arrives), request.c,
+ * links.c, leave.c, readiness.c, traffic.c (what is sent), receive.c (what arrives), request.c,
  * subscription.c and notices.c (what is told). Loop thread. */
 #ifndef MD_CONN_CONNECTION_PRIVATE_H
 #define MD_CONN_CONNECTION_PRIVATE_H
@@ -97,6 +97,9 @@ struct connection {
     bool deaf;         /* it missed a probe */
     struct link_slot *slots;
     unsigned next_server;
+    struct reach *reach; /* looks for a server to leave a lame duck for; NULL: none is looked for */
+    uint64_t reach_link; /* at which it was told */
+    unsigned reach_server, reach_left; /* which is looked at; how many are, then it waits */
     char server[LINK_URL_SIZE];
     int64_t max_payload;
     error error;       /* the last one */
@@ -171,9 +174,11 @@ void connection_do_destroy(struct connection *c, uint64_t number);
 void connection_do_abandon(struct connection *c, uint64_t number);
 void connection_reap(struct connection *c); /* joins links that are gone */
 void connection_describe_links(const struct connection *c, reclaim *r);
-/* Whether the list has a server that is not the one of the current link. */
-bool connection_knows_other_server(const struct connection *c);
-void connection_pass_server(struct connection *c); /* the next dial is not to that one */
+void connection_pass_server(struct connection *c); /* the next dial is not to the current one */
+
+/* leave.c */
+void connection_leave_lame_duck(struct connection *c);
+void connection_stay(struct connection *c); /* nothing is looked for any more */
 
 /* traffic.c */
 void connection_sync_start(struct connection *c);    /* a fresh link: every subscription is sent */

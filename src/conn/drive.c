@@ -195,6 +195,8 @@ static void step(struct connection *c, const watchdog_event *event)
     watchdog_step(&c->dog, event, connection_now(c), &actions);
     if (before != c->dog.state || event->type == WATCHDOG_EVENT_PLANNED)
         c->hub->health_changed = true;
+    if (before == WATCHDOG_UP && before != c->dog.state)
+        connection_stay(c); /* where it is next, the server may not be one that goes */
     if (before == WATCHDOG_DIALING && c->dog.state == WATCHDOG_CLOSED) {
         c->dials_failed++;
         connection_tell_dial_failed(c, c->dog.reason);

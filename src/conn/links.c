@@ -13,26 +13,6 @@ static struct link_slot *find_slot(struct connection *c, uint64_t number)
     return NULL;
 }
 
-static bool is_at(const struct connection *c, unsigned server)
-{
-    const link_options *o = c->options.link;
-    return link_url_same_server(o->servers[server % (unsigned)o->server_count], c->server);
-}
-
-bool connection_knows_other_server(const struct connection *c)
-{
-    for (int i = 0; i < c->options.link->server_count; i++)
-        if (!is_at(c, (unsigned)i))
-            return true;
-    return false;
-}
-
-void connection_pass_server(struct connection *c)
-{
-    for (int i = 0; i < c->options.link->server_count && is_at(c, c->next_server); i++)
-        c->next_server++;
-}
-
 static void dial_failed_at_once(struct connection *c, uint64_t number, const error *e)
 {
     connection_set_error(c, e);

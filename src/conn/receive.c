@@ -92,21 +92,6 @@ static void on_notice(struct connection *c, connection_notice notice)
     connection_tell(c, &info);
 }
 
-/* A server that will go is left before it sends its clients away, if there is another one: not by
- * all of them at once. */
-static void on_lame_duck(struct connection *c, uint64_t link)
-{
-    on_notice(c, CONNECTION_LAME_DUCK);
-    if (c->options.lame_duck_ms == 0 || !connection_knows_other_server(c))
-        return;
-    watchdog_event leave = {
-        .type = WATCHDOG_EVENT_LAME_DUCK,
-        .link = link,
-        .delay_ms = (uint32_t)(hub_random(c->hub) * c->options.lame_duck_ms),
-    };
-    connection_feed(c, &leave);
-}
-
 static void on_current_event(struct connection *c, struct link *l, const link_event *event)
 {
     uint64_t link = link_number(l);
@@ -150,7 +135,8 @@ static void on_current_event(struct connection *c, struct link *l, const link_ev
         on_audited(c, link, event);
         break;
     case LINK_EVENT_LAME_DUCK:
-        on_lame_duck(c, link);
+        on_notice(c, CONNECTION_LAME_DUCK);
+        connection_leave_lame_duck(c);
         break;
     case LINK_EVENT_DISCOVERED:
         on_notice(c, CONNECTION_DISCOVERED);

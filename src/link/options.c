@@ -230,6 +230,19 @@ bool link_url_same_server(const char *a, const char *b)
     return length == strcspn(host_b, "/") && strncasecmp(host_a, host_b, length) == 0;
 }
 
+bool link_url_host(const char *url, char *buffer, size_t size)
+{
+    const char *host = host_of(url);
+    bool brackets = host[0] == '[';
+    host += brackets;
+    size_t length = strcspn(host, brackets ? "]" : ":/");
+    if (length >= size)
+        return false;
+    memcpy(buffer, host, length);
+    buffer[length] = '\0';
+    return true;
+}
+
 uint16_t link_url_port(const char *url)
 {
     const char *colon =

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -53,6 +54,9 @@ link_options *link_options_only(const link_options *o, int server);
 
 /* Whether two URLs name the same host and port. */
 bool link_url_same_server(const char *a, const char *b);
+
+/* The host of a URL of the list, without the brackets of an address. False: it does not fit. */
+bool link_url_host(const char *url, char *buffer, size_t size);
 
 /* The port of a URL of the list. */
 uint16_t link_url_port(const char *url);

@@ -2,6 +2,7 @@
 -- when there is one.
 local cjson = require "cjson"
 local moondog = require "support.moondog"
+local network = require "support.network"
 local run = require "support.run"
 local scripted_server = require "support.scripted_server"
 
@@ -56,7 +57,7 @@ describe("a lame duck", function()
     run.wait_until(function() return first:count() == 0 end, 10, "no link at the lame duck")
     run.wait_until(function() return second:subscriptions("^heard$") == 1 end, 10, "its subscriptions")
     assert.equals(1, first.accepted)
-    assert.equals(1, second:count())
+    run.wait_until(function() return second:count() == 1 end, 10, "one link: the look has ended")
   end))
 
   it("is passed over wherever it is in the list", run.case(function()
@@ -65,7 +66,18 @@ describe("a lame duck", function()
     announce(first)
     dog:wait_log("^reconnected$", 10)
     assert.equals(1, first.accepted)
-    assert.equals(1, second:count())
+    run.wait_until(function() return second:count() == 1 end, 10, "one link: the look has ended")
+  end))
+
+  it("is left when another server can be reached, and not before", run.case(function()
+    local first, port = scripted_server.start(), network.free_port()
+    local dog = start({ first.url, network.url(port) }, 0.2)
+    stays(first, dog)
+    local second = scripted_server.start { port = port }
+    dog:wait_log("^reconnected$", 10)
+    assert.equals(1, #dog:find_logs("^closed$"))
+    assert.equals(0, #dog:find_logs("^dial failed$"))
+    run.wait_until(function() return second:count() == 1 end, 10, "one link: the look has ended")
   end))
 
   it("that is the only server is not left", run.case(function()

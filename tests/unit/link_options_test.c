@@ -420,6 +420,17 @@ static void a_copy_with_one_server_is_its_own(void **state)
     link_options_release(c);
 }
 
+static void a_host_has_no_brackets(void **state)
+{
+    (void)state;
+    char host[16];
+    assert_true(link_url_host("nats://u:p@a.b:4222", host, sizeof host));
+    assert_string_equal(host, "a.b");
+    assert_true(link_url_host("tls://[::1]:4222", host, sizeof host));
+    assert_string_equal(host, "::1");
+    assert_false(link_url_host("nats://a-host-that-is-long:4222", host, sizeof host));
+}
+
 static void servers_are_the_same_by_host_and_port(void **state)
 {
     (void)state;
@@ -456,6 +467,7 @@ int main(void)
         cmocka_unit_test(every_flag_counts),
         cmocka_unit_test(timeouts_do_not_count),
         cmocka_unit_test(number_and_order_of_servers_count),
+        cmocka_unit_test(a_host_has_no_brackets),
         cmocka_unit_test(servers_are_the_same_by_host_and_port),
     };
     return cmocka_run_group_tests_name("link_options", tests, NULL, NULL);
