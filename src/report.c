@@ -193,9 +193,10 @@ static json_t *wall_time(int64_t ms)
     return json_string(text);
 }
 
+/* NULL: nothing was measured. */
 static json_t *describe_latency(const latency *l)
 {
-    if (l->total == 0)
+    if (l == NULL || l->total == 0)
         return json_null();
     return json_pack("{s:f, s:f, s:I}", "p50", latency_quantile(l, 0.5), "p99",
                      latency_quantile(l, 0.99), "samples", (json_int_t)l->total);
@@ -220,7 +221,7 @@ static json_t *describe_handler(const struct handler *h)
     json_object_set_new(one, "subject", report_text(handler_label(h)));
     if (h->queue != NULL)
         json_object_set_new(one, "queue", report_text(h->queue));
-    json_object_set_new(one, "latency", describe_latency(&h->latency));
+    json_object_set_new(one, "latency", describe_latency(h->latency));
     return one;
 }
 

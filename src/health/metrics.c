@@ -43,8 +43,9 @@ static bool copy_subscription(struct metrics *m, const struct handler *h)
                                        .overruns = h->callback.overruns,
                                        .dropped = state.dropped,
                                        .bursts = state.bursts,
-                                       .queued = state.queued,
-                                       .seconds = h->latency.all};
+                                       .queued = state.queued};
+    if (h->latency != NULL)
+        s->seconds = h->latency->all;
     m->subscription_count++;
     return s->subject != NULL && s->queue != NULL;
 }

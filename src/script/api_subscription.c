@@ -113,9 +113,9 @@ static int subscription_stats_lua(lua_State *L)
     api_set_number(L, "overruns", (double)h->callback.overruns);
     api_set_number(L, "dropped", (double)state.dropped);
     api_set_number(L, "queued", (double)state.queued);
-    if (h->latency.total > 0) {
-        api_set_number(L, "latency_p50", latency_quantile(&h->latency, 0.5));
-        api_set_number(L, "latency_p99", latency_quantile(&h->latency, 0.99));
+    if (h->latency != NULL && h->latency->total > 0) {
+        api_set_number(L, "latency_p50", latency_quantile(h->latency, 0.5));
+        api_set_number(L, "latency_p99", latency_quantile(h->latency, 0.99));
     }
     return 1;
 }

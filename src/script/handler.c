@@ -35,6 +35,7 @@ void handler_release(struct handler *h)
     free(h->subject);
     free(h->queue);
     free(h->key);
+    free(h->latency);
     free(h);
 }
 
@@ -89,6 +90,14 @@ static void on_task_finished(void *closure)
     handler_release(h);
 }
 
+/* Most of many subscriptions never get a message: it is made with the first one. */
+static latency *latency_of(struct handler *h)
+{
+    if (h->latency == NULL)
+        h->latency = calloc(1, sizeof *h->latency);
+    return h->latency;
+}
+
 static void on_message(void *closure, struct subscription *s, natsMsg *msg)
 {
     (void)s;
@@ -108,9 +117,10 @@ static void on_message(void *closure, struct subscription *s, natsMsg *msg)
     g->handled++;
     t->finished = on_task_finished;
     t->finished_closure = h;
-    t->weight = latency_wants(&h->latency, &g->random);
+    latency *calls = latency_of(h);
+    t->weight = calls != NULL ? latency_wants(calls, &g->random) : 0;
     if (t->weight > 0) {
-        t->latency = &h->latency;
+        t->latency = calls;
         t->begun = uv_hrtime();
     }
     task_start_now(t, 1);
@@ -212,9 +222,14 @@ static void let_go(struct handler *h, struct subscription **s)
 }
 
 /* The counters are the subscription's, whoever handles it. */
-static void inherit_counters(struct handler *h, const struct handler *old)
+static void inherit_counters(struct handler *h, struct handler *old)
 {
-    h->latency = old->latency;
+    if (old->running == 0) {
+        h->latency = old->latency;
+        old->latency = NULL;
+    } else if (old->latency != NULL && latency_of(h) != NULL) {
+        *h->latency = *old->latency; /* tasks still add to that one */
+    }
     h->callback.calls += old->callback.calls;
     h->callback.errors += old->callback.errors;
     h->callback.overruns += old->callback.overruns;

@@ -21,7 +21,7 @@ struct handler {
     struct binding *binding;
     struct handler *next, **back; /* in binding->handlers until it ended */
     struct callback callback;
-    latency latency; /* of its calls, with what they wait for */
+    latency *latency; /* of its calls, with what they wait for; NULL: none yet, or no memory */
     struct message_slot slot;
     struct subscription *subscription; /* NULL: not committed, or ended */
     struct subscription *successor;    /* the same on binding->successor */
@@ -42,7 +42,7 @@ struct handler {
 const char *handler_label(const struct handler *h);
 
 /* What a subscription costs outside of the interpreter, about: charged to the generation. */
-#define HANDLER_BYTES (sizeof(struct handler) + 512u)
+#define HANDLER_BYTES (sizeof(struct handler) + sizeof(latency) + 512u)
 
 /* NULL and *e. The callback is set by the caller. */
 struct handler *handler_new(struct binding *b, const subscription_options *options, error *e);
