@@ -232,7 +232,7 @@ static md_subscription *new_subscription(struct messages *m, const md_interest *
         .pending_messages =
             interest->pending_messages > 0 ? interest->pending_messages : PENDING_MESSAGES,
         .pending_bytes = interest->pending_bytes > 0 ? interest->pending_bytes : PENDING_BYTES};
-    callback_init(&s->callback, "host handler", interest->subject);
+    callback_init(&s->callback, "host handler", s->subject);
     if (!failed)
         return s;
     free_subscription(s);

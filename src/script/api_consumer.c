@@ -249,9 +249,7 @@ static int attribute_lua(lua_State *L)
 {
     struct handler **h = luaL_checkudata(L, 1, SUBSCRIPTION_TYPE);
     luaL_checktype(L, 2, LUA_TFUNCTION);
-    struct callback named = {.ref = LUA_NOREF};
-    callback_name_by_place(&named, L, 2);
-    memcpy((*h)->callback.place, named.place, sizeof named.place);
+    callback_set_place(&(*h)->callback, L, 2);
     return 0;
 }
 

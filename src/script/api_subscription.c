@@ -51,8 +51,7 @@ int api_subscribe(lua_State *L)
     if (options.queue != NULL &&
         subject_check(options.queue, strlen(options.queue), false, &e) != 0)
         return luaL_error(L, "option \"queue\": %s", e.message);
-    const char *name =
-        lua_isnil(L, 4) ? options.subject : options_string(L, 4, "name", options.subject);
+    const char *name = lua_isnil(L, 4) ? NULL : options_string(L, 4, "name", NULL);
     struct handler **h = lua_newuserdata(L, sizeof *h);
     *h = NULL;
     luaL_getmetatable(L, SUBSCRIPTION_TYPE);
@@ -61,12 +60,11 @@ int api_subscribe(lua_State *L)
         return message_fail(L, &e);
     if (!generation_charge(L, HANDLER_BYTES))
         return luaL_error(L, "not enough memory for a subscription");
-    *h = handler_new(b, &options, &e);
+    *h = handler_new(b, &options, name, &e);
     if (*h == NULL) {
         generation_discharge(g, HANDLER_BYTES);
         return message_fail(L, &e);
     }
-    callback_init(&(*h)->callback, "handler", name);
     callback_set(&(*h)->callback, L, 3);
     if (g->committed && handler_commit(*h, &e) != 0)
         return message_fail(L, &e);

@@ -147,9 +147,11 @@ static char *make_key(const subscription_options *o)
     return key;
 }
 
-struct handler *handler_new(struct binding *b, const subscription_options *options, error *e)
+struct handler *handler_new(struct binding *b, const subscription_options *options,
+                            const char *name, error *e)
 {
-    struct handler *h = calloc(1, sizeof *h);
+    size_t name_length = name != NULL ? strnlen(name, CALLBACK_TEXT - 1) : 0;
+    struct handler *h = calloc(1, sizeof *h + (name != NULL ? name_length + 1 : 0));
     if (h != NULL) {
         h->subject = strdup(options->subject);
         h->queue = options->queue != NULL ? strdup(options->queue) : NULL;
@@ -172,7 +174,9 @@ struct handler *handler_new(struct binding *b, const subscription_options *optio
     h->options = *options;
     h->options.subject = h->subject;
     h->options.queue = h->queue;
-    callback_init(&h->callback, "handler", h->subject);
+    if (name != NULL)
+        memcpy(h->name, name, name_length);
+    callback_init(&h->callback, "handler", name != NULL ? h->name : h->subject);
     h->next = b->handlers;
     if (h->next != NULL)
         h->next->back = &h->next;

@@ -36,6 +36,7 @@ struct handler {
     unsigned wakes_at;
     int wakes_ref; /* keeps it */
     subscription_options options;
+    char name[]; /* that it was given; none: its subject */
 };
 
 /* What it is called where people look: its subject; its name, when that is an inbox. */
@@ -44,8 +45,10 @@ const char *handler_label(const struct handler *h);
 /* What a subscription costs outside of the interpreter, about: charged to the generation. */
 #define HANDLER_BYTES (sizeof(struct handler) + sizeof(latency) + 512u)
 
-/* NULL and *e. The callback is set by the caller. */
-struct handler *handler_new(struct binding *b, const subscription_options *options, error *e);
+/* NULL and *e. `name`: what it is called where that is not its subject; NULL: nowhere. The function
+ * is set by the caller. */
+struct handler *handler_new(struct binding *b, const subscription_options *options,
+                            const char *name, error *e);
 void handler_retain(struct handler *h);
 void handler_release(struct handler *h);
 
