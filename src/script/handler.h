@@ -14,10 +14,18 @@
 struct binding;
 struct signal;
 
+/* Is set when no more than so many tasks run any more. */
+struct waker {
+    struct signal *signal;
+    unsigned at;
+    int ref; /* keeps it */
+};
+
 /* A subscription as the script declared it. Counted: the script's handle, the subscription, and
  * each task that runs it hold it. */
 struct handler {
     unsigned references;
+    unsigned running; /* tasks that handle its messages */
     struct binding *binding;
     struct handler *next, **back; /* in binding->handlers until it ended */
     struct callback callback;
@@ -27,16 +35,9 @@ struct handler {
     struct subscription *successor;    /* the same on binding->successor */
     struct subscription *leaving;      /* the same on a connection that was handed over */
     struct handler *matched;           /* of the generation before, while this one takes over */
-    char *subject, *queue;
-    char *key;                /* subject and queue */
-    struct handler *same_key; /* the next one with this key, while another generation takes over */
-    unsigned running;         /* tasks that handle its messages */
-    bool taken;               /* matched by a handler of that one */
-    struct signal *wakes;     /* is set when no more than `wakes_at` run any more; NULL: none */
-    unsigned wakes_at;
-    int wakes_ref; /* keeps it */
-    subscription_options options;
-    char name[]; /* that it was given; none: its subject */
+    struct interest *interest;
+    struct waker *waker; /* NULL: none */
+    char name[];         /* that it was given; none: its subject */
 };
 
 /* What it is called where people look: its subject; its name, when that is an inbox. */
@@ -47,8 +48,8 @@ const char *handler_label(const struct handler *h);
 
 /* NULL and *e. `name`: what it is called where that is not its subject; NULL: nowhere. The function
  * is set by the caller. */
-struct handler *handler_new(struct binding *b, const subscription_options *options,
-                            const char *name, error *e);
+struct handler *handler_new(struct binding *b, const interest_options *options, const char *name,
+                            error *e);
 void handler_retain(struct handler *h);
 void handler_release(struct handler *h);
 
