@@ -14,7 +14,7 @@
 struct binding;
 struct signal;
 
-/* Is set when no more than so many tasks run any more. */
+/* Its signal is set when no more than `at` tasks of a handler run any more. */
 struct waker {
     struct signal *signal;
     unsigned at;
@@ -44,7 +44,7 @@ struct handler {
 const char *handler_label(const struct handler *h);
 
 /* What a subscription costs outside of the interpreter, about: charged to the generation. */
-#define HANDLER_BYTES (sizeof(struct handler) + sizeof(latency) + 512u)
+#define HANDLER_BYTES (sizeof(struct handler) + sizeof(latency) + 736u)
 
 /* NULL and *e. `name`: what it is called where that is not its subject; NULL: nowhere. The function
  * is set by the caller. */
