@@ -298,7 +298,7 @@ int fuzz_connect(const char *name)
 /* LeakSanitizer asks for it. What only values of LuaJIT point to: it keeps types in the upper bits
  * of pointers, where nobody looks for one; and a target keeps its interpreter until the process
  * ends. */
-const char *__lsan_default_suppressions(void);
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
 {
     return "leak:libluajit-5.1\n";
