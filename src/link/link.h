@@ -38,11 +38,11 @@ struct link_sub {
     _Atomic uint64_t max_bytes; /* pending limits; 0: none */
     _Atomic uint32_t max_messages;
     atomic_int references;
-    struct link *link; /* counted */
-    void *owner;       /* the loop's; not touched by other threads */
+    struct link *link;         /* counted */
+    struct interest *interest; /* counted */
     /* The loop's half. */
     _Atomic uint64_t taken_messages, taken_bytes;
-    struct interest *interest; /* counted */
+    void *owner; /* the loop's; not touched by other threads */
     /* The worker's. */
     natsSubscription *nats;
     struct link_sub *next, **back; /* in one of the worker's lists; back NULL: in none */
