@@ -42,21 +42,14 @@ static json_t *describe_subscriptions(const struct binding *b)
     json_t *list = json_array();
     for (const struct handler *h = b->handlers; h != NULL; h = h->next) {
         json_t *one = json_object();
-        json_object_set_new(one, "subject", report_text(h->subject));
-        if (h->queue != NULL)
-            json_object_set_new(one, "queue", report_text(h->queue));
-        if (h->options.max > 0)
-            json_object_set_new(one, "max", json_integer((json_int_t)h->options.max));
+        json_object_set_new(one, "subject", report_text(h->interest->subject));
+        if (interest_queue(h->interest) != NULL)
+            json_object_set_new(one, "queue", report_text(interest_queue(h->interest)));
+        if (h->interest->max > 0)
+            json_object_set_new(one, "max", json_integer((json_int_t)h->interest->max));
         json_array_append_new(list, one);
     }
     return reversed(list);
-}
-
-static bool same_subscription(const struct handler *a, const struct handler *b)
-{
-    if (strcmp(a->subject, b->subject) != 0 || (a->queue == NULL) != (b->queue == NULL))
-        return false;
-    return a->queue == NULL || strcmp(a->queue, b->queue) == 0;
 }
 
 static void add_problem(json_t *problems, const char *where, const char *text)
@@ -68,12 +61,12 @@ static void find_problems(const struct binding *b, json_t *problems)
 {
     for (const struct handler *h = b->handlers; h != NULL; h = h->next)
         for (const struct handler *other = h->next; other != NULL; other = other->next) {
-            if (!same_subscription(h, other))
+            if (!interest_is_alike(h->interest, other->interest))
                 continue;
             json_array_append_new(
                 problems, json_sprintf("%sconnection %s subscribes to %s twice: each message "
                                        "is handled by both",
-                                       b->place, b->name, h->subject));
+                                       b->place, b->name, h->interest->subject));
             break;
         }
 }
@@ -193,9 +186,10 @@ static json_t *wall_time(int64_t ms)
     return json_string(text);
 }
 
+/* NULL: nothing was measured. */
 static json_t *describe_latency(const latency *l)
 {
-    if (l->total == 0)
+    if (l == NULL || l->total == 0)
         return json_null();
     return json_pack("{s:f, s:f, s:I}", "p50", latency_quantile(l, 0.5), "p99",
                      latency_quantile(l, 0.99), "samples", (json_int_t)l->total);
@@ -218,9 +212,9 @@ static json_t *describe_handler(const struct handler *h)
         subscription_get_state(h->subscription, &state);
     json_t *one = describe_subscription("script", &h->callback, &state);
     json_object_set_new(one, "subject", report_text(handler_label(h)));
-    if (h->queue != NULL)
-        json_object_set_new(one, "queue", report_text(h->queue));
-    json_object_set_new(one, "latency", describe_latency(&h->latency));
+    if (interest_queue(h->interest) != NULL)
+        json_object_set_new(one, "queue", report_text(interest_queue(h->interest)));
+    json_object_set_new(one, "latency", describe_latency(h->latency));
     return one;
 }
 
@@ -229,9 +223,9 @@ static json_t *describe_host_subscription(const md_subscription *s)
     subscription_state state;
     subscriptions_get_state(s, &state);
     json_t *one = describe_subscription("host", &s->callback, &state);
-    json_object_set_new(one, "subject", report_text(s->subject));
-    if (s->queue != NULL)
-        json_object_set_new(one, "queue", report_text(s->queue));
+    json_object_set_new(one, "subject", report_text(s->interest->subject));
+    if (interest_queue(s->interest) != NULL)
+        json_object_set_new(one, "queue", report_text(interest_queue(s->interest)));
     json_object_set_new(one, "latency", describe_latency(&s->latency));
     return one;
 }

@@ -40,18 +40,17 @@ typedef enum {
 struct subscription {
     struct connection *connection;
     struct subscription *next, **back; /* in connection->subscriptions */
-    char *subject, *queue;
-    subscription_options limits; /* its strings are not used */
-    subscription_handler handler;
-    subscription_ended ended;
+    struct interest *interest;         /* counted */
+    const subscription_observer *observer;
     void *closure;
     struct link_sub *wire; /* on the current link; NULL: has to be sent */
-    unsigned link_subs;    /* that name this as their owner and had no last word yet */
     uint64_t handled;
     uint64_t dropped_before; /* by links that are gone */
     uint64_t bursts;         /* of drops that were reported */
+    unsigned link_subs;      /* that name this as their owner and had no last word yet */
     bool active, draining, over;
-    subscription_refusal refused;
+    subscription_refusal refused : 7;
+    unsigned limited : 1; /* it has a max */
 };
 
 enum { READY_TOKEN = 1, DRAIN_TOKEN = 2, FIRST_FLUSH_TOKEN = 3 };

@@ -80,7 +80,8 @@ void connection_note_error(struct connection *c, const error *e)
     at += sizeof REFUSAL - 1;
     size_t length = strcspn(at, "\"");
     for (struct subscription *s = c->subscriptions; s != NULL; s = s->next)
-        if (s->active && strlen(s->subject) == length && memcmp(s->subject, at, length) == 0)
+        if (s->active && strlen(s->interest->subject) == length &&
+            memcmp(s->interest->subject, at, length) == 0)
             set_refused(c, s, SUBSCRIPTION_REFUSED);
     connection_note_ready(c);
 }
@@ -136,5 +137,5 @@ const char *connection_refused_subject(const struct connection *c)
     const struct subscription *s = c->refused_count > 0 ? c->subscriptions : NULL;
     while (s != NULL && s->refused == SUBSCRIPTION_TAKEN)
         s = s->next;
-    return s != NULL ? s->subject : "";
+    return s != NULL ? s->interest->subject : "";
 }

@@ -59,7 +59,7 @@ static void on_slow(struct connection *c, const link_event *event)
               event->text);
     c->counters.slow_bursts++;
     for (struct subscription *s = c->subscriptions; s != NULL; s = s->next)
-        s->bursts += strncmp(s->subject, event->text, sizeof event->text - 1) == 0;
+        s->bursts += strncmp(s->interest->subject, event->text, sizeof event->text - 1) == 0;
     connection_tell_error(c, &e);
 }
 

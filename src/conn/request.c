@@ -75,11 +75,15 @@ static int open_inbox(struct connection *c, error *e)
     in->prefix_length = (size_t)snprintf(in->prefix, sizeof in->prefix, "%s%014" PRIx64 ".",
                                          c->options.link->inbox_prefix, id);
     snprintf(subject, sizeof subject, "%s*", in->prefix);
-    subscription_options options = {.subject = subject};
-    in->subscription = subscription_new(c, &options, e);
+    struct interest *interest = interest_new(&(interest_options){.subject = subject});
+    if (interest == NULL)
+        return error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a subscription");
+    in->subscription = subscription_new(c, interest, e);
+    interest_release(interest);
     if (in->subscription == NULL)
         return -1;
-    subscription_handle(in->subscription, on_answer, on_ended, c);
+    static const subscription_observer observer = {.message = on_answer, .ended = on_ended};
+    subscription_handle(in->subscription, &observer, c);
     return 0;
 }
 

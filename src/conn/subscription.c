@@ -78,22 +78,20 @@ static void subscription_free(struct subscription *s)
     *s->back = s->next;
     if (s->next != NULL)
         s->next->back = s->back;
-    free(s->subject);
-    free(s->queue);
+    interest_release(s->interest);
     free(s);
 }
 
-struct subscription *subscription_new(struct connection *c, const subscription_options *options,
-                                      error *e)
+struct subscription *subscription_new(struct connection *c, struct interest *interest, error *e)
 {
     if (c->closing || c->draining) {
         error_set(e, "closed", ERROR_CLASS_NONE, "connection %s is %s", c->name,
                   c->draining ? "draining" : "closed");
         return NULL;
     }
-    if (subject_check(options->subject, strlen(options->subject), true, e) != 0 ||
-        (options->queue != NULL &&
-         subject_check(options->queue, strlen(options->queue), false, e) != 0))
+    const char *subject = interest->subject, *queue = interest_queue(interest);
+    if (subject_check(subject, strlen(subject), true, e) != 0 ||
+        (queue != NULL && subject_check(queue, strlen(queue), false, e) != 0))
         return NULL;
     if (c->subscription_count >= SUBSCRIPTIONS_MAX) {
         error_set(e, "too_many", ERROR_CLASS_LIMIT, "connection %s has %u subscriptions: no more",
@@ -101,21 +99,13 @@ struct subscription *subscription_new(struct connection *c, const subscription_o
         return NULL;
     }
     struct subscription *s = calloc(1, sizeof *s);
-    if (s != NULL) {
-        s->subject = strdup(options->subject);
-        s->queue = options->queue == NULL ? NULL : strdup(options->queue);
-    }
-    if (s == NULL || s->subject == NULL || (options->queue != NULL && s->queue == NULL)) {
-        if (s != NULL) {
-            free(s->subject);
-            free(s->queue);
-        }
-        free(s);
+    if (s == NULL) {
         error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a subscription");
         return NULL;
     }
     s->connection = c;
-    s->limits = *options;
+    s->interest = interest_retain(interest);
+    s->limited = interest->max > 0;
     s->active = true;
     s->next = c->subscriptions;
     if (s->next != NULL)
@@ -127,22 +117,23 @@ struct subscription *subscription_new(struct connection *c, const subscription_o
     return s;
 }
 
-void subscription_handle(struct subscription *s, subscription_handler handler,
-                         subscription_ended ended, void *closure)
+void subscription_handle(struct subscription *s, const subscription_observer *observer,
+                         void *closure)
 {
-    s->handler = handler;
-    s->ended = ended;
+    s->observer = observer;
     s->closure = closure;
 }
 
-void subscription_set_pending(struct subscription *s, const subscription_options *options)
+void subscription_set_interest(struct subscription *s, struct interest *interest)
 {
-    s->limits.pending_messages = options->pending_messages;
-    s->limits.pending_bytes = options->pending_bytes;
+    if (s->interest == interest)
+        return;
+    interest_release(s->interest);
+    s->interest = interest_retain(interest);
     if (s->wire == NULL)
         return;
-    atomic_store_explicit(&s->wire->max_messages, options->pending_messages, memory_order_relaxed);
-    atomic_store_explicit(&s->wire->max_bytes, options->pending_bytes, memory_order_relaxed);
+    atomic_store_explicit(&s->wire->max_messages, interest->pending_messages, memory_order_relaxed);
+    atomic_store_explicit(&s->wire->max_bytes, interest->pending_bytes, memory_order_relaxed);
 }
 
 /* Counters never go back: what a link has dropped so far is kept before the link is left. */
@@ -173,9 +164,8 @@ void subscription_end(struct subscription *s)
     if (!s->over) {
         s->over = true;
         connection_counted(s->connection)->dropped += s->dropped_before;
-        subscription_ended ended = s->ended;
-        if (ended != NULL)
-            ended(s->closure, s);
+        if (s->observer != NULL)
+            s->observer->ended(s->closure, s);
     }
     if (s->link_subs == 0)
         subscription_free(s);
@@ -190,6 +180,11 @@ void subscriptions_end_all(struct connection *c)
     }
 }
 
+static bool is_used_up(const struct subscription *s)
+{
+    return s->limited && s->handled >= s->interest->max;
+}
+
 void subscription_inherit(struct subscription *s, struct subscription *from)
 {
     s->handled += from->handled;
@@ -199,7 +194,7 @@ void subscription_inherit(struct subscription *s, struct subscription *from)
     from->dropped_before = 0;
     s->bursts += from->bursts;
     from->bursts = 0;
-    if (s->active && s->limits.max > 0 && s->handled >= s->limits.max)
+    if (s->active && is_used_up(s))
         subscription_end(s);
 }
 
@@ -252,7 +247,7 @@ void subscription_message(struct connection *c, struct link_sub *wire, natsMsg *
                               headers_and_data(msg),
                           memory_order_relaxed);
     struct subscription *s = wire->owner;
-    if (!s->active || s->handler == NULL) {
+    if (!s->active || s->observer == NULL) {
         natsMsg_Destroy(msg);
         return;
     }
@@ -261,16 +256,16 @@ void subscription_message(struct connection *c, struct link_sub *wire, natsMsg *
     s->handled++;
     if (c->hub->tap != NULL)
         show_message(c, msg, bytes);
-    bool last = s->limits.max > 0 && s->handled >= s->limits.max;
+    bool last = is_used_up(s);
     hub_serve(c->hub);
-    s->handler(s->closure, s, msg);
+    s->observer->message(s->closure, s, msg);
     if (last && s->active)
         subscription_end(s);
 }
 
 static bool is_finished(const struct subscription *s)
 {
-    return (s->draining && s->link_subs == 0) || (s->limits.max > 0 && s->handled >= s->limits.max);
+    return (s->draining && s->link_subs == 0) || is_used_up(s);
 }
 
 void subscription_last_word(struct connection *c, struct link_sub *wire)
@@ -298,14 +293,9 @@ void subscription_last_word(struct connection *c, struct link_sub *wire)
     link_sub_done(wire);
 }
 
-const char *subscription_subject(const struct subscription *s)
+const struct interest *subscription_interest(const struct subscription *s)
 {
-    return s->subject;
-}
-
-const char *subscription_queue(const struct subscription *s)
-{
-    return s->queue;
+    return s->interest;
 }
 
 struct connection *subscription_connection(const struct subscription *s)

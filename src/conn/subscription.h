@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "link/interest.h"
 
 struct connection;
 struct subscription;
@@ -18,25 +19,20 @@ struct subscription;
 #define PENDING_BYTES (64u * 1024 * 1024)
 
 typedef struct {
-    const char *subject, *queue;              /* queue NULL: none */
-    uint64_t max;                             /* unsubscribed after so many messages; 0: never */
-    uint64_t pending_messages, pending_bytes; /* 0: no limit */
-} subscription_options;
+    /* Takes the message (natsMsg_Destroy). */
+    void (*message)(void *closure, struct subscription *s, natsMsg *msg);
+    /* No message comes any more: unsubscribed, drained, max reached, connection closed. The
+     * subscription is freed after this. */
+    void (*ended)(void *closure, struct subscription *s);
+} subscription_observer;
 
-/* Takes the message (natsMsg_Destroy). */
-typedef void (*subscription_handler)(void *closure, struct subscription *s, natsMsg *msg);
-/* No message comes any more: unsubscribed, drained, max reached, connection closed. The
- * subscription is freed after this. */
-typedef void (*subscription_ended)(void *closure, struct subscription *s);
-
-/* NULL and *e ("invalid_subject", "closed", "no_memory", "too_many"). The strings are copied. */
-struct subscription *subscription_new(struct connection *c, const subscription_options *options,
-                                      error *e);
-/* Who handles the messages, from the next one on. NULL handlers: dropped and ignored. */
-void subscription_handle(struct subscription *s, subscription_handler handler,
-                         subscription_ended ended, void *closure);
-/* Other pending limits from now on; what else `options` says does not count. */
-void subscription_set_pending(struct subscription *s, const subscription_options *options);
+/* NULL and *e ("invalid_subject", "closed", "no_memory", "too_many"). */
+struct subscription *subscription_new(struct connection *c, struct interest *interest, error *e);
+/* Who handles the messages, from the next one on. NULL: they are dropped. */
+void subscription_handle(struct subscription *s, const subscription_observer *observer,
+                         void *closure);
+/* It has the pending limits of this one from now on, which is the same but for them. */
+void subscription_set_interest(struct subscription *s, struct interest *interest);
 /* It goes on with what `from` has handled of its max, and with its counters. May end it. */
 void subscription_inherit(struct subscription *s, struct subscription *from);
 /* No message is handled after this. */
@@ -44,8 +40,7 @@ void subscription_unsubscribe(struct subscription *s);
 /* What has arrived, or is on its way, is still handled. */
 void subscription_drain(struct subscription *s);
 
-const char *subscription_subject(const struct subscription *s);
-const char *subscription_queue(const struct subscription *s);
+const struct interest *subscription_interest(const struct subscription *s);
 struct connection *subscription_connection(const struct subscription *s);
 /* The next one of its connection, after NULL the first; NULL at the end. */
 struct subscription *subscription_next(const struct connection *c,

@@ -14,13 +14,11 @@
 /* 0, or -1 when out of memory: the link cannot carry what it should. */
 static int sync_one(struct connection *c, struct subscription *s)
 {
-    struct link_sub *wire = link_sub_new(c->link, s, s->subject, s->queue);
+    struct link_sub *wire = link_sub_new(c->link, s, s->interest);
     if (wire == NULL)
         return -1;
-    wire->max_messages = s->limits.pending_messages;
-    wire->max_bytes = s->limits.pending_bytes;
-    wire->deliver_max = s->limits.max > 0 ? s->limits.max - s->handled : 0;
-    if (record_push_command(&c->queue, RECORD_SUBSCRIBE, link_sub_retain(wire), 0, 0) != 0) {
+    uint64_t max = s->limited ? s->interest->max - s->handled : 0;
+    if (record_push_command(&c->queue, RECORD_SUBSCRIBE, link_sub_retain(wire), max, 0) != 0) {
         link_sub_release(wire);
         link_sub_done(wire);
         return -1;

@@ -212,7 +212,9 @@ static bool ask_jetstream(struct login *l)
     record_queue q = {0};
     snprintf(inbox, sizeof inbox, "%sdoctor.%d.%" PRIx64, l->options->inbox_prefix, (int)getpid(),
              uv_hrtime());
-    l->inbox = link_sub_new(l->link, NULL, inbox, NULL);
+    struct interest *interest = interest_new(&(interest_options){.subject = inbox});
+    l->inbox = interest != NULL ? link_sub_new(l->link, NULL, interest) : NULL;
+    interest_release(interest);
     if (l->inbox == NULL)
         return false;
     record_message m = {.subject = subject,

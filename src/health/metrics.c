@@ -29,6 +29,11 @@ static bool copy_connection(struct metrics *m, const struct binding *b)
     return true;
 }
 
+static char *copy_queue(const struct interest *i)
+{
+    return strdup(interest_queue(i) != NULL ? interest_queue(i) : "");
+}
+
 static bool copy_subscription(struct metrics *m, const struct handler *h)
 {
     struct metrics_subscription *s = &m->subscriptions[m->subscription_count];
@@ -37,14 +42,15 @@ static bool copy_subscription(struct metrics *m, const struct handler *h)
         subscription_get_state(h->subscription, &state);
     *s = (struct metrics_subscription){.connection = m->connection_count - 1,
                                        .subject = strdup(handler_label(h)),
-                                       .queue = strdup(h->queue != NULL ? h->queue : ""),
+                                       .queue = copy_queue(h->interest),
                                        .handled = h->callback.calls,
                                        .errors = h->callback.errors,
                                        .overruns = h->callback.overruns,
                                        .dropped = state.dropped,
                                        .bursts = state.bursts,
-                                       .queued = state.queued,
-                                       .seconds = h->latency.all};
+                                       .queued = state.queued};
+    if (h->latency != NULL)
+        s->seconds = h->latency->all;
     m->subscription_count++;
     return s->subject != NULL && s->queue != NULL;
 }
@@ -54,16 +60,15 @@ static bool copy_host_subscription(struct metrics *m, const md_subscription *of_
     struct metrics_subscription *s = &m->subscriptions[m->subscription_count];
     subscription_state state;
     subscriptions_get_state(of_host, &state);
-    *s =
-        (struct metrics_subscription){.connection = m->connection_count - 1,
-                                      .of_host = true,
-                                      .subject = strdup(of_host->subject),
-                                      .queue = strdup(of_host->queue != NULL ? of_host->queue : ""),
-                                      .handled = state.handled,
-                                      .dropped = state.dropped,
-                                      .bursts = state.bursts,
-                                      .queued = state.queued,
-                                      .seconds = of_host->latency.all};
+    *s = (struct metrics_subscription){.connection = m->connection_count - 1,
+                                       .of_host = true,
+                                       .subject = strdup(of_host->interest->subject),
+                                       .queue = copy_queue(of_host->interest),
+                                       .handled = state.handled,
+                                       .dropped = state.dropped,
+                                       .bursts = state.bursts,
+                                       .queued = state.queued,
+                                       .seconds = of_host->latency.all};
     m->subscription_count++;
     return s->subject != NULL && s->queue != NULL;
 }

@@ -75,7 +75,7 @@ int events_on_event(lua_State *L)
         generation_discharge(g, sizeof *node);
         return luaL_error(L, "no memory for an event handler");
     }
-    callback_init(&node->callback, "event", event);
+    callback_init(&node->callback, "event", h->name);
     *(h->last != NULL ? &h->last->next : &h->first) = node;
     h->last = node;
     h->count++;

@@ -56,8 +56,7 @@ static void free_subscription(md_subscription *s)
 {
     sentinel_settle(s->messages->sentinel); /* it may be about to name it */
     free(s->connection);
-    free(s->subject);
-    free(s->queue);
+    interest_release(s->interest);
     free(s);
 }
 
@@ -91,12 +90,13 @@ static int attach(md_subscription *s, struct connection *c, error *e)
     struct attachment *a = malloc(sizeof *a);
     if (a == NULL)
         return error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a subscription");
-    *a = (struct attachment){.owner = s, .subscription = subscription_new(c, &s->options, e)};
+    *a = (struct attachment){.owner = s, .subscription = subscription_new(c, s->interest, e)};
     if (a->subscription == NULL) {
         free(a);
         return -1;
     }
-    subscription_handle(a->subscription, on_message, on_ended, a);
+    static const subscription_observer observer = {.message = on_message, .ended = on_ended};
+    subscription_handle(a->subscription, &observer, a);
     a->next = s->attachments;
     s->attachments = a;
     return 0;
@@ -209,34 +209,24 @@ static int read_interest(const md_interest *interest, md_interest *out, error *e
     return out->queue != NULL ? subject_check(out->queue, strlen(out->queue), false, e) : 0;
 }
 
-static char *copy(const char *text, bool *failed)
-{
-    char *out = text != NULL ? strdup(text) : NULL;
-    *failed |= text != NULL && out == NULL;
-    return out;
-}
-
-static md_subscription *new_subscription(struct messages *m, const md_interest *interest)
+static md_subscription *new_subscription(struct messages *m, const md_interest *wish)
 {
     md_subscription *s = calloc(1, sizeof *s);
-    bool failed = false;
     if (s == NULL)
         return NULL;
     s->messages = m;
-    s->connection = copy(interest->connection, &failed);
-    s->subject = copy(interest->subject, &failed);
-    s->queue = copy(interest->queue, &failed);
-    s->options = (subscription_options){
-        .subject = s->subject,
-        .queue = s->queue,
-        .pending_messages =
-            interest->pending_messages > 0 ? interest->pending_messages : PENDING_MESSAGES,
-        .pending_bytes = interest->pending_bytes > 0 ? interest->pending_bytes : PENDING_BYTES};
-    callback_init(&s->callback, "host handler", interest->subject);
-    if (!failed)
-        return s;
-    free_subscription(s);
-    return NULL;
+    s->connection = wish->connection != NULL ? strdup(wish->connection) : NULL;
+    s->interest = interest_new(&(interest_options){
+        .subject = wish->subject,
+        .queue = wish->queue,
+        .pending_messages = wish->pending_messages > 0 ? wish->pending_messages : PENDING_MESSAGES,
+        .pending_bytes = wish->pending_bytes > 0 ? wish->pending_bytes : PENDING_BYTES});
+    if (s->interest == NULL || (wish->connection != NULL && s->connection == NULL)) {
+        free_subscription(s);
+        return NULL;
+    }
+    callback_init(&s->callback, "host handler", s->interest->subject);
+    return s;
 }
 
 static void add_to_list(struct messages *m, md_subscription *s)
@@ -296,7 +286,7 @@ void md_unsubscribe(md_subscription *s)
     while (s->attachments != NULL) {
         struct subscription *one = s->attachments->subscription;
         detach(s->attachments);
-        subscription_handle(one, NULL, NULL, NULL);
+        subscription_handle(one, NULL, NULL);
         subscription_unsubscribe(one);
     }
     hub_again(m->hub);

@@ -23,8 +23,7 @@ struct md_subscription {
     struct messages *messages;
     md_subscription *next, **back; /* in messages->subscriptions, in the order of the host */
     char *connection;              /* NULL: the first */
-    char *subject, *queue;
-    subscription_options options;
+    struct interest *interest;
     md_message_fn fn;
     void *closure;
     struct attachment *attachments;

@@ -44,7 +44,7 @@ static void drop(struct link_sub *s, natsMsg *msg)
         return;
     s->slow_at = now;
     link_event event = {.type = LINK_EVENT_SLOW};
-    snprintf(event.text, sizeof event.text, "%s", s->subject);
+    snprintf(event.text, sizeof event.text, "%s", s->interest->subject);
     mailbox_post(&s->link->mailbox, &event);
 }
 

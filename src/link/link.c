@@ -205,20 +205,16 @@ void link_leave(struct link *l, mailbox_chunk *taken)
     link_release(l);
 }
 
-struct link_sub *link_sub_new(struct link *l, void *owner, const char *subject, const char *queue)
+_Static_assert(offsetof(struct link_sub, taken_messages) == 64, "no cache line has both halves");
+
+struct link_sub *link_sub_new(struct link *l, void *owner, struct interest *interest)
 {
-    struct link_sub *s = aligned_alloc(64, (sizeof *s + 63) & ~(size_t)63);
+    struct link_sub *s = calloc(1, sizeof *s);
     if (s == NULL)
         return NULL;
-    memset(s, 0, sizeof *s);
-    s->subject = strdup(subject);
-    s->queue = queue == NULL ? NULL : strdup(queue);
-    if (s->subject == NULL || (queue != NULL && s->queue == NULL)) {
-        free(s->subject);
-        free(s->queue);
-        free(s);
-        return NULL;
-    }
+    s->interest = interest_retain(interest);
+    s->max_messages = interest->pending_messages;
+    s->max_bytes = interest->pending_bytes;
     atomic_init(&s->references, 1);
     s->owner = owner;
     s->link = l;
@@ -249,8 +245,7 @@ void link_sub_release(struct link_sub *s)
     if (atomic_fetch_sub(&s->references, 1) != 1)
         return;
     struct link *l = s->link;
-    free(s->subject);
-    free(s->queue);
+    interest_release(s->interest);
     free(s);
     link_release(l);
 }

@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "link/interest.h"
 #include "link/mailbox.h"
 #include "link/options.h"
 #include "link/records.h"
@@ -23,26 +24,32 @@ struct link;
 
 /* A subscription on one link: the closure of nats.c's message callback. Counted: the loop has it
  * until its last word (a mailbox item without message), the worker until it has destroyed the
- * library's subscription, and each record that names it. */
+ * library's subscription, and each record that names it.
+ *
+ * There may be very many, so they are packed: what the delivery thread writes with each message is
+ * at the beginning, and what the loop writes 64 bytes behind it and before the next one, so that no
+ * cache line has both. */
 struct link_sub {
-    atomic_int references;
-    struct link *link;                        /* counted */
-    void *owner;                              /* the loop's; not touched by other threads */
-    char *subject, *queue;                    /* queue NULL: none */
-    _Atomic uint64_t max_messages, max_bytes; /* pending limits; 0: none */
-    uint64_t deliver_max;                     /* unsubscribe by itself after so many; 0: never */
     /* The delivery thread's half. */
-    _Atomic uint64_t put_messages, put_bytes, dropped;
-    bool slow;          /* a burst of drops is going on */
-    uint64_t slow_at;   /* ns: when one was reported last; 0: never */
-    atomic_bool failed; /* it could not be subscribed; set before its last word */
-    /* The loop's half, on a cache line of its own. */
-    _Alignas(64) _Atomic uint64_t taken_messages, taken_bytes;
+    _Atomic uint64_t put_messages, put_bytes;
+    _Atomic uint64_t dropped;
+    uint64_t slow_at; /* ns: when a burst of drops was reported last; 0: never */
+    /* Set by the loop. */
+    _Atomic uint64_t max_bytes; /* pending limits; 0: none */
+    _Atomic uint32_t max_messages;
+    atomic_int references;
+    struct link *link;         /* counted */
+    struct interest *interest; /* counted */
+    /* The loop's half. */
+    _Atomic uint64_t taken_messages, taken_bytes;
+    void *owner; /* the loop's; not touched by other threads */
     /* The worker's. */
     natsSubscription *nats;
-    int64_t library_dropped;
     struct link_sub *next, **back; /* in one of the worker's lists; back NULL: in none */
+    uint32_t library_dropped;      /* of what the library has counted, the low bits */
     bool draining;                 /* under the link's lock */
+    bool slow;                     /* the delivery thread's: a burst of drops is going on */
+    atomic_bool failed;            /* it could not be subscribed; set before its last word */
 };
 
 typedef enum {
@@ -91,8 +98,8 @@ void link_join(struct link *l);
  * and not handled, or NULL. */
 void link_leave(struct link *l, mailbox_chunk *taken);
 
-/* A subscription for this link. NULL when out of memory. The strings are copied. */
-struct link_sub *link_sub_new(struct link *l, void *owner, const char *subject, const char *queue);
+/* A subscription for this link. NULL when out of memory. */
+struct link_sub *link_sub_new(struct link *l, void *owner, struct interest *interest);
 struct link_sub *link_sub_retain(struct link_sub *s);
 void link_sub_release(struct link_sub *s); /* any thread */
 /* The loop's reference: after its last word, or when it was never sent. */

@@ -10,7 +10,7 @@
 
 typedef enum {
     RECORD_PUBLISH,
-    RECORD_SUBSCRIBE,   /* pointer: a link_sub */
+    RECORD_SUBSCRIBE,   /* pointer: a link_sub; number: unsubscribed after so many; 0: never */
     RECORD_UNSUBSCRIBE, /* pointer: a link_sub */
     RECORD_DRAIN,       /* pointer: a link_sub */
     RECORD_FLUSH,       /* number: a token that comes back; value: deadline in ms */

@@ -223,21 +223,22 @@ static void count_library_drops(struct link *l)
 {
     for (struct link_sub *s = l->subs; s != NULL; s = s->next) {
         int64_t dropped = 0;
-        if (natsSubscription_GetDropped(s->nats, &dropped) != NATS_OK ||
-            dropped <= s->library_dropped)
+        if (natsSubscription_GetDropped(s->nats, &dropped) != NATS_OK)
             continue;
-        atomic_fetch_add(&s->dropped, (uint64_t)(dropped - s->library_dropped));
-        s->library_dropped = dropped;
+        uint32_t fresh = (uint32_t)dropped - s->library_dropped;
+        s->library_dropped += fresh;
+        if (fresh > 0)
+            atomic_fetch_add(&s->dropped, fresh);
     }
 }
 
-static void do_subscribe(struct link *l, struct link_sub *s)
+static void do_subscribe(struct link *l, struct link_sub *s, uint64_t max)
 {
+    const char *subject = s->interest->subject, *queue = interest_queue(s->interest);
     natsStatus status =
-        s->queue == NULL
-            ? natsConnection_Subscribe(&s->nats, l->nats, s->subject, link_on_message, s)
-            : natsConnection_QueueSubscribe(&s->nats, l->nats, s->subject, s->queue,
-                                            link_on_message, s);
+        queue == NULL
+            ? natsConnection_Subscribe(&s->nats, l->nats, subject, link_on_message, s)
+            : natsConnection_QueueSubscribe(&s->nats, l->nats, subject, queue, link_on_message, s);
     if (status != NATS_OK) {
         link_event event = {.type = LINK_EVENT_SUB_FAILED};
         s->failed = true;
@@ -252,8 +253,8 @@ static void do_subscribe(struct link *l, struct link_sub *s)
                                       library_limit(s->max_bytes));
     if (natsSubscription_SetOnCompleteCB(s->nats, link_on_sub_complete, s) != NATS_OK)
         mailbox_put(&l->mailbox, s, NULL); /* the connection has closed: there is nothing to come */
-    if (s->deliver_max > 0 && s->deliver_max < INT32_MAX)
-        natsSubscription_AutoUnsubscribe(s->nats, (int)s->deliver_max);
+    if (max > 0 && max < INT32_MAX)
+        natsSubscription_AutoUnsubscribe(s->nats, (int)max);
 }
 
 static void bury(struct link *l, struct link_sub *s)
@@ -352,7 +353,7 @@ static bool process(struct link *l, const record *r)
     case RECORD_PUBLISH:
         return do_publish(l, r);
     case RECORD_SUBSCRIBE:
-        do_subscribe(l, r->pointer);
+        do_subscribe(l, r->pointer, r->number);
         return true;
     case RECORD_UNSUBSCRIBE:
         do_unsubscribe(l, r->pointer);

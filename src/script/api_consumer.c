@@ -1,6 +1,7 @@
 /* What the Lua side of consumers (lua/moondog/consumer.lua) needs of C: the ledger, the state of
  * links, the loop's time. See api.h. Loop thread. */
 #include <lauxlib.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -249,9 +250,7 @@ static int attribute_lua(lua_State *L)
 {
     struct handler **h = luaL_checkudata(L, 1, SUBSCRIPTION_TYPE);
     luaL_checktype(L, 2, LUA_TFUNCTION);
-    struct callback named = {.ref = LUA_NOREF};
-    callback_name_by_place(&named, L, 2);
-    memcpy((*h)->callback.place, named.place, sizeof named.place);
+    callback_set_place(&(*h)->callback, L, 2);
     return 0;
 }
 
@@ -272,10 +271,15 @@ static int wakes_lua(lua_State *L)
     lua_Number count = luaL_checknumber(L, 3);
     lua_pushvalue(L, 2);
     int ref = luaL_ref(L, LUA_REGISTRYINDEX);
-    luaL_unref(L, LUA_REGISTRYINDEX, (*h)->wakes_ref);
-    (*h)->wakes_ref = ref;
-    (*h)->wakes = s;
-    (*h)->wakes_at = (unsigned)count;
+    struct waker *w = (*h)->waker != NULL ? (*h)->waker : malloc(sizeof *w);
+    if (w == NULL) {
+        luaL_unref(L, LUA_REGISTRYINDEX, ref);
+        return luaL_error(L, "no memory for a consumer");
+    }
+    if (w == (*h)->waker)
+        luaL_unref(L, LUA_REGISTRYINDEX, w->ref);
+    *w = (struct waker){.signal = s, .at = (unsigned)count, .ref = ref};
+    (*h)->waker = w;
     return 0;
 }
 

@@ -21,11 +21,10 @@ static int add_callback(lua_State *L, struct callback_node **list, const char *k
     struct callback_node *node = calloc(1, sizeof *node);
     if (node == NULL)
         return luaL_error(L, "no memory for a callback");
-    callback_init(&node->callback, kind, "");
+    callback_init(&node->callback, kind, NULL);
     while (*list != NULL)
         list = &(*list)->next;
     *list = node;
-    callback_name_by_place(&node->callback, L, 1);
     callback_set(&node->callback, L, 1);
     return 0;
 }

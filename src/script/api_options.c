@@ -292,11 +292,10 @@ static void read_tls(lua_State *L, int index, link_options *o)
     lua_pop(L, 1);
 }
 
-static void name_callback(struct callback *cb, struct binding *b, const char *kind,
-                          const char *name)
+static void name_callback(struct binding *b, struct callback *cb, char full[CALLBACK_TEXT],
+                          const char *kind, const char *name)
 {
-    char full[sizeof cb->name];
-    snprintf(full, sizeof full, "%.48s.%s", b->name, name);
+    snprintf(full, CALLBACK_TEXT, "%.48s.%s", b->name, name);
     callback_init(cb, kind, full);
 }
 
@@ -313,7 +312,7 @@ static void read_auth(lua_State *L, int index, struct binding *b)
         luaL_error(L, "options \"creds\" and \"nkey_seed_file\" exclude each other");
     lua_getfield(L, index, "token");
     if (lua_isfunction(L, -1)) {
-        name_callback(&b->token, b, "token", "token");
+        name_callback(b, &b->token, b->token_name, "token", "token");
         callback_set(&b->token, L, -1);
     } else if (lua_type(L, -1) == LUA_TSTRING) {
         o->token = copy(L, whole_string(L, "token"));
@@ -327,7 +326,7 @@ static void read_reconnect(lua_State *L, int index, struct binding *b)
 {
     lua_getfield(L, index, "reconnect");
     if (lua_isfunction(L, -1)) {
-        name_callback(&b->policy, b, "policy", "reconnect");
+        name_callback(b, &b->policy, b->policy_name, "policy", "reconnect");
         callback_set(&b->policy, L, -1);
     } else if (lua_isuserdata(L, -1)) {
         b->options.link->fallback = *(backoff *)luaL_checkudata(L, -1, BACKOFF_TYPE);
@@ -382,7 +381,7 @@ static void read_hooks(lua_State *L, int index, struct binding *b)
         snprintf(name, sizeof name, "on.%s", binding_hook_names[i]);
         if (!options_function(L, t, name))
             continue;
-        name_callback(&b->hooks[i], b, "hook", binding_hook_names[i]);
+        name_callback(b, &b->hooks[i], b->hook_names[i], "hook", binding_hook_names[i]);
         callback_set(&b->hooks[i], L, -1);
         lua_pop(L, 1);
     }

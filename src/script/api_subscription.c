@@ -15,7 +15,7 @@ static uint64_t limit(lua_State *L, int index, const char *name, double fallback
     return value < 0 ? 0 : value < 1 ? 1 : (uint64_t)value;
 }
 
-static void read_subscribe(lua_State *L, int index, subscription_options *o)
+static void read_subscribe(lua_State *L, int index, interest_options *o)
 {
     o->pending_messages = PENDING_MESSAGES;
     o->pending_bytes = PENDING_BYTES;
@@ -38,7 +38,7 @@ int api_subscribe(lua_State *L)
 {
     struct binding *b = api_check_connection(L, 1);
     struct generation *g = b->generation;
-    subscription_options options = {0};
+    interest_options options = {0};
     error e = {0};
     size_t length;
     api_check_not(L, g->retiring, "subscribe");
@@ -51,8 +51,7 @@ int api_subscribe(lua_State *L)
     if (options.queue != NULL &&
         subject_check(options.queue, strlen(options.queue), false, &e) != 0)
         return luaL_error(L, "option \"queue\": %s", e.message);
-    const char *name =
-        lua_isnil(L, 4) ? options.subject : options_string(L, 4, "name", options.subject);
+    const char *name = lua_isnil(L, 4) ? NULL : options_string(L, 4, "name", NULL);
     struct handler **h = lua_newuserdata(L, sizeof *h);
     *h = NULL;
     luaL_getmetatable(L, SUBSCRIPTION_TYPE);
@@ -61,12 +60,11 @@ int api_subscribe(lua_State *L)
         return message_fail(L, &e);
     if (!generation_charge(L, HANDLER_BYTES))
         return luaL_error(L, "not enough memory for a subscription");
-    *h = handler_new(b, &options, &e);
+    *h = handler_new(b, &options, name, &e);
     if (*h == NULL) {
         generation_discharge(g, HANDLER_BYTES);
         return message_fail(L, &e);
     }
-    callback_init(&(*h)->callback, "handler", name);
     callback_set(&(*h)->callback, L, 3);
     if (g->committed && handler_commit(*h, &e) != 0)
         return message_fail(L, &e);
@@ -104,18 +102,18 @@ static int subscription_stats_lua(lua_State *L)
     if (h->subscription != NULL)
         subscription_get_state(h->subscription, &state);
     lua_createtable(L, 0, 10);
-    api_set_string(L, "subject", h->subject);
-    if (h->queue != NULL)
-        api_set_string(L, "queue", h->queue);
+    api_set_string(L, "subject", h->interest->subject);
+    if (interest_queue(h->interest) != NULL)
+        api_set_string(L, "queue", interest_queue(h->interest));
     api_set_boolean(L, "active", state.active);
     api_set_number(L, "handled", (double)h->callback.calls);
     api_set_number(L, "errors", (double)h->callback.errors);
     api_set_number(L, "overruns", (double)h->callback.overruns);
     api_set_number(L, "dropped", (double)state.dropped);
     api_set_number(L, "queued", (double)state.queued);
-    if (h->latency.total > 0) {
-        api_set_number(L, "latency_p50", latency_quantile(&h->latency, 0.5));
-        api_set_number(L, "latency_p99", latency_quantile(&h->latency, 0.99));
+    if (h->latency != NULL && h->latency->total > 0) {
+        api_set_number(L, "latency_p50", latency_quantile(h->latency, 0.5));
+        api_set_number(L, "latency_p99", latency_quantile(h->latency, 0.99));
     }
     return 1;
 }
@@ -124,8 +122,9 @@ static int subscription_stats_lua(lua_State *L)
 static int subscription_tostring(lua_State *L)
 {
     struct handler *h = *(struct handler **)luaL_checkudata(L, 1, SUBSCRIPTION_TYPE);
-    lua_pushfstring(L, h->queue != NULL ? "subscription %s (queue %s)" : "subscription %s",
-                    h->subject, h->queue);
+    const char *queue = interest_queue(h->interest);
+    lua_pushfstring(L, queue != NULL ? "subscription %s (queue %s)" : "subscription %s",
+                    h->interest->subject, queue);
     return 1;
 }
 

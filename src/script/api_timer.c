@@ -142,8 +142,7 @@ static int new_timer(lua_State *L, bool repeats, double min)
     t->generation = g;
     t->interval_ms = ms;
     t->repeats = repeats;
-    callback_init(&t->callback, "timer", "");
-    callback_name_by_place(&t->callback, L, 2);
+    callback_init(&t->callback, "timer", NULL);
     callback_set(&t->callback, L, 2);
     t->references++; /* the list's */
     t->next = g->timers;
@@ -178,7 +177,9 @@ static int timer_cancel(lua_State *L)
 static int timer_tostring(lua_State *L)
 {
     struct lua_timer **handle = luaL_checkudata(L, 1, TIMER_TYPE);
-    lua_pushfstring(L, "timer %s", *handle != NULL ? (*handle)->callback.name : "");
+    char name[CALLBACK_TEXT];
+    lua_pushfstring(L, "timer %s",
+                    *handle != NULL ? callback_name(&(*handle)->callback, name) : "");
     return 1;
 }
 

@@ -20,6 +20,8 @@ struct binding {
     connection_options options;
     struct callback hooks[CONNECTION_NOTICE_COUNT];
     struct callback policy, token;
+    char hook_names[CONNECTION_NOTICE_COUNT][CALLBACK_TEXT]; /* "gateway.closed" */
+    char policy_name[CALLBACK_TEXT], token_name[CALLBACK_TEXT];
     struct connection *connection; /* NULL before commit, and after it ended */
     /* Dialled because the options changed; takes the place of `connection` when it is up. */
     struct connection *successor;

@@ -18,6 +18,7 @@ struct console_command {
     struct generation *generation;
     struct task *task;
     struct callback callback;
+    char name[CALLBACK_TEXT];         /* its */
     const console_observer *observer; /* NULL: cancelled */
     void *closure;
     json_t *result;
@@ -292,7 +293,8 @@ struct console_command *console_begin(console *c, struct generation *g, const co
         command->generation = g;
         command->observer = observer;
         command->closure = closure;
-        callback_init(&command->callback, "console", q->name);
+        snprintf(command->name, sizeof command->name, "%s", q->name);
+        callback_init(&command->callback, "console", command->name);
         command->callback.ref = g->console_ref;
         command->task = begin(command, &(struct arguments){c, q});
     }

@@ -26,16 +26,18 @@ void failures_clear(struct failures *all)
 
 static failure_counter *counter_of(struct failures *all, const struct callback *cb)
 {
+    char name[CALLBACK_TEXT];
+    callback_name(cb, name);
     for (unsigned i = 0; i < all->counter_count; i++) {
         failure_counter *c = &all->counters[i];
-        if (strcmp(c->kind, cb->kind) == 0 && strcmp(c->name, cb->name) == 0)
+        if (strcmp(c->kind, cb->kind) == 0 && strcmp(c->name, name) == 0)
             return c;
     }
     bool last = all->counter_count >= FAILURE_COUNTERS_MAX - 1;
     failure_counter *c = &all->counters[last ? FAILURE_COUNTERS_MAX - 1 : all->counter_count];
     all->counter_count = last ? FAILURE_COUNTERS_MAX : all->counter_count + 1;
     snprintf(c->kind, sizeof c->kind, "%s", last ? "other" : cb->kind);
-    snprintf(c->name, sizeof c->name, "%s", last ? "other" : cb->name);
+    snprintf(c->name, sizeof c->name, "%s", last ? "other" : name);
     return c;
 }
 
@@ -51,7 +53,7 @@ static failure_counter *remember(struct generation *g, const struct callback *cb
     one->at = wall_clock_ms(&g->limits.hub->clock);
     one->generation = g->number;
     snprintf(one->kind, sizeof one->kind, "%s", cb->kind);
-    snprintf(one->name, sizeof one->name, "%s", cb->name);
+    callback_name(cb, one->name);
     one->text = strdup(r->text);
     one->traceback = strdup(r->traceback);
     return counter;
@@ -138,9 +140,9 @@ static void tell(struct generation *g, struct callback *cb, const failure *r, bo
         return;
     }
     cb->logged_at = now;
-    char message[40];
+    char message[40], name[CALLBACK_TEXT];
     snprintf(message, sizeof message, "%s failed", cb->kind);
-    log_emit(g->limits.hub->log, LOG_ERROR, message, log_str("name", cb->name),
+    log_emit(g->limits.hub->log, LOG_ERROR, message, log_str("name", callback_name(cb, name)),
              log_str("error", r->text), log_int("errors", (int64_t)cb->errors),
              log_bool("over_budget", overran), log_str("traceback", r->traceback));
 }
@@ -180,7 +182,9 @@ void failure_tell(const struct task *t, failure *r, int status, bool overran)
 void failure_note(struct generation *g, struct callback *cb, const char *what, const char *remedy)
 {
     failure r = {.from = NULL};
-    snprintf(r.text, sizeof r.text, "%s%s%s: %s", cb->place, cb->place[0] != '\0' ? ": " : "", what,
+    char place[CALLBACK_TEXT];
+    callback_place(cb, place);
+    snprintf(r.text, sizeof r.text, "%s%s%s: %s", place, place[0] != '\0' ? ": " : "", what,
              remedy);
     g->errors++;
     cb->errors++;

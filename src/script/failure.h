@@ -20,13 +20,13 @@ typedef struct {
 typedef struct {
     int64_t at; /* ms since 1970 */
     uint32_t generation;
-    char kind[16], name[80];
+    char kind[16], name[CALLBACK_TEXT];
     char *text, *traceback; /* NULL: no memory */
 } failure_record;
 
 /* How often a function failed. */
 typedef struct {
-    char kind[16], name[80];
+    char kind[16], name[CALLBACK_TEXT];
     uint64_t count;
     uint64_t quiet, quiet_since; /* that were not logged one by one, and since when (ns) */
 } failure_counter;

@@ -31,42 +31,6 @@ struct generation *generation_of(lua_State *L)
     return closure;
 }
 
-/* ---- callbacks ---- */
-
-void callback_init(struct callback *cb, const char *kind, const char *name)
-{
-    *cb = (struct callback){.ref = LUA_NOREF, .kind = kind};
-    snprintf(cb->name, sizeof cb->name, "%s", name);
-}
-
-static void note_place(struct callback *cb, lua_State *L, int index)
-{
-    lua_Debug ar;
-    lua_pushvalue(L, index);
-    lua_getinfo(L, ">S", &ar);
-    snprintf(cb->place, sizeof cb->place, "%.64s:%d", ar.short_src, ar.linedefined);
-}
-
-void callback_set(struct callback *cb, lua_State *L, int index)
-{
-    note_place(cb, L, index);
-    lua_pushvalue(L, index);
-    cb->ref = luaL_ref(L, LUA_REGISTRYINDEX);
-}
-
-void callback_clear(struct callback *cb, lua_State *L)
-{
-    luaL_unref(L, LUA_REGISTRYINDEX, cb->ref);
-    cb->ref = LUA_NOREF;
-    sentinel_settle(generation_of(L)->limits.sentinel); /* it is freed next, mostly */
-}
-
-void callback_name_by_place(struct callback *cb, lua_State *L, int index)
-{
-    note_place(cb, L, index);
-    snprintf(cb->name, sizeof cb->name, "%s", cb->place);
-}
-
 /* ---- protected mode ---- */
 
 /* Of the error on top, outside of protected mode: to make a text of a number needs memory. */
@@ -336,8 +300,8 @@ int generation_load(struct generation *g, const char *path, sources *from, error
     traceback[0] = '\0';
     g->sources = from != NULL ? from : sources_new();
     g->path = strdup(path);
-    callback_init(&g->top_level, "top level", path);
-    snprintf(g->top_level.place, sizeof g->top_level.place, "%s", path);
+    callback_init(&g->top_level, "top level", g->path);
+    g->top_level.source = g->path;
     if (g->sources == NULL || g->path == NULL)
         return error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for the script %s", path);
     const source_file *file = sources_read(g->sources, path, e);

@@ -15,6 +15,7 @@
 #include "conn/connection.h"
 #include "conn/hub.h"
 #include "moondog.h"
+#include "script/callback.h"
 #include "script/sentinel.h"
 #include "script/source.h"
 
@@ -34,16 +35,6 @@ struct reload_request;
 struct signal;
 struct takeover;
 struct task;
-
-/* A function of the script with what is needed to name it in a report. */
-struct callback {
-    int ref;          /* in the registry; LUA_NOREF: none */
-    const char *kind; /* "handler", "hook", "timer", "task", "policy", ... */
-    char name[80];    /* "orders.*", "gateway.closed", "gateway.lua:12" */
-    char place[80];   /* "gateway.lua:12": where the function is defined */
-    uint64_t calls, errors, overruns;
-    uint64_t logged_at; /* ns: when its last failure was logged */
-};
 
 typedef struct {
     struct hub *hub;
@@ -105,7 +96,8 @@ struct generation {
     struct takeover *takeover; /* while it takes over from another */
     struct callback top_level; /* for reports while it is loaded */
     char *path;
-    sources *sources; /* what it was loaded from */
+    sources *sources;          /* what it was loaded from */
+    source_names source_names; /* of its callbacks */
 
     struct binding *bindings;
     struct outbox_declaration *outboxes;
@@ -202,17 +194,5 @@ int generation_protect(struct generation *g, generation_fn fn, void *closure, in
  * cap. From within Lua. False: there is no room. */
 bool generation_charge(lua_State *L, size_t bytes);
 void generation_discharge(struct generation *g, size_t bytes);
-
-/* Callbacks. */
-void callback_init(struct callback *cb, const char *kind, const char *name);
-/* Takes the function at `index` of L. */
-void callback_set(struct callback *cb, lua_State *L, int index);
-void callback_clear(struct callback *cb, lua_State *L);
-static inline bool callback_is_set(const struct callback *cb)
-{
-    return cb->ref > 0;
-}
-/* Takes its place as its name, too. */
-void callback_name_by_place(struct callback *cb, lua_State *L, int index);
 
 #endif

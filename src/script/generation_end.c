@@ -142,6 +142,7 @@ void generation_free(struct generation *g)
     free_callbacks(g->on_start);
     free_callbacks(g->on_unload);
     events_free(g);
+    source_names_clear(&g->source_names);
     sources_release(g->sources);
     free(g->path);
     free(g);

@@ -11,12 +11,11 @@
 #include "script/takeover.h"
 #include "script/task.h"
 
-#define KEY_HASH_CHARS 8 /* of a handler's key */
-
 const char *handler_label(const struct handler *h)
 {
     const char *inboxes = h->binding->options.link->inbox_prefix;
-    return strncmp(h->subject, inboxes, strlen(inboxes)) == 0 ? h->callback.name : h->subject;
+    return strncmp(h->interest->subject, inboxes, strlen(inboxes)) == 0 ? h->callback.name
+                                                                        : h->interest->subject;
 }
 
 void handler_retain(struct handler *h)
@@ -30,11 +29,12 @@ void handler_release(struct handler *h)
         return;
     callback_clear(&h->callback, h->binding->generation->L);
     message_clear_slot(&h->slot, h->binding->generation->L);
-    luaL_unref(h->binding->generation->L, LUA_REGISTRYINDEX, h->wakes_ref);
+    if (h->waker != NULL)
+        luaL_unref(h->binding->generation->L, LUA_REGISTRYINDEX, h->waker->ref);
     generation_discharge(h->binding->generation, HANDLER_BYTES);
-    free(h->subject);
-    free(h->queue);
-    free(h->key);
+    interest_release(h->interest);
+    free(h->latency);
+    free(h->waker);
     free(h);
 }
 
@@ -84,9 +84,17 @@ static void on_task_finished(void *closure)
     struct handler *h = closure;
     h->binding->busy--;
     h->running--;
-    if (h->wakes != NULL && h->running <= h->wakes_at)
-        signal_set(h->wakes);
+    if (h->waker != NULL && h->running <= h->waker->at)
+        signal_set(h->waker->signal);
     handler_release(h);
+}
+
+/* Most of many subscriptions never get a message: it is made with the first one. */
+static latency *latency_of(struct handler *h)
+{
+    if (h->latency == NULL)
+        h->latency = calloc(1, sizeof *h->latency);
+    return h->latency;
 }
 
 static void on_message(void *closure, struct subscription *s, natsMsg *msg)
@@ -108,61 +116,32 @@ static void on_message(void *closure, struct subscription *s, natsMsg *msg)
     g->handled++;
     t->finished = on_task_finished;
     t->finished_closure = h;
-    t->weight = latency_wants(&h->latency, &g->random);
+    latency *calls = latency_of(h);
+    t->weight = calls != NULL ? latency_wants(calls, &g->random) : 0;
     if (t->weight > 0) {
-        t->latency = &h->latency;
+        t->latency = calls;
         t->begun = uv_hrtime();
     }
     task_start_now(t, 1);
 }
 
-/* Subject and queue in one text; a space is in neither. In front stands an FNV-1a hash of them:
- * hsearch_r() looks at the first eight bytes only, and subjects often begin alike. */
-static char *make_key(const subscription_options *o)
+struct handler *handler_new(struct binding *b, const interest_options *options, const char *name,
+                            error *e)
 {
-    const char *queue = o->queue != NULL ? o->queue : "";
-    size_t subject_length = strlen(o->subject), queue_length = strlen(queue);
-    char *key = malloc(KEY_HASH_CHARS + subject_length + 1 + queue_length + 1);
-    if (key == NULL)
-        return NULL;
-    char *text = key + KEY_HASH_CHARS;
-    memcpy(text, o->subject, subject_length);
-    text[subject_length] = ' ';
-    memcpy(text + subject_length + 1, queue, queue_length + 1);
-    uint32_t hash = 2166136261u;
-    for (const char *at = text; *at != '\0'; at++)
-        hash = (hash ^ (unsigned char)*at) * 16777619u;
-    for (int i = 0; i < KEY_HASH_CHARS; i++, hash >>= 4)
-        key[i] = (char)('a' + (hash & 15u));
-    return key;
-}
-
-struct handler *handler_new(struct binding *b, const subscription_options *options, error *e)
-{
-    struct handler *h = calloc(1, sizeof *h);
-    if (h != NULL) {
-        h->subject = strdup(options->subject);
-        h->queue = options->queue != NULL ? strdup(options->queue) : NULL;
-        h->key = make_key(options);
-    }
-    if (h == NULL || h->subject == NULL || h->key == NULL ||
-        (options->queue != NULL && h->queue == NULL)) {
-        if (h != NULL) {
-            free(h->subject);
-            free(h->queue);
-            free(h->key);
-        }
+    size_t name_size = name != NULL ? strnlen(name, CALLBACK_TEXT - 1) + 1 : 0;
+    struct handler *h = calloc(1, sizeof *h + name_size);
+    if (h != NULL)
+        h->interest = interest_new(options);
+    if (h == NULL || h->interest == NULL) {
         free(h);
         error_set(e, "no_memory", ERROR_CLASS_LIMIT, "no memory for a subscription");
         return NULL;
     }
     h->references = 1; /* the caller's */
-    h->wakes_ref = LUA_NOREF;
     h->binding = b;
-    h->options = *options;
-    h->options.subject = h->subject;
-    h->options.queue = h->queue;
-    callback_init(&h->callback, "handler", h->subject);
+    if (name != NULL)
+        memcpy(h->name, name, name_size - 1);
+    callback_init(&h->callback, "handler", name != NULL ? h->name : h->interest->subject);
     h->next = b->handlers;
     if (h->next != NULL)
         h->next->back = &h->next;
@@ -176,7 +155,9 @@ static void handle(struct handler *h, struct subscription *s)
 {
     if (s == NULL)
         return;
-    subscription_handle(s, on_message, on_subscription_ended, h);
+    static const subscription_observer observer = {.message = on_message,
+                                                   .ended = on_subscription_ended};
+    subscription_handle(s, &observer, h);
     handler_retain(h);
 }
 
@@ -185,20 +166,20 @@ int handler_prepare(struct handler *h, error *e)
     struct binding *b = h->binding;
     h->matched = takeover_match(b, h);
     if (h->matched == NULL) {
-        h->subscription = subscription_new(b->connection, &h->options, e);
+        h->subscription = subscription_new(b->connection, h->interest, e);
         if (h->subscription == NULL)
             return -1;
     }
     bool same_successor = b->older != NULL && b->successor == b->older->successor;
     if (b->successor == NULL || (h->matched != NULL && same_successor))
         return 0;
-    h->successor = subscription_new(b->successor, &h->options, e);
+    h->successor = subscription_new(b->successor, h->interest, e);
     return h->successor == NULL ? -1 : 0;
 }
 
 static void drop_unhandled(struct subscription *s)
 {
-    subscription_handle(s, NULL, NULL, NULL);
+    subscription_handle(s, NULL, NULL);
     subscription_unsubscribe(s);
 }
 
@@ -212,12 +193,30 @@ static void let_go(struct handler *h, struct subscription **s)
 }
 
 /* The counters are the subscription's, whoever handles it. */
-static void inherit_counters(struct handler *h, const struct handler *old)
+static void inherit_counters(struct handler *h, struct handler *old)
 {
-    h->latency = old->latency;
+    if (old->running == 0) {
+        h->latency = old->latency;
+        old->latency = NULL;
+    } else if (old->latency != NULL && latency_of(h) != NULL) {
+        *h->latency = *old->latency; /* tasks still add to that one */
+    }
     h->callback.calls += old->callback.calls;
     h->callback.errors += old->callback.errors;
     h->callback.overruns += old->callback.overruns;
+}
+
+/* What is on the wire has the old one's: no second copy is kept when they are the same. */
+static void share_interest(struct handler *h, const struct handler *old)
+{
+    const struct interest *ours = h->interest, *theirs = old->interest;
+    if (ours->pending_messages != theirs->pending_messages ||
+        ours->pending_bytes != theirs->pending_bytes)
+        return;
+    if (h->callback.name == ours->subject)
+        h->callback.name = theirs->subject;
+    interest_release(h->interest);
+    h->interest = interest_retain(old->interest);
 }
 
 void handler_put_to_work(struct handler *h)
@@ -229,8 +228,9 @@ void handler_put_to_work(struct handler *h)
         (*(old != NULL ? &t->counts.kept : &t->counts.added))++;
     if (old != NULL) {
         inherit_counters(h, old);
+        share_interest(h, old);
         h->subscription = old->subscription;
-        subscription_set_pending(h->subscription, &h->options);
+        subscription_set_interest(h->subscription, h->interest);
         if (h->successor == NULL && h->binding->successor != NULL)
             h->successor = old->successor;
         else if (old->successor != NULL)

@@ -14,38 +14,42 @@
 struct binding;
 struct signal;
 
+/* Its signal is set when no more than `at` tasks of a handler run any more. */
+struct waker {
+    struct signal *signal;
+    unsigned at;
+    int ref; /* keeps it */
+};
+
 /* A subscription as the script declared it. Counted: the script's handle, the subscription, and
  * each task that runs it hold it. */
 struct handler {
     unsigned references;
+    unsigned running; /* tasks that handle its messages */
     struct binding *binding;
     struct handler *next, **back; /* in binding->handlers until it ended */
     struct callback callback;
-    latency latency; /* of its calls, with what they wait for */
+    latency *latency; /* of its calls, with what they wait for; NULL: none yet, or no memory */
     struct message_slot slot;
     struct subscription *subscription; /* NULL: not committed, or ended */
     struct subscription *successor;    /* the same on binding->successor */
     struct subscription *leaving;      /* the same on a connection that was handed over */
     struct handler *matched;           /* of the generation before, while this one takes over */
-    char *subject, *queue;
-    char *key;                /* subject and queue */
-    struct handler *same_key; /* the next one with this key, while another generation takes over */
-    unsigned running;         /* tasks that handle its messages */
-    bool taken;               /* matched by a handler of that one */
-    struct signal *wakes;     /* is set when no more than `wakes_at` run any more; NULL: none */
-    unsigned wakes_at;
-    int wakes_ref; /* keeps it */
-    subscription_options options;
+    struct interest *interest;
+    struct waker *waker; /* NULL: none */
+    char name[];         /* that it was given; none: its subject */
 };
 
 /* What it is called where people look: its subject; its name, when that is an inbox. */
 const char *handler_label(const struct handler *h);
 
 /* What a subscription costs outside of the interpreter, about: charged to the generation. */
-#define HANDLER_BYTES (sizeof(struct handler) + 512u)
+#define HANDLER_BYTES (sizeof(struct handler) + sizeof(latency) + 736u)
 
-/* NULL and *e. The callback is set by the caller. */
-struct handler *handler_new(struct binding *b, const subscription_options *options, error *e);
+/* NULL and *e. `name`: what it is called where that is not its subject; NULL: nowhere. The function
+ * is set by the caller. */
+struct handler *handler_new(struct binding *b, const interest_options *options, const char *name,
+                            error *e);
 void handler_retain(struct handler *h);
 void handler_release(struct handler *h);
 

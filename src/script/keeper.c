@@ -66,8 +66,7 @@ int keeper_start_lua(lua_State *L)
     struct generation *g = generation_of(L);
     luaL_checktype(L, 1, LUA_TFUNCTION);
     struct callback cb;
-    callback_init(&cb, "task", "");
-    callback_name_by_place(&cb, L, 1);
+    callback_init(&cb, "task", NULL);
     callback_set(&cb, L, 1);
     struct keeper *k = calloc(1, sizeof *k);
     if (k == NULL) {

@@ -67,8 +67,8 @@ static uint64_t look_at_loop(const sentinel *s, stall *out)
     if (what != NULL) {
         out->named = true;
         snprintf(out->kind, sizeof out->kind, "%s", what->kind);
-        snprintf(out->name, sizeof out->name, "%s", what->name);
-        snprintf(out->place, sizeof out->place, "%s", what->place);
+        callback_name(what, out->name);
+        callback_place(what, out->place);
     }
     return since;
 }

@@ -12,6 +12,7 @@
 #include "base/notify.h"
 #include "base/pulse.h"
 #include "script/budget.h"
+#include "script/callback.h"
 
 /* A loop that does not turn, and the function of the script or of the host that holds it. */
 typedef struct {
@@ -19,7 +20,7 @@ typedef struct {
     double seconds; /* that it has not turned for; 0 when it is not stalled */
     bool named;     /* the rest names a function; otherwise moondog itself is at work */
     /* "handler", "orders.*", "gateway.lua:12"; place "": it is no function of a script. */
-    char kind[16], name[80], place[80];
+    char kind[16], name[CALLBACK_TEXT], place[CALLBACK_TEXT];
 } stall;
 
 #define STALL_TEXT_SIZE 256

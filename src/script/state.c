@@ -14,22 +14,33 @@ enum { TAG_FALSE = 1, TAG_TRUE, TAG_NUMBER, TAG_STRING, TAG_TABLE, TAG_END };
 struct packing {
     packed_state *out;
     const void *open[STATE_DEPTH_MAX]; /* the tables that the current value is in */
-    char keys[STATE_DEPTH_MAX][48];    /* how they are reached, for messages */
     int depth;
     int status;
+    const char *why;                /* it is refused; NULL: it is not */
+    char keys[STATE_DEPTH_MAX][48]; /* then: how what is refused is reached */
+    int refused_depth;
+    char why_text[64];
     error *e;
 };
 
+/* The path is not known before all tables that are open are left. */
 static int refuse(struct packing *p, const char *why)
+{
+    p->why = why;
+    p->refused_depth = p->depth;
+    return -1;
+}
+
+static int tell_refusal(const struct packing *p)
 {
     char path[512] = "moondog.state";
     size_t length = strlen(path);
-    for (int i = 0; i < p->depth && length < sizeof path - 1; i++)
+    for (int i = 0; i < p->refused_depth && length < sizeof path - 1; i++)
         length += (size_t)snprintf(path + length, sizeof path - length, "%s", p->keys[i]);
     return error_set(p->e, "bad_state", ERROR_CLASS_NONE,
                      "%s %s: only nil, booleans, numbers, strings and tables of these cross a "
                      "reload",
-                     path, why);
+                     path, p->why);
 }
 
 static int put(struct packing *p, const void *bytes, size_t length)
@@ -70,9 +81,9 @@ static int put_string(struct packing *p, const char *text, size_t length)
     return put(p, text, length);
 }
 
-static void name_key(struct packing *p, lua_State *L, int index)
+static void name_key(struct packing *p, int depth, lua_State *L, int index)
 {
-    char *name = p->keys[p->depth];
+    char *name = p->keys[depth];
     size_t size = sizeof p->keys[0];
     if (lua_type(L, index) == LUA_TSTRING)
         snprintf(name, size, ".%.40s", lua_tostring(L, index));
@@ -83,6 +94,24 @@ static void name_key(struct packing *p, lua_State *L, int index)
 }
 
 static int pack_value(struct packing *p, lua_State *L);
+
+/* [-0, +0] the pair on top, of the innermost table. When it is refused the rest stays there, and
+ * the one who called in protected mode drops it. */
+static int pack_pair(struct packing *p, lua_State *L)
+{
+    int key = lua_gettop(L) - 1, depth = p->depth++;
+    lua_pushvalue(L, key);
+    int failed =
+        lua_type(L, -1) == LUA_TTABLE ? refuse(p, "is a key that is a table") : pack_value(p, L);
+    if (failed == 0) {
+        lua_pop(L, 1);
+        failed = pack_value(p, L);
+    }
+    p->depth = depth;
+    if (failed != 0 && p->why != NULL)
+        name_key(p, depth, L, key);
+    return failed;
+}
 
 /* [-0, +0] the table on top */
 static int pack_table(struct packing *p, lua_State *L)
@@ -101,24 +130,15 @@ static int pack_table(struct packing *p, lua_State *L)
     if (put_tag(p, TAG_TABLE) != 0)
         return -1;
     p->open[p->depth] = table;
-    for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1)) {
-        name_key(p, L, -2);
-        p->depth++;
-        lua_pushvalue(L, -2);
-        int failed = lua_type(L, -1) == LUA_TTABLE ? refuse(p, "is a key that is a table")
-                                                   : pack_value(p, L);
-        lua_pop(L, 1);
-        if (failed != 0 || pack_value(p, L) != 0)
+    for (lua_pushnil(L); lua_next(L, -2) != 0; lua_pop(L, 1))
+        if (pack_pair(p, L) != 0)
             return -1;
-        p->depth--;
-    }
     return put_tag(p, TAG_END);
 }
 
 /* [-0, +0] the value on top */
 static int pack_value(struct packing *p, lua_State *L)
 {
-    char why[64];
     size_t length;
     switch (lua_type(L, -1)) {
     case LUA_TBOOLEAN:
@@ -132,8 +152,8 @@ static int pack_value(struct packing *p, lua_State *L)
     case LUA_TTABLE:
         return pack_table(p, L);
     default:
-        snprintf(why, sizeof why, "is a %s", luaL_typename(L, -1));
-        return refuse(p, why);
+        snprintf(p->why_text, sizeof p->why_text, "is a %s", luaL_typename(L, -1));
+        return refuse(p, p->why_text);
     }
 }
 
@@ -154,6 +174,8 @@ static int pack_protected(lua_State *L)
 {
     struct packing *p = lua_touserdata(L, 1);
     p->status = push_state(L, generation_of(L), p->e) == 0 ? pack_table(p, L) : -1;
+    if (p->why != NULL)
+        tell_refusal(p);
     return 0;
 }
 
@@ -276,7 +298,9 @@ static int unpack_protected(lua_State *L)
 int state_unpack(struct generation *g, const packed_state *p, error *e)
 {
     struct unpacking u = {.at = p->bytes, .e = e};
-    if (protect(g, unpack_protected, &u, e) != 0)
-        return -1;
-    return u.status;
+    /* Nothing of it becomes garbage: the collector would look at all of it again and again. */
+    lua_gc(g->L, LUA_GCSTOP, 0);
+    int failed = protect(g, unpack_protected, &u, e);
+    lua_gc(g->L, LUA_GCRESTART, 0);
+    return failed != 0 ? -1 : u.status;
 }

@@ -1,7 +1,6 @@
 /* One generation takes over from another. See takeover.h. Loop thread. */
 #include "script/takeover.h"
 
-#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,46 +9,67 @@
 #include "script/binding.h"
 #include "script/outbox_declaration.h"
 
-/* The handlers of a binding of the generation before, by their keys. */
+/* A handler of the generation before that nobody has taken. */
+struct place {
+    struct handler *handler;
+    struct place *next; /* in its bucket */
+    uint32_t hash;
+};
+
+/* The handlers of a binding of the generation before, by what they ask for. */
 struct takeover_index {
     struct takeover_index *next;
     const struct binding *older;
-    struct hsearch_data table;
+    struct place **buckets; /* of each, in the order in which the handlers are looked for */
+    struct place *places;
+    size_t mask; /* of hashes: the buckets are a power of two */
 };
 
 /* ---- finding handlers ---- */
 
+static void index_free(struct takeover_index *index)
+{
+    free(index->buckets);
+    free(index->places);
+    free(index);
+}
+
+/* Two that ask for the same are matched in the order of the script: the last of a bucket comes into
+ * it first, and those of the list are the last of the script first. */
 static struct takeover_index *index_new(struct binding *older)
 {
     struct takeover_index *index = calloc(1, sizeof *index);
     if (index == NULL)
         return NULL;
-    index->older = older;
-    size_t count = 0;
+    size_t count = 0, buckets = 8;
     for (const struct handler *h = older->handlers; h != NULL; h = h->next)
         count++;
-    if (hcreate_r(count + count / 2 + 8, &index->table) == 0) {
-        free(index);
+    while (buckets < count)
+        buckets *= 2;
+    index->older = older;
+    index->mask = buckets - 1;
+    index->buckets = calloc(buckets, sizeof *index->buckets);
+    index->places = calloc(count + 1, sizeof *index->places);
+    if (index->buckets == NULL || index->places == NULL) {
+        index_free(index);
         return NULL;
     }
-    for (struct handler *h = older->handlers; h != NULL; h = h->next) {
-        ENTRY entry = {.key = h->key, .data = h}, *found = NULL;
-        h->same_key = NULL;
-        if (hsearch_r(entry, FIND, &found, &index->table) != 0) {
-            struct handler *last = found->data;
-            while (last->same_key != NULL) /* they are matched in the order of the script */
-                last = last->same_key;
-            last->same_key = h;
-        } else {
-            hsearch_r(entry, ENTER, &found, &index->table);
-        }
+    struct place *place = index->places;
+    for (struct handler *h = older->handlers; h != NULL; h = h->next)
+        *place++ = (struct place){.handler = h, .hash = interest_hash(h->interest)};
+    while (place-- > index->places) {
+        struct place **bucket = &index->buckets[place->hash & index->mask];
+        place->next = *bucket;
+        *bucket = place;
     }
     return index;
 }
 
-static bool fits(const struct handler *old, const struct handler *h)
+static bool fits(const struct place *p, const struct handler *h, uint32_t hash)
 {
-    return old->subscription != NULL && !old->taken && old->options.max == h->options.max;
+    const struct handler *old = p->handler;
+    return p->hash == hash && old->subscription != NULL && old->interest->max == h->interest->max &&
+           interest_is_alike(old->interest, h->interest);
 }
 
 struct handler *takeover_match(const struct binding *b, const struct handler *h)
@@ -60,16 +80,15 @@ struct handler *takeover_match(const struct binding *b, const struct handler *h)
         index = index->next;
     if (index == NULL)
         return NULL;
-    ENTRY wanted = {.key = h->key}, *found = NULL;
-    /* The table is not changed by this, but its type says so. */
-    if (hsearch_r(wanted, FIND, &found, (struct hsearch_data *)&index->table) == 0)
+    uint32_t hash = interest_hash(h->interest);
+    struct place **at = &index->buckets[hash & index->mask];
+    while (*at != NULL && !fits(*at, h, hash))
+        at = &(*at)->next;
+    if (*at == NULL)
         return NULL;
-    for (struct handler *old = found->data; old != NULL; old = old->same_key)
-        if (fits(old, h)) {
-            old->taken = true;
-            return old;
-        }
-    return NULL;
+    struct handler *old = (*at)->handler;
+    *at = (*at)->next;
+    return old;
 }
 
 /* ---- the steps ---- */
@@ -123,21 +142,12 @@ int takeover_connect(struct binding *b, error *e)
     return 0;
 }
 
-static void forget_matches(const struct generation *old)
-{
-    for (const struct binding *b = old->bindings; b != NULL; b = b->next)
-        for (struct handler *h = b->handlers; h != NULL; h = h->next)
-            h->taken = false;
-}
-
-static void undo(struct generation *fresh, const struct generation *old)
+static void undo(struct generation *fresh)
 {
     for (struct binding *b = fresh->bindings; b != NULL; b = b->next)
         binding_undo(b);
     subscriptions_undo(fresh->limits.messages);
     outbox_declarations_release(fresh);
-    if (old != NULL)
-        forget_matches(old);
     fresh->committed = false;
 }
 
@@ -146,8 +156,7 @@ static void end(struct generation *fresh)
     for (struct takeover_index *index = fresh->takeover->indexes, *next; index != NULL;
          index = next) {
         next = index->next;
-        hdestroy_r(&index->table);
-        free(index);
+        index_free(index);
     }
     fresh->takeover = NULL;
 }
@@ -186,7 +195,7 @@ int takeover(struct generation *fresh, struct generation *old, takeover_counts *
     fresh->committed = true;
     int failed = prepare_all(fresh, e);
     if (failed != 0) {
-        undo(fresh, old);
+        undo(fresh);
     } else {
         for (struct binding *b = fresh->bindings; b != NULL; b = b->next)
             binding_commit(b);

@@ -58,8 +58,8 @@ void task_spawn(lua_State *L)
         return;
     }
     s->generation = g;
-    callback_init(&s->callback, "task", "");
-    callback_name_by_place(&s->callback, L, 1);
+    callback_init(&s->callback, "task", NULL);
+    callback_set_place(&s->callback, L, 1);
     lua_xmove(L, co, count + 1);
     *t = (struct task){.generation = g,
                        .co = co,

@@ -210,12 +210,12 @@ static void an_older_interest_is_read_as_far_as_it_goes(void **state)
                      .pending_messages = 3};
     const md_subscription *s = md_subscribe(f.runtime, &i, never, NULL, &e);
     assert_non_null(s);
-    assert_null(s->queue);
-    assert_int_equal(s->options.pending_messages, PENDING_MESSAGES);
+    assert_null(interest_queue(s->interest));
+    assert_int_equal(s->interest->pending_messages, PENDING_MESSAGES);
     i = (md_interest){.size = sizeof i + 64, .subject = "a.b", .pending_bytes = 5};
     s = md_subscribe(f.runtime, &i, never, NULL, &e);
     assert_non_null(s);
-    assert_int_equal(s->options.pending_bytes, 5);
+    assert_int_equal(s->interest->pending_bytes, 5);
     end(&f); /* which frees both */
 }
 
