@@ -46,7 +46,9 @@ describe("scripts/bench", function()
     local seen = {}
     for _, row in ipairs(found.rows) do
       seen[row.parameters.bytes], seen["x" .. row.parameters.subscriptions] = true, true
-      if row.figure == "received" and row.case:find("offered$") then assert.equal(100, row.medians.moondog, row.case) end
+      if row.figure == "received" and row.case:find("offered$") then
+        assert.equal(100, row.medians.moondog, row.case)
+      end
     end
     for _, bytes in ipairs { 16, 64, 1024, 16384 } do assert.truthy(seen[bytes], bytes) end
     for _, subscriptions in ipairs { "x1", "x100", "x1000" } do assert.truthy(seen[subscriptions], subscriptions) end
