@@ -32,7 +32,11 @@ struct link {
     unsigned first_server;
     mailbox mailbox;
     uv_thread_t thread;
-    unsigned loop_subs; /* the loop's: made by it and without a last word yet */
+    /* The loop's, away from what the worker writes with each record. */
+    unsigned loop_subs; /* made by it and without a last word yet */
+    uint64_t done_seen; /* done_bytes, when it looked last */
+    _Atomic uint64_t given_bytes;
+    atomic_bool closing; /* from here on nothing is delivered or published */
 
     /* Under the lock. */
     uv_mutex_t lock;
@@ -53,10 +57,9 @@ struct link {
      * rest at once (LINK_ALL_CLAIMED). So a record is processed or salvaged: never both, never
      * neither. */
     _Atomic size_t active_read;
-    atomic_bool closing; /* from here on nothing is delivered or published */
 
-    /* Counters: written by the worker (the first by the loop), read by anyone. */
-    _Atomic uint64_t given_bytes, done_bytes, sent_messages, sent_bytes;
+    /* Counters: written by the worker, read by anyone. */
+    _Atomic uint64_t done_bytes, sent_messages, sent_bytes;
 
     /* The worker's own. */
     natsConnection *nats;

@@ -63,6 +63,7 @@ int record_push_message(record_queue *q, const record_message *m)
     at = put(at, m->reply, m->reply_length);
     at = put(at, m->headers, m->header_length);
     put(at, m->data, m->data_length);
+    q->tail->publishes++;
     q->publishes++;
     return 0;
 }
@@ -123,7 +124,9 @@ void record_queue_append(record_queue *to, record_queue *from)
 static void chunk_count(const record_chunk *c, size_t *bytes, uint64_t *publishes)
 {
     *bytes = c->used - c->read;
-    *publishes = 0;
+    *publishes = c->read == 0 ? c->publishes : 0;
+    if (c->read == 0)
+        return; /* without a look at memory that has left the caches */
     for (size_t at = c->read; at < c->used;) {
         const record *r = (const record *)(const void *)(c->bytes + at);
         *publishes += r->type == RECORD_PUBLISH;
@@ -154,6 +157,7 @@ int record_queue_copy(record_queue *q, const record *r)
     if (copy == NULL)
         return -1;
     memcpy(copy, r, r->size);
+    q->tail->publishes += r->type == RECORD_PUBLISH;
     q->publishes += r->type == RECORD_PUBLISH;
     return 0;
 }

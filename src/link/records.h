@@ -31,7 +31,8 @@ typedef struct {
 typedef struct record_chunk {
     struct record_chunk *next;
     size_t capacity, used;
-    size_t read; /* up to where the records are done */
+    size_t read;        /* up to where the records are done */
+    uint64_t publishes; /* among all of its records */
     char bytes[];
 } record_chunk;
 

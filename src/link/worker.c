@@ -358,7 +358,9 @@ static bool has_more(const struct link *l, const record_chunk *c, const record *
 {
     const char *next = (const char *)r + r->size;
     if (next == c->bytes + c->used)
-        return link_unsent_bytes(l) > r->size;
+        return atomic_load_explicit(&l->given_bytes, memory_order_relaxed) -
+                   atomic_load_explicit(&l->done_bytes, memory_order_relaxed) >
+               r->size;
     return ((const record *)(const void *)next)->type == RECORD_PUBLISH;
 }
 
