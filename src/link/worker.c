@@ -429,7 +429,7 @@ static unsigned wait_for_work(struct link *l)
 {
     uv_mutex_lock(&l->lock);
     if (l->active != NULL && atomic_load(&l->active_read) >= l->active->used) {
-        free(l->active);
+        record_chunk_recycle(l->active);
         l->active = NULL;
     }
     while (l->asks == 0) {
