@@ -59,7 +59,6 @@ void runtime_turn(void *closure)
     reload_turn(rt);
     if (rt->generation != NULL && !rt->generation->closing) {
         task_run_ready(rt->generation);
-        generation_sweep(rt->generation);
     }
     for (struct connection *c = rt->hub.connections, *next; c != NULL; c = next) {
         next = connection_after(c);

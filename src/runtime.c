@@ -124,7 +124,9 @@ static int open_library(void)
 {
     struct sigaction before, after;
     sigaction(SIGPIPE, NULL, &before);
+    int policy = thread_become_patient(); /* what it starts are such threads */
     natsStatus status = nats_Open(-1);
+    thread_restore_policy(policy);
     sigaction(SIGPIPE, NULL, &after);
     if (before.sa_handler != SIG_DFL && after.sa_handler == SIG_IGN)
         sigaction(SIGPIPE, &before, NULL);

@@ -1,8 +1,11 @@
-/* Threads of ours take no signals of the process's: those belong to the program, and a handler of
- * its may not expect to run on a thread that it does not know. */
+/* How threads of ours, and those that the library starts, behave in somebody else's process. They
+ * take no signals of the process's: those belong to the program, and a handler of its may not
+ * expect to run on a thread that it does not know. */
 #ifndef MD_BASE_THREAD_H
 #define MD_BASE_THREAD_H
 
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <uv.h>
 
@@ -39,6 +42,27 @@ static inline int thread_queue_work(uv_loop_t *loop, uv_work_t *work, uv_work_cb
     int failed = uv_queue_work(loop, work, run, done);
     thread_restore_signals(&before);
     return failed;
+}
+
+/* This thread, and those that it starts from now on, do not push aside what runs when they are
+ * woken: they go on when it waits, or when its time is over. For threads that only hand on: what
+ * one of them has for another one is then handed on together, and not one by one with a change of
+ * threads between them. Returns what is to be given to the other call; without effect on a thread
+ * that has a policy of its own. Any thread. */
+static inline int thread_become_patient(void)
+{
+    int policy = 0;
+    struct sched_param parameters;
+    if (pthread_getschedparam(pthread_self(), &policy, &parameters) == 0 && policy == SCHED_OTHER)
+        (void)pthread_setschedparam(pthread_self(), SCHED_BATCH, &parameters);
+    return policy;
+}
+
+static inline void thread_restore_policy(int before)
+{
+    struct sched_param parameters = {0};
+    if (before == SCHED_OTHER)
+        (void)pthread_setschedparam(pthread_self(), SCHED_OTHER, &parameters);
 }
 
 /* On a thread that was started so: this one it takes; 0: none. */

@@ -105,7 +105,12 @@ void link_on_probe(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void
 
 void link_on_probe_complete(void *link)
 {
-    link_release(link);
+    struct link *l = link;
+    uv_mutex_lock(&l->lock);
+    l->probe_going = false;
+    uv_cond_broadcast(&l->changed);
+    uv_mutex_unlock(&l->lock);
+    link_release(l);
 }
 
 /* ---- lifecycle: closure is a link's number, and it may be gone ---- */

@@ -65,6 +65,7 @@ struct link {
     natsConnection *nats;
     natsOptions *nats_options;
     natsSubscription *probe_sub;
+    bool probe_going; /* under the lock: the delivery thread has not said its last word on it */
     char probe_subject[LINK_INBOX_PREFIX_MAX + 48];
     _Atomic uint64_t probe_at; /* ns: when the last one was sent */
     atomic_bool probe_by_ping; /* what we publish does not come back to our own inbox */

@@ -8,8 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "link/link_private.h"
 
+#define PROBE_END_NS 1000000000u
 #define DEAD_SUBS_MAX 128 /* so many unsubscribed ones are destroyed at a time */
 #define DEAD_SUBS_WAIT_NS 1000000000u
 #define FENCE_TIMEOUT_MS 1000
@@ -120,8 +122,11 @@ static void subscribe_probe(struct link *l)
         return;
     }
     link_retain(l); /* until the delivery thread is done with it */
-    if (natsSubscription_SetOnCompleteCB(l->probe_sub, link_on_probe_complete, l) != NATS_OK)
+    l->probe_going = true;
+    if (natsSubscription_SetOnCompleteCB(l->probe_sub, link_on_probe_complete, l) != NATS_OK) {
+        l->probe_going = false;
         link_release(l);
+    }
 }
 
 static void dial(struct link *l)
@@ -473,11 +478,23 @@ static void work(struct link *l)
     }
 }
 
+/* Subscriptions of scripts are waited for by the loop. What the delivery thread throws away after
+ * the library was closed is never freed. */
+static void wait_for_probe_sub(struct link *l)
+{
+    uint64_t until = uv_hrtime() + PROBE_END_NS;
+    uv_mutex_lock(&l->lock);
+    for (uint64_t now; l->probe_going && (now = uv_hrtime()) < until;)
+        uv_cond_timedwait(&l->changed, &l->lock, until - now);
+    uv_mutex_unlock(&l->lock);
+}
+
 static void tear_down(struct link *l)
 {
     if (l->nats != NULL)
         natsConnection_Close(l->nats); /* joins the reader: nothing looks at the subs any more */
     natsSubscription_Destroy(l->probe_sub);
+    wait_for_probe_sub(l);
     destroy_list(&l->subs);
     destroy_list(&l->drains);
     destroy_list(&l->dead_subs);
@@ -494,6 +511,7 @@ void link_worker(void *link)
     char name[16];
     snprintf(name, sizeof name, "md-link-%u", (unsigned)(l->number % 1000000u));
     pthread_setname_np(pthread_self(), name);
+    thread_become_patient(); /* and so do the library's threads that it starts */
     dial(l);
     work(l);
     tear_down(l);

@@ -438,4 +438,5 @@ void generation_sweep(struct generation *g)
     for (unsigned i = 0; i < g->garbage_count; i++)
         natsMsg_Destroy(g->garbage[i]);
     g->garbage_count = 0;
+    g->garbage_bytes = 0;
 }

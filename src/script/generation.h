@@ -79,6 +79,11 @@ struct slices {
     bool preempted;      /* the slice is over, and its coroutine yields */
 };
 
+/* Handled messages are kept, so many and so much at most, to be destroyed together: what is
+ * destroyed wakes a thread of the library, once for all that comes soon after it. */
+#define GENERATION_GARBAGE 512u
+#define GENERATION_GARBAGE_BYTES (256u * 1024u)
+
 struct generation {
     generation_limits limits;
     uint32_t number;
@@ -125,9 +130,10 @@ struct generation {
     const struct protected_call *protected_call; /* that begins */
     int module_ref;                              /* the module `moondog` */
     int console_ref;                             /* the Lua side of consoles: script/console.c */
-    int old_version_ref;  /* state.version of the generation before; LUA_NOREF: none */
-    natsMsg *garbage[64]; /* handled messages, destroyed together */
+    int old_version_ref; /* state.version of the generation before; LUA_NOREF: none */
+    natsMsg *garbage[GENERATION_GARBAGE]; /* handled messages, destroyed together */
     unsigned garbage_count;
+    size_t garbage_bytes;
     uint64_t errors; /* of all callbacks */
     uint64_t handled, handler_errors;
     uint64_t start_errors; /* of on_start functions */

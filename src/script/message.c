@@ -79,7 +79,8 @@ void message_note_ledger(struct message *m, struct ledger *l, uint64_t seq, uint
 static void throw_away(struct generation *g, natsMsg *msg)
 {
     g->garbage[g->garbage_count++] = msg;
-    if (g->garbage_count == sizeof g->garbage / sizeof g->garbage[0])
+    g->garbage_bytes += size_of(msg);
+    if (g->garbage_count == GENERATION_GARBAGE || g->garbage_bytes >= GENERATION_GARBAGE_BYTES)
         generation_sweep(g);
 }
 

@@ -294,3 +294,12 @@ int fuzz_connect(const char *name)
     fuzz_check(connect(fd, (const struct sockaddr *)&address, sizeof address) == 0);
     return fd;
 }
+
+/* LeakSanitizer asks for it. What only values of LuaJIT point to: it keeps types in the upper bits
+ * of pointers, where nobody looks for one; and a target keeps its interpreter until the process
+ * ends. */
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libluajit-5.1\n";
+}

@@ -102,7 +102,7 @@ describe("a cluster of three servers", function()
     publish(npm, 1)
     cluster:freeze(1)
     cluster:kill(2)
-    assert.is_truthy(cluster:trouble())
+    run.wait_until(function() return cluster:trouble() end, PATIENCE, "that it notices")
     local ok = pcall(run.wait_until, function() return attempt(npm, 2) end, 3,
       "what cannot be: one of three is no majority")
     assert.is_false(ok)
