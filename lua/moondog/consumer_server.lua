@@ -128,9 +128,19 @@ local function covers(existing, said)
   return true
 end
 
+--- What a consumer has only when it was said: where it is said no more, another one is wanted.
+local ONLY_WHEN_SAID = { "filter_subject", "filter_subjects", "headers_only", "backoff" }
+
+local function is_wanted(existing, said)
+  for _, key in ipairs(ONLY_WHEN_SAID) do
+    if not covers(said[key], existing[key]) then return false end
+  end
+  return covers(existing, said)
+end
+
 --- A server may be unable to write what it has: then that is used, when nothing else is wanted of it.
 local function use_as_it_is(c, info, err)
-  if err.class ~= "protocol" or not covers(info.config, c.config) then return nil, err end
+  if err.class ~= "protocol" or not is_wanted(info.config, c.config) then return nil, err end
   c.pending = info.num_pending
   moondog.log.warn("a consumer is used as it is", { stream = c.stream, consumer = c.name, error = err.message })
   return true

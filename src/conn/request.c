@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "conn/connection_private.h"
+#include "link/headers.h"
 
 static void give_back(struct inbox *in, uint32_t index)
 {
@@ -46,7 +47,7 @@ static void on_answer(void *closure, struct subscription *s, natsMsg *msg)
         natsMsg_Destroy(msg); /* too late */
         return;
     }
-    if (natsMsg_IsNoResponders(msg)) {
+    if (headers_say_nobody(msg)) {
         natsMsg_Destroy(msg);
         error e = {0};
         error_set(&e, "no_responders", ERROR_CLASS_NONE, "nobody is subscribed to this subject");

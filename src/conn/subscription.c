@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "conn/connection_private.h"
+#include "link/headers.h"
 
 static int bad_subject(error *e, const char *subject, size_t length, const char *why)
 {
@@ -252,7 +253,8 @@ void subscription_message(struct connection *c, struct link_sub *wire, natsMsg *
                           atomic_load_explicit(&wire->taken_messages, memory_order_relaxed) + 1,
                           memory_order_relaxed);
     atomic_store_explicit(&wire->taken_bytes,
-                          atomic_load_explicit(&wire->taken_bytes, memory_order_relaxed) + bytes,
+                          atomic_load_explicit(&wire->taken_bytes, memory_order_relaxed) +
+                              headers_and_data(msg),
                           memory_order_relaxed);
     struct subscription *s = wire->owner;
     if (!s->active || s->handler == NULL) {

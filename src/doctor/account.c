@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "link/headers.h"
 #include "link/link.h"
 
 #define FLUSH_TOKEN 1u
@@ -72,7 +73,7 @@ static void on_event(struct login *l, const link_event *event)
 /* Takes the message. */
 static void on_message(struct login *l, natsMsg *msg)
 {
-    l->no_responders |= natsMsg_IsNoResponders(msg);
+    l->no_responders |= headers_say_nobody(msg);
     if (l->answer == NULL && !l->no_responders)
         l->answer = msg;
     else

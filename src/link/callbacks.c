@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "link/headers.h"
 #include "link/link_private.h"
 #include "link/living.h"
 
@@ -59,7 +60,7 @@ void link_on_message(natsConnection *nc, natsSubscription *sub, natsMsg *msg, vo
         natsMsg_Destroy(msg);
         return;
     }
-    uint64_t bytes = (uint64_t)natsMsg_GetDataLength(msg);
+    uint64_t bytes = headers_and_data(msg);
     if (over_limit(s, bytes) || mailbox_put(&s->link->mailbox, s, msg) != 0) {
         drop(s, msg);
         return;

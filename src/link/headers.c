@@ -35,3 +35,16 @@ bool headers_are_readable(natsMsg *msg)
     }
     return true;
 }
+
+size_t headers_and_data(natsMsg *msg)
+{
+    const char *at = NULL;
+    const char *end = find_block(msg, &at);
+    return (at != NULL ? (size_t)(end - at) : 0) + (size_t)natsMsg_GetDataLength(msg);
+}
+
+bool headers_say_nobody(natsMsg *msg)
+{
+    return natsMsg_GetDataLength(msg) == 0 && headers_are_readable(msg) &&
+           natsMsg_IsNoResponders(msg);
+}

@@ -46,7 +46,7 @@ int message_fail(lua_State *L, const error *e)
 
 static size_t size_of(natsMsg *msg)
 {
-    return (size_t)natsMsg_GetDataLength(msg) + MESSAGE_BYTES;
+    return headers_and_data(msg) + MESSAGE_BYTES;
 }
 
 static void discharge(struct message *m)

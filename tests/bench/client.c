@@ -7,11 +7,16 @@
  *   subscribe  SUBJECT.0 and so on, instead of what there was; the handler counts
  *   received   how many have come since
  *   offer      publishes COUNT messages into these in turn, VALUE a second (0: as fast as it can)
- *   publish    publishes COUNT messages, and flushes after each VALUE of them; the flushes are
- * timed request    makes COUNT requests, VALUE at a time answer     answers requests on SUBJECT
- * with what they said usage: bench_client URL NAME default|pool|asap By default each subscription
- * has a thread of its own, and what is published waits for others for up to a millisecond. pool:
- * the library's pool of threads delivers messages. asap: each message is sent at once. */
+ *   publish    publishes COUNT messages, and flushes after each VALUE of them; flushes are timed
+ *   request    makes COUNT requests, VALUE at a time
+ *   answer     answers requests on SUBJECT.0 and so on with what they said
+ *   connect    makes COUNT connections more
+ *
+ * usage: bench_client URL NAME default|pool|asap|stock
+ *
+ * By default each subscription has a thread of its own, what is published waits for others for up
+ * to a millisecond, and it tries to reconnect every 10 ms. pool: the library's pool of threads
+ * delivers messages. asap: each message is sent at once. stock: the library's own waits. */
 #include <inttypes.h>
 #include <nats/nats.h>
 #include <pthread.h>

@@ -15,18 +15,22 @@ local ORDER_SECONDS = 60
 local HERE = moondog.root .. "/tests/bench/"
 
 local function start_moondog(handler, stock)
-  return function(url, name)
+  return function(url, name, under)
     local text = assert(io.open(HERE .. "client.lua")):read("*a")
     -- Sorting all latencies is longer than what a handler is allowed, on a machine that has much to do.
     return moondog.run(text, nil, { args = { "--budget", "60000", "--stall", "120" },
       env = { NATS_URL = url, BENCH_NAME = name, BENCH_HANDLER = handler,
-        BENCH_STOCK = stock } })
+        BENCH_STOCK = stock }, under = under })
   end
 end
 
 local function start_c(delivery)
-  return function(url, name)
-    return process.start { name = name, file = moondog.build .. "/tests/bench_client", args = { url, name, delivery } }
+  return function(url, name, under)
+    local command = { unpack(under or {}) }
+    for _, word in ipairs { moondog.build .. "/tests/bench_client", url, name, delivery } do
+      command[#command + 1] = word
+    end
+    return process.start { name = name, file = command[1], args = { unpack(command, 2) } }
   end
 end
 
@@ -66,11 +70,11 @@ local function word(name)
   return (name:gsub("%W", "_"))
 end
 
--- One process, which is there when it has answered. kind: { name, start(url, word) }. suffix: for its word, when there
--- are several of a kind.
-function M.start(server, witness, kind, suffix)
+-- One process, which is there when it has answered. kind: { name, start(url, word, under) }. suffix: for its word, when
+-- there are several of a kind. under: a command that runs it, as a list.
+function M.start(server, witness, kind, suffix, under)
   local name = word(kind.name) .. (suffix or "")
-  local child = kind.start(server.url, name)
+  local child = kind.start(server.url, name, under)
   local self = setmetatable({ name = kind.name, word = name, pid = child.pid, child = child, witness = witness }, Peer)
   run.wait_until(function()
     local answer = witness:request("bench." .. name, "received 1 1 - 1\n", 1)

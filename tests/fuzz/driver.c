@@ -50,6 +50,14 @@ static void run(struct input i)
 
 /* ---- the corpus ---- */
 
+/* A block of that size, so that a sanitizer sees who reads a byte behind it. */
+static uint8_t *allocate(size_t size)
+{
+    uint8_t *bytes = malloc(size > 0 ? size : 1);
+    fuzz_check(bytes != NULL);
+    return bytes;
+}
+
 static void add_file(const char *path)
 {
     struct stat about;
@@ -58,8 +66,8 @@ static void add_file(const char *path)
     fuzz_check_text(input_count < INPUTS_MAX, "the corpus has too many files");
     struct input *i = &inputs[input_count++];
     i->size = (size_t)about.st_size;
-    i->bytes = malloc(i->size + 1);
-    fuzz_check(i->bytes != NULL && fread(i->bytes, 1, i->size, file) == i->size);
+    i->bytes = allocate(i->size);
+    fuzz_check(fread(i->bytes, 1, i->size, file) == i->size);
     fclose(file);
 }
 
@@ -147,9 +155,7 @@ static void run_mutation(void)
     memcpy(mutated.bytes, from->bytes, mutated.size);
     for (size_t times = 1 + below(6); times > 0; times--)
         mutate_once(&mutated);
-    /* A block of its own, so that a sanitizer sees who reads behind it. */
-    struct input exact = {.bytes = malloc(mutated.size + 1), .size = mutated.size};
-    fuzz_check(exact.bytes != NULL);
+    struct input exact = {.bytes = allocate(mutated.size), .size = mutated.size};
     memcpy(exact.bytes, mutated.bytes, mutated.size);
     run(exact);
     free(exact.bytes);

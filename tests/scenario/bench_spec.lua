@@ -84,6 +84,13 @@ describe("scripts/bench", function()
     assert.equal(10000, entries)
   end, { deadline = 250 }))
 
+  it("counts instructions", run.case(function()
+    if moondog.sanitized() then return end -- valgrind and a sanitizer do not go together
+    for _, row in ipairs(check("instructions").rows) do
+      if row.case == "all" then assert.is_true(row.medians.moondog > 1000 and row.medians["nats.c"] > 1000) end
+    end
+  end, { deadline = 250 }))
+
   it("compares JetStream", run.case(function() check "jetstream" end, { deadline = 250 }))
 
   it("compares messages with and without a command that never ends", run.case(function()

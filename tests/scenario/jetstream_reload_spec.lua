@@ -116,7 +116,26 @@ describe("a reload under a flow of messages", function()
     assert(os.execute(("rm -r '%s/js/jetstream/$G/streams/S/obs/w'"):format(run.folder())) == 0)
     dog:reload()
     assert.equals("2", lua(read .. next_one))
+    assert.equals(1, #dog:find_logs("^a consumer is used as it is$"))
     lua 'reader:delete()'
+  end))
+
+  it("does not take it for one that is to be without its backoff", run.case(function()
+    local lua, _, _, dog = js_script.start()
+    lua 'assert(js:add_stream { name = "S", subjects = { "s" } }) for i = 1, 2 do assert(js:publish("s", i)) end'
+    local with, without = "backoff = { 5, 6 }, max_deliver = 3", "ack_wait = 5, max_deliver = 3"
+    local function read(options)
+      return lua(('local reader, err = js:consumer("S", { durable = "w", %s }) if not reader then return nil, err end '
+        .. 'local msg = reader:next() msg:ack_sync() return msg.data'):format(options))
+    end
+    assert.equals("1", read(with))
+    assert(os.execute(("rm -r '%s/js/jetstream/$G/streams/S/obs/w'"):format(run.folder())) == 0)
+    dog:reload()
+    local data, err = read(without)
+    assert.is_nil(data)
+    assert.matches("^JetStream refuses CONSUMER.CREATE.S.w: ", err.message)
+    dog:reload()
+    assert.equals("2", read(with))
   end))
 
   it("tells when the server refuses to change a consumer", run.case(function()

@@ -83,7 +83,8 @@ local function finish(self)
   crash_report(self)
 end
 
--- Starts the program with these arguments. options: env, cwd, input, rude (it will hang: it is
+-- Starts the program with these arguments. options: under (a command before the program's, as a list),
+-- env, cwd, input, rude (it will hang: it is
 -- killed at the test's end, and need not end by itself).
 function M.start(args, options)
   options = options or {}
@@ -92,7 +93,11 @@ function M.start(args, options)
   for key, value in pairs(options.env or {}) do
     env[key] = value
   end
-  self.process = process.start { name = "moondog", file = M.program(), args = args, env = env,
+  local command = { unpack(options.under or {}) }
+  for _, word in ipairs { M.program(), unpack(args) } do
+    command[#command + 1] = word
+  end
+  self.process = process.start { name = "moondog", file = command[1], args = { unpack(command, 2) }, env = env,
     cwd = options.cwd or run.folder(), input = options.input,
     on_line = function(line)
       if line:sub(1, 1) == "{" then
