@@ -13,16 +13,16 @@ static int bad_subject(error *e, const char *subject, size_t length, const char 
                      (int)(length > 100 ? 100 : length), subject, why);
 }
 
+static bool is_wildcard(const char *token, size_t length)
+{
+    return length == 1 && (token[0] == '*' || token[0] == '>');
+}
+
 static const char *token_problem(const char *token, size_t length, bool last, bool wildcards)
 {
     if (length == 0)
         return "it has an empty token (a dot too many)";
-    for (size_t i = 0; i < length; i++) {
-        unsigned char b = (unsigned char)token[i];
-        if (b <= ' ' || b == 0x7f)
-            return "it has white space or a control byte";
-    }
-    bool wild = length == 1 && (token[0] == '*' || token[0] == '>');
+    bool wild = is_wildcard(token, length);
     if (wild && !wildcards)
         return "nothing can be published to a wildcard";
     if (wild && token[0] == '>' && !last)
@@ -30,23 +30,28 @@ static const char *token_problem(const char *token, size_t length, bool last, bo
     return NULL;
 }
 
+/* Of every publish: one step a byte, and one a token. */
 int subject_check(const char *subject, size_t length, bool wildcards, error *e)
 {
     if (length == 0)
         return bad_subject(e, subject, length, "it is empty");
     if (length > SUBJECT_MAX)
         return bad_subject(e, subject, length, "it is longer than 1024 bytes");
-    const char *end = subject + length;
-    for (const char *token = subject;;) {
-        const char *dot = memchr(token, '.', (size_t)(end - token));
-        const char *stop = dot != NULL ? dot : end;
-        const char *why = token_problem(token, (size_t)(stop - token), dot == NULL, wildcards);
-        if (why != NULL)
-            return bad_subject(e, subject, length, why);
-        if (dot == NULL)
-            return 0;
-        token = dot + 1;
+    const char *token = subject, *end = subject + length, *why = NULL;
+    for (const char *at = subject; at < end && why == NULL; at++) {
+        unsigned char b = (unsigned char)*at;
+        if (b > '.' && b != 0x7f)
+            continue;
+        if (b == '.') {
+            why = token_problem(token, (size_t)(at - token), false, wildcards);
+            token = at + 1;
+        } else if (b <= ' ' || b == 0x7f) {
+            why = "it has white space or a control byte";
+        }
     }
+    if (why == NULL)
+        why = token_problem(token, (size_t)(end - token), true, wildcards);
+    return why == NULL ? 0 : bad_subject(e, subject, length, why);
 }
 
 bool subject_matches(const char *pattern, const char *subject, size_t length)

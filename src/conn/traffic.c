@@ -155,6 +155,16 @@ int header_check(const char *name, size_t name_length, const char *value, size_t
     return 0;
 }
 
+/* Whether as many bytes fit under the cap, or *pending, what is there. The worker writes its
+ * counter with each record: looking at it each time would slow down both threads. */
+static bool has_room(const struct connection *c, size_t size, size_t *pending)
+{
+    *pending = c->queue.bytes + (c->link != NULL ? link_unsent_at_most(c->link) : 0);
+    if (*pending + size > c->options.pending_bytes && c->link != NULL)
+        *pending = c->queue.bytes + link_unsent_bytes(c->link);
+    return *pending + size <= c->options.pending_bytes;
+}
+
 int connection_publish(struct connection *c, const record_message *m, error *e)
 {
     if (c->closing)
@@ -165,9 +175,8 @@ int connection_publish(struct connection *c, const record_message *m, error *e)
     size_t payload = m->data_length + m->header_length;
     if ((c->max_payload > 0 && payload > (size_t)c->max_payload) || payload > INT32_MAX)
         return refuse(c, e, "too_large", "the message is larger than the server takes", payload);
-    size_t pending = c->queue.bytes + (c->link != NULL ? link_unsent_bytes(c->link) : 0);
-    size_t size = record_message_size(m);
-    if (pending + size > c->options.pending_bytes)
+    size_t pending, size = record_message_size(m);
+    if (!has_room(c, size, &pending))
         return refuse(
             c, e, "pending_full",
             "the buffer for messages that cannot be sent yet is full; raise pending.bytes "

@@ -211,10 +211,10 @@ static natsStatus set_plain(struct link *l, natsOptions *o)
      * gives up. Our records stay with us. */
     if (status == NATS_OK)
         status = natsOptions_SetReconnectBufSize(o, 0);
-    /* The worker hands over whole batches and then has nothing to add: no reason to wait the
-     * millisecond that the library's flusher waits. */
+    /* The worker knows where a batch ends: no reason to wait the millisecond that the library's
+     * flusher waits. */
     if (status == NATS_OK)
-        status = natsOptions_SetSendAsap(o, true);
+        status = natsOptions_SetSendAsap(o, !l->batches);
     if (status == NATS_OK)
         status = natsOptions_SetWriteDeadline(o, options->dial_timeout_ms);
     if (status == NATS_OK)

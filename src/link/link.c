@@ -105,10 +105,15 @@ void link_send(struct link *l, record_queue *q)
     uv_mutex_unlock(&l->lock);
 }
 
-size_t link_unsent_bytes(const struct link *l)
+size_t link_unsent_at_most(const struct link *l)
 {
-    return atomic_load_explicit(&l->given_bytes, memory_order_relaxed) -
-           atomic_load_explicit(&l->done_bytes, memory_order_relaxed);
+    return atomic_load_explicit(&l->given_bytes, memory_order_relaxed) - l->done_seen;
+}
+
+size_t link_unsent_bytes(struct link *l)
+{
+    l->done_seen = atomic_load_explicit(&l->done_bytes, memory_order_relaxed);
+    return link_unsent_at_most(l);
 }
 
 void link_sent(const struct link *l, uint64_t *messages, uint64_t *bytes)

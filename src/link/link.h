@@ -71,7 +71,9 @@ mailbox *link_mailbox(struct link *l);
 /* Hands all records over to the worker; q is empty afterwards. */
 void link_send(struct link *l, record_queue *q);
 /* Bytes handed over and not yet processed. */
-size_t link_unsent_bytes(const struct link *l);
+size_t link_unsent_bytes(struct link *l);
+/* No less than these, and cheap: of when they were asked for last. */
+size_t link_unsent_at_most(const struct link *l);
 /* What the worker has handed to the library so far. */
 void link_sent(const struct link *l, uint64_t *messages, uint64_t *bytes);
 

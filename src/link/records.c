@@ -1,11 +1,59 @@
 /* Records in chunks. See records.h. Runs on whatever thread has the queue. */
 #include "link/records.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define CHUNK_SMALL 2048u /* a lone request costs little memory */
 #define CHUNK_LARGE 65536u
+
+/* Large chunks that are done, of all links. Memory that is new to the process costs more than what
+ * is written into it. */
+static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
+static record_chunk *spare;
+static unsigned spare_count;
+
+static record_chunk *take_spare(void)
+{
+    pthread_mutex_lock(&spare_lock);
+    record_chunk *c = spare;
+    if (c != NULL) {
+        spare = c->next;
+        spare_count--;
+    }
+    pthread_mutex_unlock(&spare_lock);
+    return c;
+}
+
+static bool keep_spare(record_chunk *c)
+{
+    pthread_mutex_lock(&spare_lock);
+    bool room = spare_count < RECORD_SPARE_CHUNKS;
+    if (room) {
+        c->next = spare;
+        spare = c;
+        spare_count++;
+    }
+    pthread_mutex_unlock(&spare_lock);
+    return room;
+}
+
+void record_chunk_recycle(record_chunk *c)
+{
+    if (c != NULL && (c->capacity != CHUNK_LARGE || !keep_spare(c)))
+        free(c);
+}
+
+static record_chunk *chunk_new(size_t capacity)
+{
+    record_chunk *c = capacity == CHUNK_LARGE ? take_spare() : NULL;
+    if (c == NULL)
+        c = malloc(sizeof *c + capacity);
+    if (c != NULL)
+        *c = (record_chunk){.capacity = capacity};
+    return c;
+}
 
 static record *record_reserve(record_queue *q, size_t size)
 {
@@ -14,10 +62,9 @@ static record *record_reserve(record_queue *q, size_t size)
         size_t capacity = q->tail == NULL ? CHUNK_SMALL : CHUNK_LARGE;
         if (capacity < size)
             capacity = size;
-        c = malloc(sizeof *c + capacity);
+        c = chunk_new(capacity);
         if (c == NULL)
             return NULL;
-        *c = (record_chunk){.capacity = capacity};
         if (q->tail != NULL)
             q->tail->next = c;
         else
@@ -63,6 +110,7 @@ int record_push_message(record_queue *q, const record_message *m)
     at = put(at, m->reply, m->reply_length);
     at = put(at, m->headers, m->header_length);
     put(at, m->data, m->data_length);
+    q->tail->publishes++;
     q->publishes++;
     return 0;
 }
@@ -123,7 +171,9 @@ void record_queue_append(record_queue *to, record_queue *from)
 static void chunk_count(const record_chunk *c, size_t *bytes, uint64_t *publishes)
 {
     *bytes = c->used - c->read;
-    *publishes = 0;
+    *publishes = c->read == 0 ? c->publishes : 0;
+    if (c->read == 0)
+        return; /* without a look at memory that has left the caches */
     for (size_t at = c->read; at < c->used;) {
         const record *r = (const record *)(const void *)(c->bytes + at);
         *publishes += r->type == RECORD_PUBLISH;
@@ -154,6 +204,7 @@ int record_queue_copy(record_queue *q, const record *r)
     if (copy == NULL)
         return -1;
     memcpy(copy, r, r->size);
+    q->tail->publishes += r->type == RECORD_PUBLISH;
     q->publishes += r->type == RECORD_PUBLISH;
     return 0;
 }

@@ -133,6 +133,7 @@ static void dial(struct link *l)
 {
     link_event event = {.type = LINK_EVENT_DIAL_FAILED};
     l->stalled = true;
+    l->batches = link_can_batch();
     if (link_build_options(l, &event.error) != 0) {
         mailbox_post(&l->mailbox, &event);
         return;
@@ -160,39 +161,10 @@ static bool is_not_now(natsStatus status)
     return status == NATS_INSUFFICIENT_BUFFER || status == NATS_CONNECTION_CLOSED;
 }
 
-static natsStatus publish_with_headers(struct link *l, const record *r)
+/* False: not now. `more`: what follows sends this one, too. */
+static bool do_publish(struct link *l, const record *r, bool more)
 {
-    natsMsg *msg = NULL;
-    const char *reply = r->reply_length > 0 ? record_reply(r) : NULL;
-    natsStatus status =
-        natsMsg_Create(&msg, record_subject(r), reply, record_data(r), (int)r->data_length);
-    const char *at = record_headers(r);
-    for (uint32_t i = 0; status == NATS_OK && i < r->header_count; i++) {
-        const char *key = at;
-        const char *value = key + strlen(key) + 1;
-        at = value + strlen(value) + 1;
-        status = natsMsgHeader_Add(msg, key, value);
-    }
-    if (status == NATS_OK)
-        status = natsConnection_PublishMsg(l->nats, msg);
-    natsMsg_Destroy(msg);
-    return status;
-}
-
-static natsStatus publish(struct link *l, const record *r)
-{
-    if (r->header_count > 0)
-        return publish_with_headers(l, r);
-    if (r->reply_length > 0)
-        return natsConnection_PublishRequest(l->nats, record_subject(r), record_reply(r),
-                                             record_data(r), (int)r->data_length);
-    return natsConnection_Publish(l->nats, record_subject(r), record_data(r), (int)r->data_length);
-}
-
-/* False: not now. */
-static bool do_publish(struct link *l, const record *r)
-{
-    natsStatus status = publish(l, r);
+    natsStatus status = link_publish(l, r, more);
     if (is_not_now(status))
         return false;
     if (status != NATS_OK) {
@@ -347,11 +319,11 @@ static void do_flush(struct link *l, const record *r)
 }
 
 /* False: the record was a publish that cannot be sent now. */
-static bool process(struct link *l, const record *r)
+static bool process(struct link *l, const record *r, bool more)
 {
     switch ((record_type)r->type) {
     case RECORD_PUBLISH:
-        return do_publish(l, r);
+        return do_publish(l, r, more);
     case RECORD_SUBSCRIBE:
         do_subscribe(l, r->pointer, r->number);
         return true;
@@ -384,6 +356,20 @@ static void put_back(struct link *l, const record_chunk *c, size_t at, size_t si
     mailbox_post(&l->mailbox, &event);
 }
 
+/* Whether another publish comes after this one, and so sends it, too. Where a chunk ends, that is
+ * what the loop has handed over meanwhile; when it begins with something else, the library's
+ * flusher sends within a millisecond. A lone publish before a flush is sent by itself: waking the
+ * flusher costs more. */
+static bool has_more(const struct link *l, const record_chunk *c, const record *r)
+{
+    const char *next = (const char *)r + r->size;
+    if (next == c->bytes + c->used)
+        return atomic_load_explicit(&l->given_bytes, memory_order_relaxed) -
+                   atomic_load_explicit(&l->done_bytes, memory_order_relaxed) >
+               r->size;
+    return ((const record *)(const void *)next)->type == RECORD_PUBLISH;
+}
+
 /* Works through the active chunk. A record is claimed before it is processed: link_close() takes
  * what is not claimed, at once and for good, so each record is either processed or salvaged. */
 static void process_chunk(struct link *l, record_chunk *c)
@@ -394,7 +380,7 @@ static void process_chunk(struct link *l, record_chunk *c)
         size_t expected = at;
         if (!atomic_compare_exchange_strong(&l->active_read, &expected, at + r->size))
             return;
-        if (!process(l, r)) {
+        if (!process(l, r, has_more(l, c, r))) {
             l->stalled = true;
             put_back(l, c, at, r->size);
             return;
@@ -419,8 +405,7 @@ static void probe(struct link *l)
         }
         return;
     }
-    /* Not empty: when nats.c has read an INFO that is none, it takes empty messages alone. */
-    natsConnection_PublishString(l->nats, l->probe_subject, "p");
+    link_publish_probe(l);
 }
 
 static void audit(struct link *l)
@@ -450,7 +435,7 @@ static unsigned wait_for_work(struct link *l)
 {
     uv_mutex_lock(&l->lock);
     if (l->active != NULL && atomic_load(&l->active_read) >= l->active->used) {
-        free(l->active);
+        record_chunk_recycle(l->active);
         l->active = NULL;
     }
     while (l->asks == 0) {
@@ -516,6 +501,7 @@ static void tear_down(struct link *l)
     destroy_list(&l->dead_subs);
     natsConnection_Destroy(l->nats);
     natsOptions_Destroy(l->nats_options);
+    link_sweep(l);
     free(l->flush_tokens);
     nats_ReleaseThreadMemory();
 }

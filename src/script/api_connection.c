@@ -121,18 +121,32 @@ static void read_message(lua_State *L, record_message *m, const char *const *nam
 {
     *m = (record_message){0};
     m->subject = luaL_checklstring(L, 2, &m->subject_length);
-    lua_settop(L, 4);
-    if (!lua_isnil(L, 4)) {
+    int options = lua_isnoneornil(L, 4) ? 0 : 4;
+    if (options != 0) {
+        lua_settop(L, 4);
         luaL_checktype(L, 4, LUA_TTABLE);
         options_check(L, 4, names, what);
     }
-    message_read(L, 3, 4, m);
+    message_read(L, 3, options, m);
+}
+
+/* api_check_connection() of the first argument, for what is called often: the metatable is the
+ * function's upvalue, so that it is not looked up by its name. */
+static struct binding *own_connection(lua_State *L)
+{
+    if (lua_getmetatable(L, 1)) {
+        bool own = lua_rawequal(L, -1, lua_upvalueindex(1)) != 0;
+        lua_pop(L, 1);
+        if (own)
+            return ((struct connection_handle *)lua_touserdata(L, 1))->binding;
+    }
+    return api_check_connection(L, 1); /* raises the error */
 }
 
 static int connection_publish_lua(lua_State *L)
 {
     static const char *const names[] = {"headers", "reply", NULL};
-    struct binding *b = api_check_connection(L, 1);
+    struct binding *b = own_connection(L);
     record_message m;
     read_message(L, &m, names, "publish");
     return binding_publish(L, b, &m);
@@ -367,7 +381,6 @@ static int connection_tostring(lua_State *L)
 void api_register_connection(lua_State *L)
 {
     static const luaL_Reg connection_methods[] = {{"subscribe", api_subscribe},
-                                                  {"publish", connection_publish_lua},
                                                   {"request", connection_request_lua},
                                                   {"flush", connection_flush_lua},
                                                   {"status", connection_status_lua},
@@ -382,5 +395,8 @@ void api_register_connection(lua_State *L)
     lua_getfield(L, -1, "__index");
     api_open_jetstream(L);
     lua_setfield(L, -2, "jetstream");
+    lua_pushvalue(L, -2);
+    lua_pushcclosure(L, connection_publish_lua, 1);
+    lua_setfield(L, -2, "publish");
     lua_pop(L, 2);
 }

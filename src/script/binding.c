@@ -411,7 +411,7 @@ void binding_forget(struct binding *b, const struct connection *c)
 
 int binding_publish(lua_State *L, struct binding *b, const record_message *m)
 {
-    error e = {0};
+    error e; /* large, and only filled when there is one */
     if (b->generation->loading)
         return luaL_error(L, "a script cannot publish while it is loaded: do it in "
                              "moondog.on_start() or in a hook");

@@ -161,6 +161,30 @@ describe("messages", function()
     assert.is_true(table.concat(collect(out, #sent), "|") == table.concat(sent, "|"))
   end))
 
+  it("of one turn keep their order, whatever is between them, and nothing has to follow", run.case(function()
+    local _, witness, server = start [[
+      c:subscribe("go", function()
+        for i = 1, 2000, 4 do
+          c:publish("out", i .. "")
+          c:publish("out", i + 1 .. "\0")
+          c:publish("out", i + 2 .. "", { reply = "back" })
+          if i % 100 == 1 then c:subscribe("between." .. i, print) end
+          c:publish("out", i + 3 .. "", { headers = { number = i + 3 .. "" } })
+        end
+        c:subscribe("last", print)
+      end)
+    ]]
+    subscribed(server, "^go$")
+    local out = witness:subscribe("out")
+    witness:publish("go", "")
+    for i, data in ipairs(collect(out, 2000)) do
+      assert.equals(i % 4 == 2 and i .. "\0" or i .. "", data)
+      assert.equals(i % 4 == 3 and "back" or nil, out.messages[i].reply)
+      assert.equals(i % 4 == 0 and i .. "" or nil, (out.messages[i].headers or {}).number)
+    end
+    subscribed(server, "^last$")
+  end))
+
   it("are over when their handler is, unless they are retained", run.case(function()
     local dog, witness, server = start [[
       local kept
