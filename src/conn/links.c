@@ -5,6 +5,8 @@
 
 #include "conn/connection_private.h"
 
+#define LEAST_SENT_MS 5000u /* a server asks a client that says nothing for a PONG before */
+
 static struct link_slot *find_slot(struct connection *c, uint64_t number)
 {
     for (struct link_slot *s = c->slots; s != NULL; s = s->next)
@@ -119,6 +121,7 @@ void connection_describe_links(const struct connection *c, reclaim *r)
         add_port(r->hanging, &r->hanging_count, link_url_port(c->options.link->servers[i]));
     if (c->options.watchdog.timeout_ms > r->silent_ms)
         r->silent_ms = c->options.watchdog.timeout_ms;
+    r->sent_ms = r->silent_ms > LEAST_SENT_MS ? r->silent_ms : LEAST_SENT_MS;
 }
 
 static void count_sent(struct connection *c, const struct link *l)

@@ -80,7 +80,7 @@ int listen_parse(const char *text, listen_address *out, error *e)
         if (memchr(from, ':', (size_t)(end - from)) == NULL)
             return bad(e, text, "only an IPv6 address stands in brackets");
     } else if (colon != NULL && memchr(text, ':', (size_t)(colon - text)) != NULL) {
-        return bad(e, text, "an IPv6 address stands in brackets");
+        return bad(e, text, "an IPv6 address stands in brackets, with a port behind them");
     }
     if (colon != NULL) {
         if ((size_t)(end - from) >= sizeof host)

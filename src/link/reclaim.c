@@ -41,7 +41,7 @@ static bool has_marks(int fd)
 }
 
 /* The peer said INFO at most, and no more; or it goes on and on, and got CONNECT, and no more. */
-static bool is_in_handshake(int fd, uint32_t silent_ms)
+static bool is_in_handshake(const reclaim *r, int fd)
 {
     struct tcp_info info = {0};
     socklen_t size = sizeof info;
@@ -49,8 +49,8 @@ static bool is_in_handshake(int fd, uint32_t silent_ms)
         info.tcpi_state != STATE_ESTABLISHED)
         return false;
     if (info.tcpi_data_segs_in <= 1)
-        return info.tcpi_last_data_recv >= silent_ms;
-    return info.tcpi_data_segs_out == 1 && info.tcpi_last_data_sent >= silent_ms;
+        return info.tcpi_last_data_recv >= r->silent_ms;
+    return info.tcpi_data_segs_out == 1 && info.tcpi_last_data_sent >= r->sent_ms;
 }
 
 static bool hangs(const reclaim *r, int fd)
@@ -59,7 +59,7 @@ static bool hangs(const reclaim *r, int fd)
     socklen_t size = sizeof peer;
     return getpeername(fd, (struct sockaddr *)&peer, &size) == 0 &&
            contains(r->hanging, r->hanging_count, port_of(&peer)) && has_marks(fd) &&
-           is_in_handshake(fd, r->silent_ms);
+           is_in_handshake(r, fd);
 }
 
 /* Closing any descriptor of a file drops the process's locks on that file, so files are left alone:

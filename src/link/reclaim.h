@@ -7,8 +7,8 @@
  * (SO_LINGER of 0 s), leads to a port that a hanging link was to be connected to, and is in the
  * handshake for as long as a dial may take: it got one segment of data at most (the server's INFO)
  * and none since; or it sent one (CONNECT) and none since, whatever the peer says and goes on
- * saying instead of a line with PONG. Whatever works got its PONG and sent its subscriptions, and
- * is not touched. */
+ * saying instead of a line with PONG. Whatever works got its PONG, and sent its subscriptions or
+ * its own PONG since, and is not touched: also a connection of the program's own. */
 #ifndef MD_LINK_RECLAIM_H
 #define MD_LINK_RECLAIM_H
 
@@ -19,7 +19,9 @@
 typedef struct {
     uint16_t hanging[RECLAIM_PORTS_MAX]; /* remote ports of the links that hang */
     unsigned hanging_count;
-    uint32_t silent_ms; /* at least so long without a byte from the peer, or to it */
+    uint32_t silent_ms; /* at least so long without a byte from the peer */
+    uint32_t sent_ms; /* or so long without one to a peer that goes on: a server asks even a client
+                         that only listens, two seconds after it came, and gets its PONG */
     unsigned shut_down; /* result */
 } reclaim;
 

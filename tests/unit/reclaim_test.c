@@ -110,7 +110,8 @@ static void send_segment(pair *p, const char *text)
 
 static unsigned run(const pair *p, uint32_t silent_ms)
 {
-    reclaim r = {.hanging = {p->port}, .hanging_count = 1, .silent_ms = silent_ms};
+    reclaim r = {
+        .hanging = {p->port}, .hanging_count = 1, .silent_ms = silent_ms, .sent_ms = silent_ms};
     reclaim_run(&r);
     return r.shut_down;
 }
