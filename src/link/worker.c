@@ -12,7 +12,7 @@
 #include "link/link_private.h"
 
 #define PROBE_END_NS 250000000u /* far below the watchdog's grace for a link that ends */
-#define DEAD_SUBS_MAX 128 /* so many unsubscribed ones are destroyed at a time */
+#define DEAD_SUBS_MAX 128       /* so many unsubscribed ones are destroyed at a time */
 #define DEAD_SUBS_WAIT_NS 1000000000u
 #define FENCE_TIMEOUT_MS 1000
 #define DRAIN_TIMEOUT_MS 5000
