@@ -76,7 +76,8 @@ describe("the suite", function()
       stage:over()
     end }
     local result = fault.play(row, fault.cases(row)[1], { moondog = true })
-    assert.same({ "2: 2 links or dials at a time, 1 are allowed" }, result.wrong)
+    assert.equals(1, #result.wrong)
+    assert.matches("^2: 2 links or dials at a time, 1 are allowed", result.wrong[1])
   end)
 
   it("has a table of 120 columns, and says what its rows are", function()

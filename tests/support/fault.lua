@@ -333,6 +333,9 @@ local function perform(case, plays, results)
     results[name] = outcome(stage, name, subject)
   end
   judge(stage, results.moondog)
+  if #stage.wrong > 0 then
+    print(stage.dog.process:report())
+  end
   results.moondog.wrong = stage.wrong
   stage.traffic:stop()
 end

@@ -54,26 +54,28 @@ local function count_links(pid, ports)
       own[inode] = true
     end
   end
-  local count = 0
+  local count, shown = 0, {}
   for line in read(("/proc/%d/net/tcp"):format(pid)):gmatch("[^\n]+") do
     local port, state, inode = line:match(SOCKET)
     local open = state == ESTABLISHED or state == SYN_SENT
     if open and own[inode] and ports[tonumber(port, 16)] then
       count = count + 1
+      shown[count] = ("%d %s"):format(tonumber(port, 16), state == SYN_SENT and "asked" or "open")
     end
   end
-  return count
+  return count, table.concat(shown, ", ")
 end
 
 local function watch_sockets(self)
   local dog, times = self.dog, 0
   while not self.stopped and not dog.process.exit do
-    local links = count_links(dog.pid, self.ports)
+    local links, shown = count_links(dog.pid, self.ports)
     local status, page = pcall(health.metric, dog, "moondog_hanging_links")
     local allowed = self.limit + (status and page or 0)
     times = links > allowed and times + 1 or 0
     if times == SOCKETS_TIMES then
-      table.insert(self.wrong, ("2: %d links or dials at a time, %d are allowed"):format(links, allowed))
+      table.insert(self.wrong, ("2: %d links or dials at a time, %d are allowed: to the ports %s")
+        :format(links, allowed, shown))
     end
     run.pause(SOCKETS_SECONDS)
   end
