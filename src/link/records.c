@@ -1,59 +1,11 @@
 /* Records in chunks. See records.h. Runs on whatever thread has the queue. */
 #include "link/records.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define CHUNK_SMALL 2048u /* a lone request costs little memory */
 #define CHUNK_LARGE 65536u
-
-/* Large chunks that are done, of all links. Memory that is new to the process costs more than what
- * is written into it. */
-static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
-static record_chunk *spare;
-static unsigned spare_count;
-
-static record_chunk *take_spare(void)
-{
-    pthread_mutex_lock(&spare_lock);
-    record_chunk *c = spare;
-    if (c != NULL) {
-        spare = c->next;
-        spare_count--;
-    }
-    pthread_mutex_unlock(&spare_lock);
-    return c;
-}
-
-static bool keep_spare(record_chunk *c)
-{
-    pthread_mutex_lock(&spare_lock);
-    bool room = spare_count < RECORD_SPARE_CHUNKS;
-    if (room) {
-        c->next = spare;
-        spare = c;
-        spare_count++;
-    }
-    pthread_mutex_unlock(&spare_lock);
-    return room;
-}
-
-void record_chunk_recycle(record_chunk *c)
-{
-    if (c != NULL && (c->capacity != CHUNK_LARGE || !keep_spare(c)))
-        free(c);
-}
-
-static record_chunk *chunk_new(size_t capacity)
-{
-    record_chunk *c = capacity == CHUNK_LARGE ? take_spare() : NULL;
-    if (c == NULL)
-        c = malloc(sizeof *c + capacity);
-    if (c != NULL)
-        *c = (record_chunk){.capacity = capacity};
-    return c;
-}
 
 static record *record_reserve(record_queue *q, size_t size)
 {
@@ -62,9 +14,10 @@ static record *record_reserve(record_queue *q, size_t size)
         size_t capacity = q->tail == NULL ? CHUNK_SMALL : CHUNK_LARGE;
         if (capacity < size)
             capacity = size;
-        c = chunk_new(capacity);
+        c = malloc(sizeof *c + capacity);
         if (c == NULL)
             return NULL;
+        *c = (record_chunk){.capacity = capacity};
         if (q->tail != NULL)
             q->tail->next = c;
         else

@@ -36,8 +36,6 @@ typedef struct record_chunk {
     char bytes[];
 } record_chunk;
 
-#define RECORD_SPARE_CHUNKS 8u /* of 64 KiB, in the process */
-
 typedef struct {
     record_chunk *head, *tail;
     size_t bytes;       /* of the records that are not done */
@@ -69,12 +67,8 @@ record *record_chunk_first(record_chunk *c);
 
 /* Moves all of `from` behind the end of `to`. */
 void record_queue_append(record_queue *to, record_queue *from);
-/* Takes the first chunk out. The caller frees it, with free() or by recycling it. NULL when the
- * queue is empty. */
+/* Takes the first chunk out. The caller frees it with free(). NULL when the queue is empty. */
 record_chunk *record_queue_take(record_queue *q);
-/* Keeps a chunk for any queue that wants a large one, or frees it: when it is not large, or there
- * are RECORD_SPARE_CHUNKS already. NULL is harmless. Any thread. */
-void record_chunk_recycle(record_chunk *c);
 /* Appends copies of the publishes of a chunk from offset `read` on; other records are dropped.
  * Returns how many could not be copied because there was no memory. */
 uint64_t record_queue_salvage(record_queue *q, const record_chunk *c, size_t read);

@@ -435,7 +435,7 @@ static unsigned wait_for_work(struct link *l)
 {
     uv_mutex_lock(&l->lock);
     if (l->active != NULL && atomic_load(&l->active_read) >= l->active->used) {
-        record_chunk_recycle(l->active);
+        free(l->active);
         l->active = NULL;
     }
     while (l->asks == 0) {

@@ -526,31 +526,6 @@ static void clearing_leaves_an_empty_queue(void **state)
     (void)expect_numbers(&q, 7, 8);
 }
 
-/* More than are kept, and of all sizes: what is written into them again is as if they were new. */
-static void recycled_chunks_are_like_new(void **state)
-{
-    (void)state;
-    static char large[LARGER_THAN_A_CHUNK];
-    for (int round = 0; round < 3; round++) {
-        record_queue q = {0};
-        for (unsigned i = 0; i < 20000; i++)
-            push_number(&q, i);
-        record_message m = {
-            .subject = "large", .subject_length = 5, .data = large, .data_length = sizeof large};
-        assert_int_equal(record_push_message(&q, &m), 0);
-        unsigned wanted = 0;
-        for (record_chunk *c; (c = record_queue_take(&q)) != NULL; record_chunk_recycle(c)) {
-            assert_counts_right(&q);
-            for (const record *r; (r = next(c)) != NULL; wanted++)
-                if (wanted < 20000)
-                    assert_int_equal(strtoul(record_data(r), NULL, 10), wanted);
-        }
-        assert_int_equal(wanted, 20001);
-        assert_empty(&q);
-    }
-    record_chunk_recycle(NULL);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -574,7 +549,6 @@ int main(void)
         cmocka_unit_test(one_record_can_be_copied),
         cmocka_unit_test(a_prepended_chunk_comes_first),
         cmocka_unit_test(clearing_leaves_an_empty_queue),
-        cmocka_unit_test(recycled_chunks_are_like_new),
     };
     return cmocka_run_group_tests_name("records", tests, NULL, NULL);
 }
