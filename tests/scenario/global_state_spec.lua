@@ -2,7 +2,8 @@
 local folder = os.getenv("MOONDOG_BUILD")
 
 -- What the compiler adds to each library.
-local of_the_compiler = { ["completed.0"] = true, ["__dso_handle"] = true, ["__TMC_END__"] = true }
+local of_the_compiler = { ["completed.0"] = true, ["__dso_handle"] = true, ["__TMC_END__"] = true,
+  ["DW.ref.__gcc_personality_v0"] = true }
 -- The links that the callback thread of the NATS library, which is the process's, may still speak of.
 local of_the_process = { ["living"] = true }
 -- What a thread is inside of, which a signal handler has to find. Each thread has one of its own.
