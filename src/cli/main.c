@@ -6,6 +6,7 @@
 #include <lua.h>
 #include <luajit.h>
 #include <lualib.h>
+#include <malloc.h>
 #include <nats/nats.h>
 #include <signal.h>
 #include <stdio.h>
@@ -31,6 +32,7 @@
 #include "script/embedded.h"
 #include "script/source_image.h"
 
+#define HEAPS 2 /* of malloc() */
 #define LIBRARY_CLOSE_MS 1000
 #define END_MS 4000u /* over the drain's deadline: for the process to end */
 
@@ -251,9 +253,19 @@ static void close_library(int code, unsigned left)
     _exit(code);
 }
 
+/* The C library gives threads heaps of their own, up to eight a processor, and what is free in one
+ * is of no use in another. Links come and go with threads of theirs and buffers of 256 KB: some
+ * tens of MB would be held for nothing. Whoever runs it may say otherwise. */
+static void share_heaps(void)
+{
+    if (getenv("MALLOC_ARENA_MAX") == NULL && getenv("GLIBC_TUNABLES") == NULL)
+        mallopt(M_ARENA_MAX, HEAPS);
+}
+
 int main(int argc, char **argv)
 {
     (void)argc;
+    share_heaps();
     open_standard_descriptors();
     signal(SIGPIPE, SIG_IGN);
     lua_State *L = luaL_newstate();

@@ -257,7 +257,7 @@ describe("many connections", function()
       clients[i]:stop_reading()
       clients[i]:ask("/metrics")
     end
-    run.wait_until(function() return dog:fds() >= before + #clients end, 10, "all of them")
+    run.wait_until(function() return dog:fds() > before end, 10, "them to be taken")
     for _ = 1, 20 do
       probe(dog)
     end
