@@ -32,7 +32,8 @@
 #include "script/embedded.h"
 #include "script/source_image.h"
 
-#define HEAPS 2 /* of malloc() */
+#define HEAPS 2                  /* of malloc() */
+#define LARGE_BLOCK (200 * 1024) /* is the kernel's again when it is freed */
 #define LIBRARY_CLOSE_MS 1000
 #define END_MS 4000u /* over the drain's deadline: for the process to end */
 
@@ -254,12 +255,15 @@ static void close_library(int code, unsigned left)
 }
 
 /* The C library gives threads heaps of their own, up to eight a processor, and what is free in one
- * is of no use in another. Links come and go with threads of theirs and buffers of 256 KB: some
- * tens of MB would be held for nothing. Whoever runs it may say otherwise. */
+ * is of no use in another; and it learns to keep large blocks in them. Links come and go with
+ * threads of theirs and buffers of 256 KB: some tens of MB would be held for nothing. Whoever runs
+ * it may say otherwise. */
 static void share_heaps(void)
 {
-    if (getenv("MALLOC_ARENA_MAX") == NULL && getenv("GLIBC_TUNABLES") == NULL)
-        mallopt(M_ARENA_MAX, HEAPS);
+    if (getenv("MALLOC_ARENA_MAX") != NULL || getenv("GLIBC_TUNABLES") != NULL)
+        return;
+    mallopt(M_ARENA_MAX, HEAPS);
+    mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
 }
 
 int main(int argc, char **argv)
