@@ -6,7 +6,8 @@ local run = require "support.run"
 
 local MESSAGES = tonumber(os.getenv("MOONDOG_OUTBOX_MESSAGES")) or 10000
 
-local SETTLED_SECONDS = 60
+local SETTLED_SECONDS = 20
+local TRIES = 4
 
 -- What JetStream answers at any of them, or nil.
 local function ask(servers, name)
@@ -19,14 +20,14 @@ local function ask(servers, name)
   end
 end
 
--- What keeps the stream from having three replicas that are up to date, or nil.
+-- What keeps the stream from having three replicas that are up to date, or nil; and the server that is behind.
 local function trouble(servers)
   local info = ask(servers, "STREAM.INFO.S")
   if not info then return "no server knows it" end
   if not info.cluster or not info.cluster.leader then return "it has no leader" end
   local replicas = info.cluster.replicas or {}
   for _, replica in ipairs(replicas) do
-    if replica.offline or not replica.current then return cjson.encode(replica) end
+    if replica.offline or not replica.current then return cjson.encode(replica), replica.name end
   end
   if #replicas < 2 then return ("its leader knows %d others"):format(#replicas) end
 end
@@ -34,12 +35,24 @@ end
 local function play(case)
   local servers = nats_cluster.start().servers
   case.servers, case.replicas, case.in_turn = servers, 3, true
+  -- A server of version 2.9 may stay behind after all were killed, until it is started again.
   function case.settled()
-    local why
-    run.wait_until(function()
-      why = trouble(servers)
-      return not why
-    end, SETTLED_SECONDS, function() return "all replicas of the stream are up to date: " .. tostring(why) end)
+    local why, behind
+    for _ = 1, TRIES do
+      if pcall(run.wait_until, function()
+        why, behind = trouble(servers)
+        return not why
+      end, SETTLED_SECONDS, "replicas that are up to date") then
+        return
+      end
+      for _, server in ipairs(servers) do
+        if server.name == behind then
+          server:kill()
+          server:restart()
+        end
+      end
+    end
+    error("the replicas of the stream are not up to date: " .. tostring(why))
   end
   local result = outbox_load.play(case)
   assert.is_nil(result.first_wrong)
