@@ -11,20 +11,10 @@ return {
   within = 5,
   stock = reader.STOCK,
   play = function(stage)
-    local server = reader.server(stage)
-    local way = stage:proxy(server)
-    stage:start { urls = { way.url }, script = reader.script "ephemeral" }
-    reader.write(stage, server, 20)
-    reader.wait_read(stage, server)
-    stage:fault()
-    way:lock()
-    way:reset()
-    jetstream.api(server, "CONSUMER.DELETE.S.reader")
-    reader.write(stage, server, 100)
-    stage:over()
-    way:unlock()
-    reader.write(stage, server, 100)
-    stage.server = server
+    reader.play_cut(stage, "ephemeral", function(server)
+      jetstream.api(server, "CONSUMER.DELETE.S.reader")
+      reader.write(stage, server, 100)
+    end)
   end,
   after = function(stage) reader.check(stage, stage.server) end,
 }

@@ -189,4 +189,22 @@ function M.check(stage, server, options)
   stage.read[seen] = read
 end
 
+-- Plays an outage in which the reader's link is cut, and none is let through: meanwhile(server) happens
+-- in it. It is over when numbers can be written and read again.
+function M.play_cut(stage, kind, meanwhile)
+  local server = M.server(stage)
+  local way = stage:proxy(server)
+  stage:start { urls = { way.url }, script = M.script(kind) }
+  M.write(stage, server, 20)
+  M.wait_read(stage, server)
+  stage:fault()
+  way:lock()
+  way:reset()
+  meanwhile(server)
+  stage:over()
+  way:unlock()
+  M.write(stage, server, 100)
+  stage.server = server
+end
+
 return M
