@@ -200,7 +200,7 @@ uint64_t connection_waiting(const struct connection *c);
 
 /* subscription.c */
 void subscription_last_word(struct connection *c, struct link_sub *s);
-void subscription_message(struct connection *c, struct link_sub *s, natsMsg *msg);
+void subscription_message(struct connection *c, const mailbox_item *item);
 void subscription_end(struct subscription *s);
 void subscription_leave_wire(struct subscription *s); /* the link is not the current one any more */
 void subscriptions_end_all(struct connection *c);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "link/inner.h"
 #include "script/binding.h"
 #include "script/signal.h"
 #include "script/takeover.h"
@@ -97,17 +98,17 @@ static latency *latency_of(struct handler *h)
     return h->latency;
 }
 
-static void on_message(void *closure, struct subscription *s, natsMsg *msg)
+static void on_message(void *closure, struct subscription *s, natsMsg *msg, uint32_t weight)
 {
     (void)s;
     struct handler *h = closure;
     struct generation *g = h->binding->generation;
     struct task *t = task_begin(g, &h->callback);
     if (t == NULL) {
-        natsMsg_Destroy(msg);
+        message_free(msg);
         return;
     }
-    t->message = message_deliver(&h->slot, t->co, h->binding, msg);
+    t->message = message_deliver(&h->slot, t->co, h->binding, msg, weight);
     if (t->message == NULL)
         lua_pushnil(t->co);
     handler_retain(h);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "jetstream/ledger.h"
 #include "link/headers.h"
+#include "link/inner.h"
 #include "script/binding.h"
 
 #define ERROR_TYPE "moondog.error"
@@ -44,9 +45,9 @@ int message_fail(lua_State *L, const error *e)
 
 /* ---- life ---- */
 
-static size_t size_of(natsMsg *msg)
+static size_t size_of(const struct message *m)
 {
-    return headers_and_data(msg) + MESSAGE_BYTES;
+    return (size_t)m->weight + MESSAGE_BYTES;
 }
 
 static void discharge(struct message *m)
@@ -76,10 +77,10 @@ void message_note_ledger(struct message *m, struct ledger *l, uint64_t seq, uint
     m->time = time;
 }
 
-static void throw_away(struct generation *g, natsMsg *msg)
+static void throw_away(struct generation *g, const struct message *m)
 {
-    g->garbage[g->garbage_count++] = msg;
-    g->garbage_bytes += size_of(msg);
+    g->garbage[g->garbage_count++] = m->msg;
+    g->garbage_bytes += size_of(m);
     if (g->garbage_count == GENERATION_GARBAGE || g->garbage_bytes >= GENERATION_GARBAGE_BYTES)
         generation_sweep(g);
 }
@@ -105,15 +106,16 @@ static void fill_slot(lua_State *L, void *closure)
 }
 
 struct message *message_deliver(struct message_slot *slot, lua_State *to, struct binding *b,
-                                natsMsg *msg)
+                                natsMsg *msg, uint32_t weight)
 {
     if (slot->message == NULL &&
         generation_protect(b->generation, fill_slot, slot, 0, "message") != 0) {
-        natsMsg_Destroy(msg);
+        message_free(msg);
         return NULL;
     }
     struct message *m = slot->message;
     m->msg = msg;
+    m->weight = weight;
     m->binding = b;
     m->retained = false;
     lua_rawgeti(to, LUA_REGISTRYINDEX, slot->ref);
@@ -134,7 +136,7 @@ void message_keep(struct message *m)
     if (m->slot == NULL)
         return;
     if (m->charged == 0) { /* it is here already: counted, and not refused */
-        m->charged = size_of(m->msg);
+        m->charged = size_of(m);
         m->generation->memory += m->charged;
     }
     m->ref = m->slot->ref;
@@ -148,7 +150,7 @@ void message_release(struct message *m)
         message_keep(m);
     } else {
         if (m->msg != NULL)
-            throw_away(m->generation, m->msg);
+            throw_away(m->generation, m);
         m->msg = NULL;
         forget_ledger(m);
         discharge(m);
@@ -161,10 +163,10 @@ void message_release(struct message *m)
 void message_push(lua_State *L, struct binding *b, natsMsg *msg)
 {
     struct message *m = new_message(L);
-    size_t size = size_of(msg);
-    if (!generation_charge(L, size))
+    m->weight = message_weight(msg);
+    if (!generation_charge(L, size_of(m)))
         luaL_error(L, "not enough memory for a message");
-    m->charged = size;
+    m->charged = size_of(m);
     m->msg = msg;
     m->binding = b;
     m->retained = true;
@@ -174,7 +176,7 @@ static int message_gc(lua_State *L)
 {
     struct message *m = lua_touserdata(L, 1);
     if (m->msg != NULL)
-        natsMsg_Destroy(m->msg);
+        message_free(m->msg);
     m->msg = NULL;
     forget_ledger(m);
     discharge(m);
@@ -283,7 +285,7 @@ static int message_retain(lua_State *L)
 {
     struct message *m = message_check(L);
     if (!m->retained && m->charged == 0) {
-        size_t size = size_of(m->msg);
+        size_t size = size_of(m);
         if (!generation_charge(L, size))
             return luaL_error(L, "not enough memory to retain a message of %d bytes",
                               (int)natsMsg_GetDataLength(m->msg));
