@@ -264,6 +264,7 @@ void subscription_message(struct connection *c, const mailbox_item *item)
         show_message(c, msg, item->length);
     bool last = is_used_up(s);
     hub_serve(c->hub);
+    c->hub->served++;
     s->observer->message(s->closure, s, msg, item->weight);
     if (last && s->active)
         subscription_end(s);

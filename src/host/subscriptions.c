@@ -69,7 +69,7 @@ static void on_message(void *closure, struct subscription *subscription, natsMsg
     md_subscription *s = a->owner;
     struct messages *m = s->messages;
     md_message message = {msg};
-    uint32_t stands_for = latency_wants(&s->latency, &m->hub->random);
+    uint32_t stands_for = latency_wants(&s->sampling, hub_is_busy(m->hub), &m->hub->random);
     uint64_t begun = stands_for > 0 ? uv_hrtime() : 0;
     s->callback.calls++;
     s->running++;

@@ -117,10 +117,9 @@ static void on_message(void *closure, struct subscription *s, natsMsg *msg, uint
     g->handled++;
     t->finished = on_task_finished;
     t->finished_closure = h;
-    latency *calls = latency_of(h);
-    t->weight = calls != NULL ? latency_wants(calls, &g->random) : 0;
+    t->weight = latency_wants(&h->sampling, hub_is_busy(g->limits.hub), &g->random);
     if (t->weight > 0) {
-        t->latency = calls;
+        t->latency = latency_of(h);
         t->begun = uv_hrtime();
     }
     task_start_now(t, 1);

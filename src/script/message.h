@@ -34,12 +34,12 @@ struct message {
     struct binding *binding;   /* where it came from, and responses go to */
     natsMsg *msg;              /* NULL: not valid any more */
     uint32_t weight;           /* message_weight(msg) */
+    int ref;                   /* keeps it alive while a task that waits handles it */
+    size_t charged;            /* to the generation, for msg */
+    struct ledger *ledger;     /* of the consumer that it comes from; NULL: of none that is kept */
     bool retained;
-    bool settled;          /* JetStream was told what became of it */
-    struct ledger *ledger; /* of the consumer that it comes from; NULL: of none that is kept */
-    uint64_t seq, time;    /* with `ledger` */
-    size_t charged;        /* to the generation, for msg */
-    int ref;               /* keeps it alive while a task that waits handles it */
+    bool settled;       /* JetStream was told what became of it */
+    uint64_t seq, time; /* with `ledger` */
 };
 
 void message_register(lua_State *L);
