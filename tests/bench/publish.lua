@@ -18,8 +18,8 @@ local CASES = {
   { name = "64 B, pipelined", size = 64, count = 200000, batch = 10000 },
   { name = "1 KB, pipelined", size = 1024, count = 100000, batch = 4000 },
   { name = "16 KB, pipelined", size = 16384, count = 10000, batch = 250 },
-  { name = "64 B, a flush after 64", size = 64, count = 64000, batch = 64, timed = true },
-  { name = "64 B, a flush after each", size = 64, count = 3000, batch = 1, timed = true },
+  { name = "64 B, 64 in flight: a flush after 64", size = 64, count = 320000, batch = 64, timed = true },
+  { name = "64 B, one in flight: a flush after each", size = 64, count = 5000, batch = 1, timed = true },
 }
 local RATES = { { "rate", "messages/s", "%.0f", ratio = true }, { "cpu", "ns CPU each", "%.0f", ratio = true } }
 local TIMES = { { "p50", "us of a flush", "%.0f", ratio = true }, { "p99", "us of a flush", "%.0f" },
