@@ -218,8 +218,8 @@ static natsStatus offer(const order_t *order, result_t *result)
     for (int sent = 0; sent < order->count && status == NATS_OK;) {
         double wanted = order->value == 0 ? order->count : (now() - begun) * order->value;
         for (; sent < order->count && sent < wanted && status == NATS_OK; sent++)
-            status = natsConnection_Publish(nc, subjects[next_subject++ % (unsigned)order->subjects],
-                                            order->data, order->size);
+            status = natsConnection_Publish(
+                nc, subjects[next_subject++ % (unsigned)order->subjects], order->data, order->size);
         if (sent < order->count)
             wait_tick(&next);
     }

@@ -1,6 +1,6 @@
 -- What it costs to receive a message: scripts/bench delivery. All clients are connected to one server, each with
 -- subscriptions of its own, and are sent the same messages in turns by another process: at a rate that they can follow,
--- where CPU is compared; and, one size and one number of subscriptions in all cases, as fast as the sender can.
+-- where CPU is compared, and as fast as the sender can.
 package.path = assert(os.getenv("MOONDOG_ROOT")) .. "/tests/?.lua;" .. package.path
 
 local cpu = require "bench.cpu"
@@ -37,13 +37,11 @@ local function case_name(case, mode)
   return title(case) .. ", " .. (mode == "full" and "at full speed" or ("%d/s offered"):format(case.size.rate))
 end
 
--- All sizes into one, and 64 B into all numbers of them, also at full speed.
+local MODES = { "steady", "full" }
+
 local CASES = {}
 for _, subjects in ipairs(COUNTS) do
-  for _, size in ipairs(SIZES) do
-    local both = subjects == 1 or size.bytes == 64
-    CASES[#CASES + 1] = { size = size, subjects = subjects, modes = both and { "steady", "full" } or { "steady" } }
-  end
+  for _, size in ipairs(SIZES) do CASES[#CASES + 1] = { size = size, subjects = subjects } end
 end
 
 -- Waits until a client has all, or nothing comes any more. Returns how many it has, and when it had them.
@@ -122,7 +120,7 @@ local function sum_up(found)
   for _, case in ipairs(CASES) do
     local point = case_name(case, "steady")
     steady[#steady + 1] = { title(case), point }
-    if case.modes[2] then full[#full + 1] = { title(case), case_name(case, "full") } end
+    full[#full + 1] = { title(case), case_name(case, "full") }
     if case.subjects == 1 then sizes[#sizes + 1] = { case.size.bytes, point } end
     if case.size.bytes == 64 then numbers[#numbers + 1] = { case.subjects, point } end
   end
@@ -134,8 +132,8 @@ end
 
 local function play(found, sender, able, case)
   for _, peer in ipairs(able) do peer.costs = {} end
-  local got = turns.play(able, case.modes, ROUNDS, function(peer, mode) return measure(sender, peer, case, mode) end)
-  for _, mode in ipairs(case.modes) do
+  local got = turns.play(able, MODES, ROUNDS, function(peer, mode) return measure(sender, peer, case, mode) end)
+  for _, mode in ipairs(MODES) do
     found:add(case_name(case, mode), got[mode], FIGURES[mode],
       { bytes = case.size.bytes, subscriptions = case.subjects, mode = mode })
   end

@@ -118,8 +118,8 @@ results.run(function()
       local gaps = turns.play({ case }, { "gap" }, results.brief and 1 or 5, function()
         return { ["without reloads"] = longest_gap(case, false), ["with reloads"] = longest_gap(case, true) }
       end, true)
-      found:add(("longest gap in %d messages/s, without reloads and with %g a second, %d subscriptions")
-        :format(RATE, 1 / RELOAD_SECONDS, case.subscriptions), gaps.gap, GAPS, { subscriptions = case.subscriptions })
+      found:add(("longest gap in %d messages/s, without reloads and with %g a second, %d subscriptions"):format(
+        RATE, 1 / RELOAD_SECONDS, case.subscriptions), gaps.gap, GAPS, { subscriptions = case.subscriptions })
     end
     case.dog:signal("sigterm")
     case.dog:wait_exit(0)
