@@ -12,12 +12,13 @@ local run = require "support.run"
 local turns = require "bench.turns"
 
 local ROUNDS = results.brief and 1 or 5
+local GOAL_ROUNDS = results.brief and 1 or 9  -- of the size of which goals are stated
 local SECONDS = results.brief and 0.02 or 0.25 -- of an offer at a rate
 local MANY = results.brief and 1000 or 10000  -- subscriptions
 local QUIET_SECONDS = 2                       -- nothing has come for so long: what is missing was dropped
 local POLL_SECONDS = 0.01
 local CPU_SECONDS = 0.3                       -- of one offer: who is slow is sent less
-local BUSY = 0.8                              -- of a core, at most, at a steady rate: who is slow is sent it slowlier
+local BUSY = 0.8                              -- of a core, at a steady rate: who is slow is sent fewer a second
 local CLIENTS = { "moondog", "moondog data", "moondog json", "nats.c", "nats.c pool", "nats.go", "npm", "nats-py" }
 
 -- rate: messages a second that are offered; full: messages of an offer at full speed.
@@ -132,7 +133,9 @@ end
 
 local function play(found, sender, able, case)
   for _, peer in ipairs(able) do peer.costs = {} end
-  local got = turns.play(able, MODES, ROUNDS, function(peer, mode) return measure(sender, peer, case, mode) end)
+  local got = turns.play(able, MODES, case.size.bytes == 64 and GOAL_ROUNDS or ROUNDS, function(peer, mode)
+    return measure(sender, peer, case, mode)
+  end)
   for _, mode in ipairs(MODES) do
     found:add(case_name(case, mode), got[mode], FIGURES[mode],
       { bytes = case.size.bytes, subscriptions = case.subjects, mode = mode })

@@ -103,7 +103,7 @@ local function draw(found, file, points, x)
 end
 
 results.run(function()
-  local found = results.new("reload", "Reloads. pause: the loop swaps the scripts, and does nothing else; load: another "
+  local found = results.new("reload", "Reloads. pause: the loop swaps the scripts, and nothing else; load: another "
     .. "thread runs the new one; total: from the signal on", { { name = "moondog" } })
   local subscriptions, megabytes = {}, {}
   for i, numbers in ipairs(CASES) do
