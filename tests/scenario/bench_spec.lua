@@ -68,7 +68,23 @@ describe("scripts/bench", function()
     assert.equal(4, #found.goals)
   end, { deadline = 250 }))
 
-  it("compares publishing", run.case(function() check "publish" end, { deadline = 250 }))
+  it("compares publishing, with nats-py where it is installed", run.case(function()
+    local found = check "publish"
+    local said = {}
+    for _, peer in ipairs(found.peers) do said[peer] = true end
+    for _, one in pairs(found.left_out) do said[one.what] = true end
+    for _, peer in ipairs { "moondog", "nats.c", "nats.go", "npm", "nats-py" } do assert.truthy(said[peer], peer) end
+  end, { deadline = 250 }))
+
+  it("has a client of nats-py that Python can read", run.case(function()
+    local pipe = io.popen("command -v python3")
+    local file = pipe:read("*l")
+    pipe:close()
+    if not file then return end
+    local child = process.start { name = "python3", file = file, args = { "-c",
+      "import ast, sys; ast.parse(open(sys.argv[1]).read())", moondog.root .. "/tests/bench/client.py" } }
+    assert.equal(0, (child:wait_exit(20)), child:report())
+  end))
 
   it("compares requests and answers", run.case(function() check "request" end, { deadline = 250 }))
 
