@@ -248,35 +248,53 @@ static void push_headers(lua_State *L, natsMsg *msg)
     lua_remove(L, -2);
 }
 
+/* [-0, +1] */
+static void push_data(lua_State *L, natsMsg *msg)
+{
+    lua_pushlstring(L, natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg));
+}
+
+/* [-0, +1] */
+static void push_subject(lua_State *L, natsMsg *msg)
+{
+    lua_pushstring(L, natsMsg_GetSubject(msg));
+}
+
+/* [-0, +1] */
+static void push_reply(lua_State *L, natsMsg *msg)
+{
+    const char *reply = natsMsg_GetReply(msg);
+    if (reply != NULL && reply[0] != '\0')
+        lua_pushstring(L, reply);
+    else
+        lua_pushnil(L);
+}
+
+static const struct {
+    const char *name;
+    void (*push)(lua_State *L, natsMsg *msg);
+} fields[] = {{"data", push_data},
+              {"subject", push_subject},
+              {"reply", push_reply},
+              {"headers", push_headers}};
+
+/* Its first upvalue has the methods, and the numbers of the fields. */
 static int message_index(lua_State *L)
 {
-    size_t length = 0;
-    const char *key = lua_tolstring(L, 2, &length);
     if (lua_type(L, 2) != LUA_TSTRING)
         return 0;
-    lua_pushvalue(L, 2); /* the methods first: they are valid on a message that is over, too */
+    lua_pushvalue(L, 2);
     lua_rawget(L, lua_upvalueindex(1));
-    if (!lua_isnil(L, -1))
-        return 1;
-    struct message *m = message_check(L);
-    if (strcmp(key, "data") == 0) {
-        lua_pushlstring(L, natsMsg_GetData(m->msg), (size_t)natsMsg_GetDataLength(m->msg));
-    } else if (strcmp(key, "subject") == 0) {
-        lua_pushstring(L, natsMsg_GetSubject(m->msg));
-    } else if (strcmp(key, "reply") == 0) {
-        const char *reply = natsMsg_GetReply(m->msg);
-        if (reply != NULL && reply[0] != '\0')
-            lua_pushstring(L, reply);
-        else
-            lua_pushnil(L);
-    } else if (strcmp(key, "headers") == 0) {
-        push_headers(L, m->msg);
-    } else {
+    int type = lua_type(L, -1);
+    if (type == LUA_TNUMBER) {
+        fields[lua_tointeger(L, -1)].push(L, message_check(L)->msg);
+    } else if (type == LUA_TNIL) { /* a method is valid on a message that is over, too */
+        message_check(L);
         return luaL_error(L,
                           "a message has no field \"%s\": it has subject, data, reply, headers, "
                           "respond and retain, and those of JetStream ack, ack_sync, nak, term, "
                           "in_progress and metadata",
-                          key);
+                          lua_tostring(L, 2));
     }
     return 1;
 }
@@ -418,6 +436,10 @@ void message_register(lua_State *L)
     lua_newtable(L);
     luaL_register(L, NULL, methods);
     luaL_register(L, NULL, message_ack_methods);
+    for (unsigned i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        lua_pushinteger(L, (lua_Integer)i);
+        lua_setfield(L, -2, fields[i].name);
+    }
     lua_pushcclosure(L, message_index, 1);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
