@@ -392,7 +392,9 @@ typedef struct md_interest {
     const char *subject;
     const char *queue;         /* group; NULL: none */
     uint64_t pending_messages; /* that may wait to be handled; 0: 524288 */
-    uint64_t pending_bytes;    /* 0: 64 MiB. At these caps the newest are dropped and counted */
+    /* Of subject, reply, headers and data; 0: 64 MiB. At these caps the newest are dropped and
+     * counted. */
+    uint64_t pending_bytes;
 } md_interest;
 
 typedef void (*md_message_fn)(void *closure, md_subscription *subscription,

@@ -318,7 +318,8 @@ local connection = {}
 ---@field pending? { messages: integer, bytes: integer } default 524288 and 64 MiB; -1: no limit; see below
 ---@field name? string for logs; default: the subject
 
----At its pending limit a subscription drops the newest message, counts it, and reports once per burst.
+---At its pending limit a subscription drops the newest message, counts it, and reports once per burst. Its bytes are
+---those of subject, reply, headers and data.
 ---@param subject string
 ---@param handler fun(msg: moondog.message)
 ---@param options? moondog.subscribe_options

@@ -38,19 +38,20 @@ typedef enum {
 } subscription_refusal;
 
 struct subscription {
-    struct connection *connection;
-    struct subscription *next, **back; /* in connection->subscriptions */
-    struct interest *interest;         /* counted */
+    /* What each message needs comes first: with very many of them it is in no cache. */
     const subscription_observer *observer;
     void *closure;
-    struct link_sub *wire; /* on the current link; NULL: has to be sent */
     uint64_t handled;
-    uint64_t dropped_before; /* by links that are gone */
-    uint64_t bursts;         /* of drops that were reported */
-    unsigned link_subs;      /* that name this as their owner and had no last word yet */
+    unsigned link_subs; /* that name this as their owner and had no last word yet */
     bool active, draining, over;
     subscription_refusal refused : 7;
     unsigned limited : 1; /* it has a max */
+    struct connection *connection;
+    struct subscription *next, **back; /* in connection->subscriptions */
+    struct interest *interest;         /* counted */
+    struct link_sub *wire;             /* on the current link; NULL: has to be sent */
+    uint64_t dropped_before;           /* by links that are gone */
+    uint64_t bursts;                   /* of drops that were reported */
 };
 
 enum { READY_TOKEN = 1, DRAIN_TOKEN = 2, FIRST_FLUSH_TOKEN = 3 };
@@ -200,7 +201,7 @@ uint64_t connection_waiting(const struct connection *c);
 
 /* subscription.c */
 void subscription_last_word(struct connection *c, struct link_sub *s);
-void subscription_message(struct connection *c, struct link_sub *s, natsMsg *msg);
+void subscription_message(struct connection *c, const mailbox_item *item);
 void subscription_end(struct subscription *s);
 void subscription_leave_wire(struct subscription *s); /* the link is not the current one any more */
 void subscriptions_end_all(struct connection *c);

@@ -44,6 +44,7 @@ static bool receive_events(struct hub *h)
 void hub_receive(struct hub *h)
 {
     hub_awake(h);
+    h->served = 0;
     bool more = receive_events(h) || receive_messages(h, hub_slice(h, HUB_BATCH_NS));
     hub_flush(h);
     if (more)

@@ -23,6 +23,8 @@ struct connection;
 #define HUB_DIALS_PER_SECOND 50
 /* Between two looks for the sockets of links that hang. */
 #define HUB_RECLAIM_MS 500u
+/* More messages at a time are many. */
+#define HUB_QUIET_UNTIL 4u
 /* So long at most are messages handled before timers have their turn. */
 #define HUB_BATCH_NS 2000000u
 
@@ -37,6 +39,7 @@ struct hub {
     struct connection *connections; /* a list through connection.next */
     struct connection *next_turn;   /* whose messages come first at the next wake; NULL: any */
     bool health_changed;            /* what health says of a connection may be another thing now */
+    unsigned served;                /* messages, since it was last looked for some */
     unsigned hanging;
     uv_timer_t later;
     uv_timer_t reclaim_timer; /* runs while links hang */
@@ -86,6 +89,11 @@ void hub_limit(struct hub *h, uint64_t until);
 static inline bool hub_is_late(const struct hub *h)
 {
     return h->poll_until != 0 && h->poll_served && uv_hrtime() >= h->poll_until;
+}
+/* Whether there are so many messages that not each of them can be measured. */
+static inline bool hub_is_busy(const struct hub *h)
+{
+    return h->served > HUB_QUIET_UNTIL;
 }
 /* Something of the script's or the host's is called now. */
 static inline void hub_serve(struct hub *h)

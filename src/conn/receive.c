@@ -217,12 +217,12 @@ static bool receive_chunk(struct connection *c, struct link_slot *slot, uint64_t
     while (chunk->read < chunk->count) {
         if (hub_is_late(c->hub))
             return true;
-        mailbox_item item = chunk->items[chunk->read++];
+        const mailbox_item *item = &chunk->items[chunk->read++];
         slot->taken++;
-        if (item.msg != NULL)
-            subscription_message(c, item.sub, item.msg);
+        if (item->msg != NULL)
+            subscription_message(c, item);
         else
-            subscription_last_word(c, item.sub);
+            subscription_last_word(c, item->sub);
         if (is_over(c->hub, chunk->read, until))
             return true;
     }

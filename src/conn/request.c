@@ -9,6 +9,7 @@
 
 #include "conn/connection_private.h"
 #include "link/headers.h"
+#include "link/inner.h"
 
 static void give_back(struct inbox *in, uint32_t index)
 {
@@ -37,18 +38,18 @@ static void finish(struct connection *c, uint32_t index, natsMsg *answer, const 
     slot.done(slot.closure, answer, e);
 }
 
-static void on_answer(void *closure, struct subscription *s, natsMsg *msg)
+static void on_answer(void *closure, struct subscription *s, natsMsg *msg, uint32_t weight)
 {
-    (void)s;
+    (void)s, (void)weight;
     struct connection *c = closure;
     uint32_t index;
     const char *token = natsMsg_GetSubject(msg) + c->inbox.prefix_length;
     if (find(&c->inbox, strtoull(token, NULL, 16), &index) == NULL) {
-        natsMsg_Destroy(msg); /* too late */
+        message_free(msg); /* too late */
         return;
     }
     if (headers_say_nobody(msg)) {
-        natsMsg_Destroy(msg);
+        message_free(msg);
         error e = {0};
         error_set(&e, "no_responders", ERROR_CLASS_NONE, "nobody is subscribed to this subject");
         finish(c, index, NULL, &e);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "conn/connection_private.h"
-#include "link/headers.h"
+#include "link/inner.h"
 
 static int bad_subject(error *e, const char *subject, size_t length, const char *why)
 {
@@ -241,29 +241,31 @@ static void show_message(const struct connection *c, natsMsg *msg, uint64_t byte
     c->hub->tap(c->hub->tap_closure, &shown);
 }
 
-void subscription_message(struct connection *c, struct link_sub *wire, natsMsg *msg)
+void subscription_message(struct connection *c, const mailbox_item *item)
 {
-    uint64_t bytes = (uint64_t)natsMsg_GetDataLength(msg);
+    struct link_sub *wire = item->sub;
+    natsMsg *msg = item->msg;
     atomic_store_explicit(&wire->taken_messages,
                           atomic_load_explicit(&wire->taken_messages, memory_order_relaxed) + 1,
                           memory_order_relaxed);
     atomic_store_explicit(&wire->taken_bytes,
                           atomic_load_explicit(&wire->taken_bytes, memory_order_relaxed) +
-                              headers_and_data(msg),
+                              item->weight,
                           memory_order_relaxed);
     struct subscription *s = wire->owner;
     if (!s->active || s->observer == NULL) {
-        natsMsg_Destroy(msg);
+        message_free(msg);
         return;
     }
     connection_counted(c)->in_messages++;
-    connection_counted(c)->in_bytes += bytes;
+    connection_counted(c)->in_bytes += item->length;
     s->handled++;
     if (c->hub->tap != NULL)
-        show_message(c, msg, bytes);
+        show_message(c, msg, item->length);
     bool last = is_used_up(s);
     hub_serve(c->hub);
-    s->observer->message(s->closure, s, msg);
+    c->hub->served++;
+    s->observer->message(s->closure, s, msg, item->weight);
     if (last && s->active)
         subscription_end(s);
 }

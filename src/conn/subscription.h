@@ -19,8 +19,8 @@ struct subscription;
 #define PENDING_BYTES (64u * 1024 * 1024)
 
 typedef struct {
-    /* Takes the message (natsMsg_Destroy). */
-    void (*message)(void *closure, struct subscription *s, natsMsg *msg);
+    /* Takes the message (message_free(); message_weight() of it is `weight`). */
+    void (*message)(void *closure, struct subscription *s, natsMsg *msg, uint32_t weight);
     /* No message comes any more: unsubscribed, drained, max reached, connection closed. The
      * subscription is freed after this. */
     void (*ended)(void *closure, struct subscription *s);

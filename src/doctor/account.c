@@ -11,6 +11,7 @@
 #include <uv.h>
 
 #include "link/headers.h"
+#include "link/inner.h"
 #include "link/link.h"
 
 #define FLUSH_TOKEN 1u
@@ -77,7 +78,7 @@ static void on_message(struct login *l, natsMsg *msg)
     if (l->answer == NULL && !l->no_responders)
         l->answer = msg;
     else
-        natsMsg_Destroy(msg);
+        message_free(msg);
 }
 
 static void take_messages(struct login *l)
@@ -341,7 +342,7 @@ unsigned account_check(findings *f, const link_options *o, int server, const cha
     uv_close((uv_handle_t *)&l.timer, on_closed);
     uv_run(&l.loop, UV_RUN_DEFAULT);
     uv_loop_close(&l.loop);
-    natsMsg_Destroy(l.answer);
+    message_free(l.answer);
     link_options_release(l.options);
     return left;
 }

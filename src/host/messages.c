@@ -8,6 +8,7 @@
 #include "conn/request.h"
 #include "host/subscriptions.h"
 #include "link/headers.h"
+#include "link/inner.h"
 #include "runtime_private.h"
 #include "script/binding.h"
 
@@ -300,7 +301,7 @@ static void on_answer(void *closure, natsMsg *answer, const error *e)
     md_message message = {answer};
     take_out(r);
     tell(r, &message, NULL);
-    natsMsg_Destroy(answer);
+    message_free(answer);
 }
 
 static void on_deadline(uv_timer_t *timer)

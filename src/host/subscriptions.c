@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "conn/connection.h"
+#include "link/inner.h"
 #include "runtime_private.h"
 #include "script/binding.h"
 
@@ -60,26 +61,27 @@ static void free_subscription(md_subscription *s)
     free(s);
 }
 
-static void on_message(void *closure, struct subscription *subscription, natsMsg *msg)
+static void on_message(void *closure, struct subscription *subscription, natsMsg *msg,
+                       uint32_t weight)
 {
-    (void)subscription;
+    (void)subscription, (void)weight;
     const struct attachment *a = closure;
     md_subscription *s = a->owner;
     struct messages *m = s->messages;
     md_message message = {msg};
-    uint32_t weight = latency_wants(&s->latency, &m->hub->random);
-    uint64_t begun = weight > 0 ? uv_hrtime() : 0;
+    uint32_t stands_for = latency_wants(&s->sampling, hub_is_busy(m->hub), &m->hub->random);
+    uint64_t begun = stands_for > 0 ? uv_hrtime() : 0;
     s->callback.calls++;
     s->running++;
     const struct callback *outer = sentinel_host_enters(m->sentinel, &s->callback);
     s->fn(s->closure, s, &message);
     sentinel_host_leaves(m->sentinel, outer);
     s->running--;
-    natsMsg_Destroy(msg);
+    message_free(msg);
     if (s->over && s->running == 0)
         free_subscription(s);
-    else if (weight > 0)
-        latency_add(&s->latency, uv_hrtime() - begun, weight);
+    else if (stands_for > 0)
+        latency_add(&s->latency, uv_hrtime() - begun, stands_for);
 }
 
 /* Unless it is there already, or the connection takes none any more. */

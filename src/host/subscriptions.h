@@ -29,6 +29,7 @@ struct md_subscription {
     struct attachment *attachments;
     struct callback callback; /* names it, and counts what it has handled */
     latency latency;          /* of its calls */
+    latency_sampling sampling;
     uint64_t dropped, bursts; /* on connections that are gone */
     unsigned running;         /* calls of fn */
     bool over;                /* it is freed when fn returns */

@@ -5,10 +5,11 @@
 #include <string.h>
 
 #include "link/headers.h"
+#include "link/inner.h"
 #include "link/link_private.h"
 #include "link/living.h"
 
-#define SLOW_QUIET_NS 1000000000u /* after a report of dropped messages */
+#define LOOK_EVERY 64u /* messages: then a limit that the loop has changed counts, too */
 
 static void post(struct link *l, link_event_type type)
 {
@@ -16,33 +17,61 @@ static void post(struct link *l, link_event_type type)
     mailbox_post(&l->mailbox, &event);
 }
 
-/* The pending limit of a subscription: the newest is dropped. A burst of drops is reported once; it
- * is over when the queue has shrunk to half of the limit. With a small limit there can be a
- * thousand bursts a second: those that follow soon are not reported. */
-static bool over_limit(struct link_sub *s, uint64_t bytes)
+/* What still fits in, between `held` and `limit` (0: none), but not more than `most`. */
+static uint64_t room(uint64_t held, uint64_t limit, uint64_t most)
 {
-    uint64_t messages = atomic_load_explicit(&s->put_messages, memory_order_relaxed) -
-                        atomic_load_explicit(&s->taken_messages, memory_order_relaxed);
-    uint64_t held = atomic_load_explicit(&s->put_bytes, memory_order_relaxed) -
-                    atomic_load_explicit(&s->taken_bytes, memory_order_relaxed);
-    if (s->slow && (s->max_messages == 0 || messages <= s->max_messages / 2) &&
-        (s->max_bytes == 0 || held <= s->max_bytes / 2))
-        s->slow = false;
-    return (s->max_messages > 0 && messages >= s->max_messages) ||
-           (s->max_bytes > 0 && held + bytes > s->max_bytes);
+    uint64_t left = limit == 0 ? most : limit > held ? limit - held : 0;
+    return left < most ? left : most;
 }
 
+/* The pending limits of a subscription, and what the loop has taken meanwhile. A burst of drops is
+ * over when the queue has shrunk to half of the limit. */
+static void look_at_limits(struct link_sub *s)
+{
+    uint64_t max_messages = atomic_load_explicit(&s->max_messages, memory_order_relaxed);
+    uint64_t max_bytes = atomic_load_explicit(&s->max_bytes, memory_order_relaxed);
+    uint64_t messages = atomic_load_explicit(&s->put_messages, memory_order_relaxed) -
+                        atomic_load_explicit(&s->taken_messages, memory_order_relaxed);
+    uint64_t bytes = atomic_load_explicit(&s->put_bytes, memory_order_relaxed) -
+                     atomic_load_explicit(&s->taken_bytes, memory_order_relaxed);
+    if (s->slow && (max_messages == 0 || messages <= max_messages / 2) &&
+        (max_bytes == 0 || bytes <= max_bytes / 2))
+        s->slow = false;
+    s->room_messages = (uint16_t)room(messages, max_messages, LOOK_EVERY);
+    s->room_bytes = (uint32_t)room(bytes, max_bytes, UINT32_MAX);
+}
+
+static bool has_room(const struct link_sub *s, uint32_t weight)
+{
+    return s->room_messages > 0 && s->room_bytes >= weight && !s->slow;
+}
+
+/* Whether it fits in: then its room is taken. */
+static bool take_room(struct link_sub *s, uint32_t weight)
+{
+    if (!has_room(s, weight)) {
+        look_at_limits(s);
+        if (s->room_messages == 0 || s->room_bytes < weight)
+            return false;
+    }
+    s->room_messages--;
+    s->room_bytes -= weight;
+    return true;
+}
+
+/* The newest is dropped. A burst of drops is reported once. With a small limit there can be a
+ * thousand bursts a second: those that begin within a second of a report are not reported. */
 static void drop(struct link_sub *s, natsMsg *msg)
 {
     atomic_fetch_add_explicit(&s->dropped, 1, memory_order_relaxed);
-    natsMsg_Destroy(msg);
+    message_free(msg);
     if (s->slow)
         return;
     s->slow = true;
-    uint64_t now = uv_hrtime();
-    if (s->slow_at != 0 && now - s->slow_at < SLOW_QUIET_NS)
+    uint16_t now = (uint16_t)(uv_hrtime() / 1000000000u);
+    if (s->slow_at != 0 && (uint16_t)(now - s->slow_at) <= 1)
         return;
-    s->slow_at = now;
+    s->slow_at = now != 0 ? now : 1;
     link_event event = {.type = LINK_EVENT_SLOW};
     snprintf(event.text, sizeof event.text, "%s", s->interest->subject);
     mailbox_post(&s->link->mailbox, &event);
@@ -57,11 +86,11 @@ void link_on_message(natsConnection *nc, natsSubscription *sub, natsMsg *msg, vo
         return;
     if (atomic_load_explicit(&s->link->closing, memory_order_relaxed)) {
         /* A fresh link has this subscription now: what still comes here would come twice. */
-        natsMsg_Destroy(msg);
+        message_free(msg);
         return;
     }
-    uint64_t bytes = headers_and_data(msg);
-    if (over_limit(s, bytes) || mailbox_put(&s->link->mailbox, s, msg) != 0) {
+    mailbox_item item = {s, msg, message_weight(msg), (uint32_t)natsMsg_GetDataLength(msg)};
+    if (!take_room(s, item.weight) || mailbox_put(&s->link->mailbox, &item) != 0) {
         drop(s, msg);
         return;
     }
@@ -69,7 +98,7 @@ void link_on_message(natsConnection *nc, natsSubscription *sub, natsMsg *msg, vo
                           atomic_load_explicit(&s->put_messages, memory_order_relaxed) + 1,
                           memory_order_relaxed);
     atomic_store_explicit(&s->put_bytes,
-                          atomic_load_explicit(&s->put_bytes, memory_order_relaxed) + bytes,
+                          atomic_load_explicit(&s->put_bytes, memory_order_relaxed) + item.weight,
                           memory_order_relaxed);
 }
 
@@ -85,7 +114,7 @@ void link_on_sub_complete(void *link_sub)
         uv_cond_broadcast(&l->changed);
     }
     uv_mutex_unlock(&l->lock);
-    mailbox_put(&l->mailbox, s, NULL);
+    mailbox_put_last_word(&l->mailbox, s);
     link_release(l);
 }
 
@@ -96,7 +125,7 @@ void link_on_probe(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void
     struct link *l = link;
     if (msg == NULL)
         return;
-    natsMsg_Destroy(msg);
+    message_free(msg);
     if (atomic_load(&l->closing))
         return;
     link_event event = {.type = LINK_EVENT_PROBE_ANSWERED,

@@ -36,11 +36,13 @@ bool headers_are_readable(natsMsg *msg)
     return true;
 }
 
-size_t headers_and_data(natsMsg *msg)
+uint32_t message_weight(natsMsg *msg)
 {
-    const char *at = NULL;
-    const char *end = find_block(msg, &at);
-    return (at != NULL ? (size_t)(end - at) : 0) + (size_t)natsMsg_GetDataLength(msg);
+    const char *begin = natsMsg_GetSubject(msg), *data = natsMsg_GetData(msg);
+    size_t weight = (size_t)natsMsg_GetDataLength(msg);
+    if (begin != NULL && data > begin)
+        weight += (size_t)(data - begin);
+    return weight < UINT32_MAX ? (uint32_t)weight : UINT32_MAX;
 }
 
 bool headers_say_nobody(natsMsg *msg)

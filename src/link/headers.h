@@ -13,8 +13,8 @@
 /* False: there are more lines than HEADER_LINES_MAX, and nats.c must not be asked. */
 bool headers_are_readable(natsMsg *msg);
 
-/* The bytes of its headers and its data: what it weighs in a queue. */
-size_t headers_and_data(natsMsg *msg);
+/* The bytes of its subject, reply, headers and data: what it weighs in a queue. */
+uint32_t message_weight(natsMsg *msg);
 
 /* Whether it is the server's word that nobody has got the request. */
 bool headers_say_nobody(natsMsg *msg);

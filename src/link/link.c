@@ -159,7 +159,7 @@ static void end_unsent_subs(struct link *l, const record_chunk *c, size_t read)
         if (r->pointer == NULL)
             continue;
         if (r->type == RECORD_SUBSCRIBE)
-            mailbox_put(&l->mailbox, r->pointer, NULL);
+            mailbox_put_last_word(&l->mailbox, r->pointer);
         link_sub_release(r->pointer);
     }
 }

@@ -32,13 +32,15 @@ struct link;
 struct link_sub {
     /* The delivery thread's half. */
     _Atomic uint64_t put_messages, put_bytes;
-    _Atomic uint64_t dropped;
-    uint64_t slow_at; /* ns: when a burst of drops was reported last; 0: never */
+    uint32_t room_bytes;    /* so many, and messages, fit in without another look at what the */
+    uint16_t room_messages; /* loop has taken: its half is in another processor's cache */
+    uint16_t slow_at;       /* s, the low bits: a burst of drops was reported last; 0: never */
+    struct link *link;      /* counted */
     /* Set by the loop. */
     _Atomic uint64_t max_bytes; /* pending limits; 0: none */
     _Atomic uint32_t max_messages;
     atomic_int references;
-    struct link *link;         /* counted */
+    _Atomic uint64_t dropped;
     struct interest *interest; /* counted */
     /* The loop's half. */
     _Atomic uint64_t taken_messages, taken_bytes;

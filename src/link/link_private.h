@@ -11,8 +11,6 @@
 #define LINK_ALL_CLAIMED SIZE_MAX
 #define LINK_DRAINS_AT_ONCE 32 /* nats.c starts a thread for each draining subscription */
 #define LINK_TLS_FILES 3
-#define LINK_GARBAGE 64
-#define LINK_GARBAGE_BYTES (64u * 1024)
 
 /* What tells one content of a file from another. All zero: there is no such file. */
 typedef struct {
@@ -78,9 +76,6 @@ struct link {
     error publish_error;
     bool stalled; /* the library reconnects: no publish until LINK_ASK_RESUME */
     bool batches; /* the library buffers publishes until the last one of a batch */
-    natsMsg *garbage[LINK_GARBAGE]; /* of publish.c */
-    unsigned garbage_count;
-    size_t garbage_bytes;
 
     /* Written by the worker when it dials; read by the thread on which the library reconnects. */
     file_mark tls_files[LINK_TLS_FILES];
@@ -93,16 +88,11 @@ void link_retain(struct link *l);
 void link_release(struct link *l);
 void link_worker(void *link); /* worker.c: the thread */
 
-/* publish.c, worker thread: whether several publishes can be sent as one. Without it the library
- * has to send each publish at once. */
-bool link_can_batch(void);
-/* Publishes a record. `more`: it may be buffered, because another publish follows, which sends
- * it. Otherwise it is sent now, with all that is buffered. */
+/* publish.c, worker thread. Publishes a record. `more`: it may be buffered, because another publish
+ * follows, which sends it. Otherwise it is sent now, with all that is buffered. */
 natsStatus link_publish(struct link *l, const record *r, bool more);
 /* Sends a message to the link's own inbox, now. */
 natsStatus link_publish_probe(struct link *l);
-/* Destroys the messages that were made to publish. */
-void link_sweep(struct link *l);
 
 /* dial.c: builds l->nats_options, to be destroyed by the caller. Reads files: worker thread. */
 int link_build_options(struct link *l, error *e);

@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "link/inner.h"
+
 int mailbox_init(mailbox *m, uv_async_t *wake)
 {
     *m = (mailbox){.wake = wake};
@@ -13,7 +15,7 @@ int mailbox_init(mailbox *m, uv_async_t *wake)
 static void drop_item(const mailbox_item *item, mailbox_last_word last_word)
 {
     if (item->msg != NULL)
-        natsMsg_Destroy(item->msg);
+        message_free(item->msg);
     else if (last_word != NULL)
         last_word(item->sub);
 }
@@ -87,12 +89,12 @@ void mailbox_post(mailbox *m, const link_event *event)
     uv_mutex_unlock(&m->lock);
 }
 
-int mailbox_put(mailbox *m, struct link_sub *sub, natsMsg *msg)
+int mailbox_put(mailbox *m, const mailbox_item *item)
 {
     uv_mutex_lock(&m->lock);
     if (m->abandoned != NULL) {
         uv_mutex_unlock(&m->lock); /* for ever: it stays so */
-        drop_item(&(mailbox_item){sub, msg}, m->abandoned);
+        drop_item(item, m->abandoned);
         return 0;
     }
     mailbox_chunk *c = m->last;
@@ -115,10 +117,15 @@ int mailbox_put(mailbox *m, struct link_sub *sub, natsMsg *msg)
         if (m->messages == fresh)
             wake(m);
     }
-    c->items[c->count++] = (mailbox_item){sub, msg};
+    c->items[c->count++] = *item;
     m->put++;
     uv_mutex_unlock(&m->lock);
     return 0;
+}
+
+int mailbox_put_last_word(mailbox *m, struct link_sub *sub)
+{
+    return mailbox_put(m, &(mailbox_item){.sub = sub});
 }
 
 link_event *mailbox_take_events(mailbox *m)

@@ -54,10 +54,13 @@ typedef struct link_event {
     struct record_chunk *records; /* to be freed by the receiver */
 } link_event;
 
-/* msg NULL: the last word of this link_sub; nothing of it comes after this. */
+/* msg NULL: the last word of this link_sub; nothing of it comes after this. What the loop needs to
+ * know of each message is with it: the message itself is in the cache of another processor. */
 typedef struct {
     struct link_sub *sub;
     natsMsg *msg;
+    uint32_t weight; /* message_weight() */
+    uint32_t length; /* of its data */
 } mailbox_item;
 
 #define MAILBOX_CHUNK 126
@@ -95,7 +98,8 @@ void mailbox_abandon(mailbox *m, mailbox_chunk *taken, mailbox_last_word last_wo
 /* Any thread. The event is copied. Without memory it is lost: the audit notices. */
 void mailbox_post(mailbox *m, const link_event *event);
 /* Any thread. 0, or -1 when out of memory (the caller keeps the message). */
-int mailbox_put(mailbox *m, struct link_sub *sub, natsMsg *msg);
+int mailbox_put(mailbox *m, const mailbox_item *item);
+int mailbox_put_last_word(mailbox *m, struct link_sub *sub);
 
 /* Loop thread. All events so far, oldest first, to be freed with free(); NULL: none. */
 link_event *mailbox_take_events(mailbox *m);

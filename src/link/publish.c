@@ -3,44 +3,12 @@
  * The library's header offers two ways. Either each publish is a system call of its own, which is
  * most of what it costs, and a packet, too; or the library's flusher thread sends what has gathered
  * for a millisecond, which is long for a request. What a batch wants is one send() at its end. The
- * library has that inside, for its own requests: natsConn_publish() with `at_once`. It is exported
- * in the versions named below, with these arguments. Where it is not, each publish is sent at once.
- */
+ * library has that inside, for its own requests: natsConn_publish() with `at_once`. Where it is not
+ * to be had, each publish is sent at once. */
 #include <string.h>
 
+#include "link/inner.h"
 #include "link/link_private.h"
-
-#define BATCHES_SINCE 0x030000 /* of nats.c; checked in the sources of each release between */
-#define BATCHES_UNTIL 0x030dff
-
-natsStatus natsConn_publish(natsConnection *nc, natsMsg *msg, const char *reply, bool at_once)
-    __attribute__((weak));
-
-bool link_can_batch(void)
-{
-    uint32_t version = nats_GetVersionNumber();
-    return natsConn_publish != NULL && version >= BATCHES_SINCE && version <= BATCHES_UNTIL;
-}
-
-/* The library's collector is a thread, which each message that is destroyed wakes: several go at a
- * time. */
-static void throw_away(struct link *l, natsMsg *msg)
-{
-    if (msg == NULL)
-        return;
-    l->garbage[l->garbage_count++] = msg;
-    l->garbage_bytes += (size_t)natsMsg_GetDataLength(msg);
-    if (l->garbage_count == LINK_GARBAGE || l->garbage_bytes >= LINK_GARBAGE_BYTES)
-        link_sweep(l);
-}
-
-void link_sweep(struct link *l)
-{
-    for (unsigned i = 0; i < l->garbage_count; i++)
-        natsMsg_Destroy(l->garbage[i]);
-    l->garbage_count = 0;
-    l->garbage_bytes = 0;
-}
 
 static natsStatus make_message(const record *r, natsMsg **msg)
 {
@@ -65,7 +33,7 @@ static natsStatus publish_message(struct link *l, const record *r, bool at_once)
     if (status == NATS_OK)
         status = at_once ? natsConn_publish(l->nats, msg, NULL, true)
                          : natsConnection_PublishMsg(l->nats, msg);
-    throw_away(l, msg);
+    message_free(msg);
     return status;
 }
 
@@ -90,6 +58,6 @@ natsStatus link_publish_probe(struct link *l)
     natsStatus status = natsMsg_Create(&msg, l->probe_subject, NULL, data, sizeof data - 1);
     if (status == NATS_OK)
         status = natsConn_publish(l->nats, msg, NULL, true);
-    natsMsg_Destroy(msg);
+    message_free(msg);
     return status;
 }

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/thread.h"
+#include "link/inner.h"
 #include "link/link_private.h"
 
 #define PROBE_END_NS 250000000u /* far below the watchdog's grace for a link that ends */
@@ -133,7 +134,7 @@ static void dial(struct link *l)
 {
     link_event event = {.type = LINK_EVENT_DIAL_FAILED};
     l->stalled = true;
-    l->batches = link_can_batch();
+    l->batches = inner_is_known();
     if (link_build_options(l, &event.error) != 0) {
         mailbox_post(&l->mailbox, &event);
         return;
@@ -216,7 +217,7 @@ static void do_subscribe(struct link *l, struct link_sub *s, uint64_t max)
         s->failed = true;
         fill_error(&event.error, status);
         mailbox_post(&l->mailbox, &event);
-        mailbox_put(&l->mailbox, s, NULL);
+        mailbox_put_last_word(&l->mailbox, s);
         link_sub_release(s);
         return;
     }
@@ -224,7 +225,8 @@ static void do_subscribe(struct link *l, struct link_sub *s, uint64_t max)
     natsSubscription_SetPendingLimits(s->nats, library_limit(s->max_messages),
                                       library_limit(s->max_bytes));
     if (natsSubscription_SetOnCompleteCB(s->nats, link_on_sub_complete, s) != NATS_OK)
-        mailbox_put(&l->mailbox, s, NULL); /* the connection has closed: there is nothing to come */
+        mailbox_put_last_word(&l->mailbox,
+                              s); /* the connection has closed: there is nothing to come */
     if (max > 0 && max < INT32_MAX)
         natsSubscription_AutoUnsubscribe(s->nats, (int)max);
 }
@@ -501,7 +503,6 @@ static void tear_down(struct link *l)
     destroy_list(&l->dead_subs);
     natsConnection_Destroy(l->nats);
     natsOptions_Destroy(l->nats_options);
-    link_sweep(l);
     free(l->flush_tokens);
     nats_ReleaseThreadMemory();
 }

@@ -8,6 +8,7 @@
 #include "conn/connection.h"
 #include "conn/hub.h"
 #include "conn/request.h"
+#include "link/inner.h"
 #include "outbox/outbox_private.h"
 #include "watch/backoff.h"
 
@@ -119,7 +120,7 @@ static void on_answer(void *closure, natsMsg *msg, const error *e)
     if (msg != NULL) {
         ack answer;
         ack_read(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), &answer);
-        natsMsg_Destroy(msg);
+        message_free(msg);
         take_ack(o, f, &answer);
     } else {
         error why = *e;

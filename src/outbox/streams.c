@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "conn/request.h"
 #include "conn/subscription.h"
+#include "link/inner.h"
 
 #define API "$JS.API.STREAM."
 
@@ -368,7 +369,7 @@ static void on_answer(void *closure, natsMsg *msg, const error *failed)
     }
     json_t *answer =
         json_loadb(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), JSON_ALLOW_NUL, NULL);
-    natsMsg_Destroy(msg);
+    message_free(msg);
     if (take(s, answer, &e) != 0)
         fail(s, &e);
     json_decref(answer);

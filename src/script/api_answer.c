@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "conn/request.h"
+#include "link/inner.h"
 #include "script/api.h"
 #include "script/message.h"
 #include "script/signal.h"
@@ -142,7 +143,7 @@ static int answer_gc(lua_State *L)
         generation_discharge(a->generation, ANSWER_BYTES);
     a->charged = false;
     if (a->msg != NULL)
-        natsMsg_Destroy(a->msg);
+        message_free(a->msg);
     a->msg = NULL;
     free(a->e);
     a->e = NULL;

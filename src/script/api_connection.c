@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "conn/request.h"
+#include "link/inner.h"
 #include "script/api.h"
 #include "script/message.h"
 #include "script/takeover.h"
@@ -199,7 +200,7 @@ static void on_answer(void *closure, natsMsg *msg, const error *e)
         g->going_on = t; /* there was time: it does not go behind those that can wait */
         task_resume_error(t, e);
     } else if (generation_protect(g, push_answer, &a, 1, "answer") != 0) {
-        natsMsg_Destroy(msg);
+        message_free(msg);
         error out = {0};
         error_set(&out, "no_memory", ERROR_CLASS_LIMIT, "no memory for an answer");
         task_resume_error(t, &out);

@@ -13,12 +13,12 @@
 
 /* A function of the script with what is needed to name it in a report. */
 struct callback {
-    int ref;            /* in the registry; LUA_NOREF: none */
-    int line;           /* where the function is defined; CALLBACK_NO_LINE */
+    int ref;  /* in the registry; LUA_NOREF: none */
+    int line; /* where the function is defined; CALLBACK_NO_LINE */
+    uint64_t calls, errors, overruns;
     const char *kind;   /* "handler", "hook", "timer", "task", "policy", ... */
     const char *name;   /* "orders.*", "gateway.closed"; NULL: its place is its name */
     const char *source; /* "gateway.lua": where it is defined, the generation's; NULL: nowhere */
-    uint64_t calls, errors, overruns;
     uint64_t logged_at; /* ns: when its last failure was logged */
 };
 

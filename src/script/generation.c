@@ -9,6 +9,7 @@
 
 #include "base/random.h"
 #include "host/functions.h"
+#include "link/inner.h"
 #include "script/api.h"
 #include "script/binding.h"
 #include "script/console.h"
@@ -400,7 +401,7 @@ bool generation_is_busy(const struct generation *g)
 void generation_sweep(struct generation *g)
 {
     for (unsigned i = 0; i < g->garbage_count; i++)
-        natsMsg_Destroy(g->garbage[i]);
+        message_free(g->garbage[i]);
     g->garbage_count = 0;
     g->garbage_bytes = 0;
 }

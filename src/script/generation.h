@@ -70,8 +70,8 @@ struct slices {
     bool preempted;      /* the slice is over, and its coroutine yields */
 };
 
-/* Handled messages are kept, so many and so much at most, to be destroyed together: what is
- * destroyed wakes a thread of the library, once for all that comes soon after it. */
+/* Handled messages are kept, so many and so much at most, to be freed together: one by one, each
+ * would wait for the lock of the heap that the library's thread allocates the next one from. */
 #define GENERATION_GARBAGE 512u
 #define GENERATION_GARBAGE_BYTES (256u * 1024u)
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "link/inner.h"
 #include "script/binding.h"
 #include "script/signal.h"
 #include "script/takeover.h"
@@ -97,17 +98,17 @@ static latency *latency_of(struct handler *h)
     return h->latency;
 }
 
-static void on_message(void *closure, struct subscription *s, natsMsg *msg)
+static void on_message(void *closure, struct subscription *s, natsMsg *msg, uint32_t weight)
 {
     (void)s;
     struct handler *h = closure;
     struct generation *g = h->binding->generation;
     struct task *t = task_begin(g, &h->callback);
     if (t == NULL) {
-        natsMsg_Destroy(msg);
+        message_free(msg);
         return;
     }
-    t->message = message_deliver(&h->slot, t->co, h->binding, msg);
+    t->message = message_deliver(&h->slot, t->co, h->binding, msg, weight);
     if (t->message == NULL)
         lua_pushnil(t->co);
     handler_retain(h);
@@ -116,10 +117,9 @@ static void on_message(void *closure, struct subscription *s, natsMsg *msg)
     g->handled++;
     t->finished = on_task_finished;
     t->finished_closure = h;
-    latency *calls = latency_of(h);
-    t->weight = calls != NULL ? latency_wants(calls, &g->random) : 0;
+    t->weight = latency_wants(&h->sampling, hub_is_busy(g->limits.hub), &g->random);
     if (t->weight > 0) {
-        t->latency = calls;
+        t->latency = latency_of(h);
         t->begun = uv_hrtime();
     }
     task_start_now(t, 1);

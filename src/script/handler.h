@@ -24,20 +24,22 @@ struct waker {
 /* A subscription as the script declared it. Counted: the script's handle, the subscription, and
  * each task that runs it hold it. */
 struct handler {
+    /* What each message needs lies together: with very many handlers it is in no cache. */
     unsigned references;
     unsigned running; /* tasks that handle its messages */
     struct binding *binding;
-    struct handler *next, **back; /* in binding->handlers until it ended */
+    struct message_slot slot;
+    struct waker *waker; /* NULL: none */
+    latency_sampling sampling;
     struct callback callback;
     latency *latency; /* of its calls, with what they wait for; NULL: none yet, or no memory */
-    struct message_slot slot;
+    struct handler *next, **back;      /* in binding->handlers until it ended */
     struct subscription *subscription; /* NULL: not committed, or ended */
     struct subscription *successor;    /* the same on binding->successor */
     struct subscription *leaving;      /* the same on a connection that was handed over */
     struct handler *matched;           /* of the generation before, while this one takes over */
     struct interest *interest;
-    struct waker *waker; /* NULL: none */
-    char name[];         /* that it was given; none: its subject */
+    char name[]; /* that it was given; none: its subject */
 };
 
 /* What it is called where people look: its subject; its name, when that is an inbox. */

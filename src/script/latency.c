@@ -1,27 +1,24 @@
 /* How long things take. See latency.h. */
 #include "script/latency.h"
 
-#define ALL_UNTIL 1024u /* events are measured, each of them */
-#define EVERY 8u        /* after them, one of so many */
-#define STEPS 4u        /* buckets an octave */
+#define EVERY 8u /* one of so many is measured when there are many */
+#define STEPS 4u /* buckets an octave */
 
-uint32_t latency_wants(latency *l, uint64_t *random)
+uint32_t latency_wants(latency_sampling *s, bool many, uint64_t *random)
 {
-    if (l->skip > 0) {
-        l->skip--;
-        l->since++;
+    if (many && s->skip > 0) {
+        s->skip--;
+        s->since++;
         return 0;
     }
-    uint32_t weight = l->since + 1u;
-    l->since = 0;
-    if (l->seen < ALL_UNTIL) {
-        l->seen++;
-        return weight;
+    uint32_t weight = s->since + 1u;
+    s->since = 0;
+    if (many) {
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        s->skip = (uint16_t)((*random >> 32) % (2 * EVERY - 1)); /* EVERY - 1 on average */
     }
-    *random ^= *random << 13;
-    *random ^= *random >> 7;
-    *random ^= *random << 17;
-    l->skip = (uint16_t)((*random >> 32) % (2 * EVERY - 1)); /* EVERY - 1 on average */
     return weight;
 }
 

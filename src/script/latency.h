@@ -5,6 +5,7 @@
 #ifndef MD_SCRIPT_LATENCY_H
 #define MD_SCRIPT_LATENCY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/histogram.h"
@@ -16,16 +17,19 @@
 typedef struct {
     uint16_t counts[LATENCY_BUCKETS];
     uint32_t total; /* of the counts */
-    uint16_t seen;  /* events, at the beginning */
-    uint16_t skip;  /* that are not measured now */
-    uint16_t since; /* the last one that was measured, so many events */
     histogram all;  /* since the beginning */
 } latency;
 
-/* Whether this event is to be measured: the first ones all, later one of eight, at random, so that
- * no pattern in what comes is missed. Returns how many events it stands for; 0: it is not to be
- * measured. `random`: the state of the caller's, not 0. */
-uint32_t latency_wants(latency *l, uint64_t *random);
+/* Which events are measured. {0} begins. */
+typedef struct {
+    uint16_t skip;  /* so many are not measured, when there are many */
+    uint16_t since; /* the last one that was measured, so many events */
+} latency_sampling;
+
+/* Whether this event is to be measured: when there are `many` at this time, one of eight, at
+ * random, so that no pattern in what comes is missed. Returns how many events it stands for; 0: it
+ * is not to be measured. `random`: the state of the caller's, not 0. */
+uint32_t latency_wants(latency_sampling *s, bool many, uint64_t *random);
 void latency_add(latency *l, uint64_t ns, uint32_t weight);
 /* Seconds that `part` (0.5, 0.99) of the events did not exceed; negative when there are none. */
 double latency_quantile(const latency *l, double part);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "jetstream/ledger.h"
 #include "link/headers.h"
+#include "link/inner.h"
 #include "script/binding.h"
 
 #define ERROR_TYPE "moondog.error"
@@ -44,9 +45,9 @@ int message_fail(lua_State *L, const error *e)
 
 /* ---- life ---- */
 
-static size_t size_of(natsMsg *msg)
+static size_t size_of(const struct message *m)
 {
-    return headers_and_data(msg) + MESSAGE_BYTES;
+    return (size_t)m->weight + MESSAGE_BYTES;
 }
 
 static void discharge(struct message *m)
@@ -76,10 +77,10 @@ void message_note_ledger(struct message *m, struct ledger *l, uint64_t seq, uint
     m->time = time;
 }
 
-static void throw_away(struct generation *g, natsMsg *msg)
+static void throw_away(struct generation *g, const struct message *m)
 {
-    g->garbage[g->garbage_count++] = msg;
-    g->garbage_bytes += size_of(msg);
+    g->garbage[g->garbage_count++] = m->msg;
+    g->garbage_bytes += size_of(m);
     if (g->garbage_count == GENERATION_GARBAGE || g->garbage_bytes >= GENERATION_GARBAGE_BYTES)
         generation_sweep(g);
 }
@@ -105,15 +106,16 @@ static void fill_slot(lua_State *L, void *closure)
 }
 
 struct message *message_deliver(struct message_slot *slot, lua_State *to, struct binding *b,
-                                natsMsg *msg)
+                                natsMsg *msg, uint32_t weight)
 {
     if (slot->message == NULL &&
         generation_protect(b->generation, fill_slot, slot, 0, "message") != 0) {
-        natsMsg_Destroy(msg);
+        message_free(msg);
         return NULL;
     }
     struct message *m = slot->message;
     m->msg = msg;
+    m->weight = weight;
     m->binding = b;
     m->retained = false;
     lua_rawgeti(to, LUA_REGISTRYINDEX, slot->ref);
@@ -134,7 +136,7 @@ void message_keep(struct message *m)
     if (m->slot == NULL)
         return;
     if (m->charged == 0) { /* it is here already: counted, and not refused */
-        m->charged = size_of(m->msg);
+        m->charged = size_of(m);
         m->generation->memory += m->charged;
     }
     m->ref = m->slot->ref;
@@ -148,7 +150,7 @@ void message_release(struct message *m)
         message_keep(m);
     } else {
         if (m->msg != NULL)
-            throw_away(m->generation, m->msg);
+            throw_away(m->generation, m);
         m->msg = NULL;
         forget_ledger(m);
         discharge(m);
@@ -161,10 +163,10 @@ void message_release(struct message *m)
 void message_push(lua_State *L, struct binding *b, natsMsg *msg)
 {
     struct message *m = new_message(L);
-    size_t size = size_of(msg);
-    if (!generation_charge(L, size))
+    m->weight = message_weight(msg);
+    if (!generation_charge(L, size_of(m)))
         luaL_error(L, "not enough memory for a message");
-    m->charged = size;
+    m->charged = size_of(m);
     m->msg = msg;
     m->binding = b;
     m->retained = true;
@@ -174,7 +176,7 @@ static int message_gc(lua_State *L)
 {
     struct message *m = lua_touserdata(L, 1);
     if (m->msg != NULL)
-        natsMsg_Destroy(m->msg);
+        message_free(m->msg);
     m->msg = NULL;
     forget_ledger(m);
     discharge(m);
@@ -246,35 +248,53 @@ static void push_headers(lua_State *L, natsMsg *msg)
     lua_remove(L, -2);
 }
 
+/* [-0, +1] */
+static void push_data(lua_State *L, natsMsg *msg)
+{
+    lua_pushlstring(L, natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg));
+}
+
+/* [-0, +1] */
+static void push_subject(lua_State *L, natsMsg *msg)
+{
+    lua_pushstring(L, natsMsg_GetSubject(msg));
+}
+
+/* [-0, +1] */
+static void push_reply(lua_State *L, natsMsg *msg)
+{
+    const char *reply = natsMsg_GetReply(msg);
+    if (reply != NULL && reply[0] != '\0')
+        lua_pushstring(L, reply);
+    else
+        lua_pushnil(L);
+}
+
+static const struct {
+    const char *name;
+    void (*push)(lua_State *L, natsMsg *msg);
+} fields[] = {{"data", push_data},
+              {"subject", push_subject},
+              {"reply", push_reply},
+              {"headers", push_headers}};
+
+/* Its first upvalue has the methods, and the numbers of the fields. */
 static int message_index(lua_State *L)
 {
-    size_t length = 0;
-    const char *key = lua_tolstring(L, 2, &length);
     if (lua_type(L, 2) != LUA_TSTRING)
         return 0;
-    lua_pushvalue(L, 2); /* the methods first: they are valid on a message that is over, too */
+    lua_pushvalue(L, 2);
     lua_rawget(L, lua_upvalueindex(1));
-    if (!lua_isnil(L, -1))
-        return 1;
-    struct message *m = message_check(L);
-    if (strcmp(key, "data") == 0) {
-        lua_pushlstring(L, natsMsg_GetData(m->msg), (size_t)natsMsg_GetDataLength(m->msg));
-    } else if (strcmp(key, "subject") == 0) {
-        lua_pushstring(L, natsMsg_GetSubject(m->msg));
-    } else if (strcmp(key, "reply") == 0) {
-        const char *reply = natsMsg_GetReply(m->msg);
-        if (reply != NULL && reply[0] != '\0')
-            lua_pushstring(L, reply);
-        else
-            lua_pushnil(L);
-    } else if (strcmp(key, "headers") == 0) {
-        push_headers(L, m->msg);
-    } else {
+    int type = lua_type(L, -1);
+    if (type == LUA_TNUMBER) {
+        fields[lua_tointeger(L, -1)].push(L, message_check(L)->msg);
+    } else if (type == LUA_TNIL) { /* a method is valid on a message that is over, too */
+        message_check(L);
         return luaL_error(L,
                           "a message has no field \"%s\": it has subject, data, reply, headers, "
                           "respond and retain, and those of JetStream ack, ack_sync, nak, term, "
                           "in_progress and metadata",
-                          key);
+                          lua_tostring(L, 2));
     }
     return 1;
 }
@@ -283,7 +303,7 @@ static int message_retain(lua_State *L)
 {
     struct message *m = message_check(L);
     if (!m->retained && m->charged == 0) {
-        size_t size = size_of(m->msg);
+        size_t size = size_of(m);
         if (!generation_charge(L, size))
             return luaL_error(L, "not enough memory to retain a message of %d bytes",
                               (int)natsMsg_GetDataLength(m->msg));
@@ -416,6 +436,10 @@ void message_register(lua_State *L)
     lua_newtable(L);
     luaL_register(L, NULL, methods);
     luaL_register(L, NULL, message_ack_methods);
+    for (unsigned i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+        lua_pushinteger(L, (lua_Integer)i);
+        lua_setfield(L, -2, fields[i].name);
+    }
     lua_pushcclosure(L, message_index, 1);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);

@@ -33,12 +33,13 @@ struct message {
     struct message_slot *slot; /* that it is in, NULL: none */
     struct binding *binding;   /* where it came from, and responses go to */
     natsMsg *msg;              /* NULL: not valid any more */
+    uint32_t weight;           /* message_weight(msg) */
+    int ref;                   /* keeps it alive while a task that waits handles it */
+    size_t charged;            /* to the generation, for msg */
+    struct ledger *ledger;     /* of the consumer that it comes from; NULL: of none that is kept */
     bool retained;
-    bool settled;          /* JetStream was told what became of it */
-    struct ledger *ledger; /* of the consumer that it comes from; NULL: of none that is kept */
-    uint64_t seq, time;    /* with `ledger` */
-    size_t charged;        /* to the generation, for msg */
-    int ref;               /* keeps it alive while a task that waits handles it */
+    bool settled;       /* JetStream was told what became of it */
+    uint64_t seq, time; /* with `ledger` */
 };
 
 void message_register(lua_State *L);
@@ -46,7 +47,7 @@ void message_register(lua_State *L);
 /* Puts the message into the slot's userdata (made anew when a handler keeps it) and pushes that
  * onto `to`. NULL when out of memory: the message was destroyed. */
 struct message *message_deliver(struct message_slot *slot, lua_State *to, struct binding *b,
-                                natsMsg *msg);
+                                natsMsg *msg, uint32_t weight);
 /* The message at stack index 1; raises an error when it is over. */
 struct message *message_check(lua_State *L);
 /* It comes from a consumer whose ledger this is. */

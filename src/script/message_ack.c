@@ -8,6 +8,7 @@
 #include "conn/request.h"
 #include "jetstream/ack_subject.h"
 #include "jetstream/ledger.h"
+#include "link/inner.h"
 #include "script/api.h"
 #include "script/message.h"
 #include "script/task.h"
@@ -134,7 +135,7 @@ static void on_confirmed(void *closure, natsMsg *msg, const error *e)
         task_resume_error(t, e);
         return;
     }
-    natsMsg_Destroy(msg);
+    message_free(msg);
     m->settled = true;
     note_acked(m);
     lua_pushboolean(t->co, 1);

@@ -63,21 +63,33 @@ static void what_is_older_counts_less(void **state)
     assert_true(latency_quantile(&l, 0.5) < 0.0002);
 }
 
-static void the_first_are_measured_and_an_eighth_of_the_others(void **state)
+static void an_eighth_of_many_is_measured(void **state)
 {
     (void)state;
-    latency l = {0};
+    latency_sampling s = {0};
     uint64_t random = 1;
     unsigned wanted = 0, weights = 0;
-    for (unsigned i = 0; i < 1000; i++)
-        assert_true(latency_wants(&l, &random));
     for (unsigned i = 0; i < 80000; i++) {
-        uint32_t weight = latency_wants(&l, &random);
+        uint32_t weight = latency_wants(&s, true, &random);
         wanted += weight > 0;
         weights += weight;
     }
     assert_in_range(wanted, 9000, 11000);
     assert_in_range(weights, 80000 - 15, 80000); /* they stand for all of them */
+}
+
+static void each_of_few_is_measured(void **state)
+{
+    (void)state;
+    latency_sampling s = {0};
+    uint64_t random = 1;
+    unsigned weights = 0;
+    for (unsigned i = 0; i < 1000; i++)
+        weights += latency_wants(&s, true, &random);
+    weights += latency_wants(&s, false, &random); /* with those before that were not */
+    assert_int_equal(weights, 1001);
+    for (unsigned i = 0; i < 1000; i++)
+        assert_int_equal(latency_wants(&s, false, &random), 1);
 }
 
 int main(void)
@@ -88,7 +100,8 @@ int main(void)
         cmocka_unit_test(extremes_have_buckets),
         cmocka_unit_test(quantiles_are_those_of_the_values),
         cmocka_unit_test(what_is_older_counts_less),
-        cmocka_unit_test(the_first_are_measured_and_an_eighth_of_the_others),
+        cmocka_unit_test(an_eighth_of_many_is_measured),
+        cmocka_unit_test(each_of_few_is_measured),
     };
     return cmocka_run_group_tests_name("latency", tests, NULL, NULL);
 }

@@ -72,7 +72,8 @@ static natsMsg *message(const void *data, size_t length)
 
 static void put(mailbox *m, unsigned producer, uint32_t number)
 {
-    if (mailbox_put(m, sub_of(producer), message(&number, sizeof number)) != 0)
+    mailbox_item item = {.sub = sub_of(producer), .msg = message(&number, sizeof number)};
+    if (mailbox_put(m, &item) != 0)
         abort();
 }
 
@@ -195,7 +196,7 @@ static void a_last_word_comes_behind_the_messages(void **state)
     fixture f;
     fixture_open(&f, on_wake);
     put(&f.box, 2, 5);
-    assert_int_equal(mailbox_put(&f.box, sub_of(2), NULL), 0);
+    assert_int_equal(mailbox_put_last_word(&f.box, sub_of(2)), 0);
     mailbox_chunk *c = mailbox_take_messages(&f.box);
     assert_non_null(c);
     assert_int_equal(c->count, 2);
@@ -308,7 +309,7 @@ static void destroying_frees_what_is_inside(void **state)
     fixture_open(&f, on_wake);
     for (uint32_t i = 0; i < 2 * MAILBOX_CHUNK; i++)
         put(&f.box, 0, i);
-    assert_int_equal(mailbox_put(&f.box, sub_of(0), NULL), 0);
+    assert_int_equal(mailbox_put_last_word(&f.box, sub_of(0)), 0);
     for (unsigned i = 0; i < 10; i++)
         post(&f.box, LINK_EVENT_ERROR, 0, i);
     link_event returned = {.type = LINK_EVENT_RETURNED, .records = calloc(1, sizeof(record_chunk))};
@@ -332,7 +333,7 @@ static void produce(void *arg)
         if (i % (MESSAGES_EACH / EVENTS_EACH) == 0)
             post(p->box, LINK_EVENT_FLUSHED, p->number, i / (MESSAGES_EACH / EVENTS_EACH));
     }
-    if (mailbox_put(p->box, sub_of(p->number), NULL) != 0)
+    if (mailbox_put_last_word(p->box, sub_of(p->number)) != 0)
         abort();
     post(p->box, LINK_EVENT_GONE, p->number, EVENTS_EACH);
     nats_ReleaseThreadMemory();

@@ -1,0 +1,19 @@
+/* See inner.h. Any thread. */
+#include "link/inner.h"
+
+#define SINCE 0x030000 /* of nats.c; checked in the sources of each release between */
+#define UNTIL 0x030dff
+
+bool inner_is_known(void)
+{
+    uint32_t version = nats_GetVersionNumber();
+    return natsConn_publish != NULL && natsMsg_free != NULL && version >= SINCE && version <= UNTIL;
+}
+
+void message_free(natsMsg *msg)
+{
+    if (msg != NULL && inner_is_known())
+        natsMsg_free(msg);
+    else
+        natsMsg_Destroy(msg);
+}

@@ -1,0 +1,25 @@
+/* What is used of nats.c beyond its header: functions that it exports for its own use. They are
+ * used only in versions in whose sources they were looked at, and are weak symbols: a library that
+ * does not have them, or is another one, is used by its header alone, which is slower. Any thread.
+ */
+#ifndef MD_LINK_INNER_H
+#define MD_LINK_INNER_H
+
+#include <nats/nats.h>
+#include <stdbool.h>
+
+/* Publishes, and with `at_once` sends it with all that is buffered. */
+natsStatus natsConn_publish(natsConnection *nc, natsMsg *msg, const char *reply, bool at_once)
+    __attribute__((weak));
+/* What natsMsg_Destroy() does, on this thread and at once. */
+void natsMsg_free(void *msg) __attribute__((weak));
+
+/* Whether this library is one that has them as they are declared here. */
+bool inner_is_known(void);
+
+/* Destroys a message that was received or created. natsMsg_Destroy() gives it to a thread of the
+ * library's, the collector, which costs a change of threads and takes it to the cache of another
+ * processor only to free it there. */
+void message_free(natsMsg *msg);
+
+#endif
