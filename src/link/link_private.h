@@ -22,6 +22,13 @@ typedef struct {
     struct timespec modified;
 } file_mark;
 
+/* Publishes that follow each other, while the library's lock is held. */
+typedef enum {
+    LINK_NO_BATCH,
+    LINK_BATCH_LOCKED,  /* the library has to look at its state */
+    LINK_BATCH_CHECKED, /* it has taken the one before */
+} link_batch;
+
 struct link {
     atomic_int
         references; /* the loop, the worker, the probe, each link_sub; a callback that runs */
@@ -78,6 +85,8 @@ struct link {
     error publish_error;
     bool stalled; /* the library reconnects: no publish until LINK_ASK_RESUME */
     bool batches; /* the library buffers publishes until the last one of a batch */
+    link_batch batch;
+    int64_t batch_max_payload;      /* the server's */
     natsMsg *garbage[LINK_GARBAGE]; /* of publish.c */
     unsigned garbage_count;
     size_t garbage_bytes;
@@ -96,6 +105,10 @@ void link_worker(void *link); /* worker.c: the thread */
 /* publish.c, worker thread: whether several publishes can be sent as one. Without it the library
  * has to send each publish at once. */
 bool link_can_batch(void);
+/* What is published between the two is a batch. Nothing else may be asked of the library then: its
+ * lock is held. Without effect when it cannot batch, and when there is one, or none. */
+void link_batch_begin(struct link *l);
+void link_batch_end(struct link *l);
 /* Publishes a record. `more`: it may be buffered, because another publish follows, which sends
  * it. Otherwise it is sent now, with all that is buffered. */
 natsStatus link_publish(struct link *l, const record *r, bool more);
