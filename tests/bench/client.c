@@ -6,7 +6,8 @@
  * one by one the median and the 99th and 99.9th percentile, in seconds.
  *   subscribe  SUBJECT.0 and so on, instead of what there was; the handler counts
  *   received   how many have come since
- *   offer      publishes COUNT messages into these in turn, VALUE a second (0: as fast as it can)
+ *   offer      publishes COUNT messages into these in turn, VALUE a second (0: as fast as it can);
+ *              it begins behind the subscription at which the one before ended
  *   publish    publishes COUNT messages, and flushes after each VALUE of them; flushes are timed
  *   request    makes COUNT requests, VALUE at a time
  *   answer     answers requests on SUBJECT.0 and so on with what they said
@@ -205,6 +206,7 @@ static void wait_tick(struct timespec *next)
 
 static natsStatus offer(const order_t *order, result_t *result)
 {
+    static unsigned next_subject; /* so that a few messages at a time reach all of many */
     natsStatus status = NATS_OK;
     char(*subjects)[SUBJECT_SIZE] = allocate((size_t)order->subjects, sizeof *subjects);
     struct timespec next;
@@ -216,8 +218,8 @@ static natsStatus offer(const order_t *order, result_t *result)
     for (int sent = 0; sent < order->count && status == NATS_OK;) {
         double wanted = order->value == 0 ? order->count : (now() - begun) * order->value;
         for (; sent < order->count && sent < wanted && status == NATS_OK; sent++)
-            status = natsConnection_Publish(nc, subjects[sent % order->subjects], order->data,
-                                            order->size);
+            status = natsConnection_Publish(
+                nc, subjects[next_subject++ % (unsigned)order->subjects], order->data, order->size);
         if (sent < order->count)
             wait_tick(&next);
     }

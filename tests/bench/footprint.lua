@@ -13,7 +13,7 @@ local turns = require "bench.turns"
 local ROUNDS = results.brief and 1 or 5
 local MANY = results.brief and 500 or 10000 -- subscriptions, requests and timers
 local CONNECTIONS = results.brief and 5 or 50
-local CLIENTS = { "moondog", "nats.c", "nats.c pool", "nats.go", "npm" }
+local CLIENTS = { "moondog", "nats.c", "nats.c pool", "nats.go", "npm", "nats-py" }
 local SETTLE_SECONDS = results.brief and 0.05 or 0.2 -- until what the start or an order has set in motion is done
 local CONNECT_SECONDS = 20
 local SILENT = "silent" -- a subject on which somebody listens and never answers
@@ -27,7 +27,7 @@ local GROWTHS = {
 }
 
 local FIGURES = {
-  process = { { "start", "ms", "%.0f", ratio = true }, { "idle", "MB", "%.1f", ratio = true },
+  process = { { "start", "ms", "%.0f", ratio = true }, { "idle", "MiB", "%.1f", ratio = true },
     { "threads", "", "%.0f" } },
   each = { { "bytes", "bytes each", "%.0f", ratio = true }, { "threads", "threads each", "%.2f" } },
 }
@@ -76,7 +76,7 @@ results.run(function()
   for _, growth in ipairs(GROWTHS) do
     found:add("a " .. growth.key, got[growth], FIGURES.each, { count = growth.count })
   end
-  found:goal("MB of an idle process", found:median("a process", "idle", "moondog"), 15)
+  found:goal("MiB of an idle process (15 MB)", found:median("a process", "idle", "moondog"), 15e6 / 2 ^ 20)
   found:goal("bytes of a subscription", found:median("a subscription", "bytes", "moondog"), 1024)
   found:goal("bytes of a request that waits", found:median("a request", "bytes", "moondog"), 2048)
   found:finish { server = server:version() }

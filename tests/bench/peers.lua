@@ -13,6 +13,7 @@ Peer.__index = Peer
 local START_SECONDS = 20
 local ORDER_SECONDS = 60
 local HERE = moondog.root .. "/tests/bench/"
+local PYTHON = "python3"
 
 local function start_moondog(handler, stock)
   return function(url, name, under)
@@ -24,25 +25,31 @@ local function start_moondog(handler, stock)
   end
 end
 
-local function start_c(delivery)
+local function start_c(mode)
   return function(url, name, under)
     local command = { unpack(under or {}) }
-    for _, word in ipairs { moondog.build .. "/tests/bench_client", url, name, delivery } do
+    for _, word in ipairs { moondog.build .. "/tests/bench_client", url, name, mode } do
       command[#command + 1] = word
     end
     return process.start { name = name, file = command[1], args = { unpack(command, 2) } }
   end
 end
 
-local function start_npm(url, name)
-  return npm_client.node("bench_core.js", { args = { url, name } })
+local function start_npm(mode)
+  return function(url, name) return npm_client.node("bench_core.js", { args = { url, name, mode } }) end
 end
 
 -- scripts/bench builds it, where there is Debian's Go.
 local GO = moondog.build .. "/bench/nats_go"
 
-local function start_go(url, name)
-  return process.start { name = name, file = GO, args = { url, name } }
+local function start_go(mode)
+  return function(url, name) return process.start { name = name, file = GO, args = { url, name, mode } } end
+end
+
+local function start_python(mode)
+  return function(url, name)
+    return process.start { name = name, file = PYTHON, args = { HERE .. "client.py", url, name, mode } }
+  end
 end
 
 local function lacks_go()
@@ -54,15 +61,29 @@ local function lacks_npm()
   return not uv.fs_stat(npm_client.modules .. "/nats") and "not there; scripts/deps --test installs it"
 end
 
--- What each is called in tables, in their order.
+local has_nats_py -- nil: not asked yet
+
+local function lacks_python()
+  if has_nats_py == nil then
+    local pipe = io.popen(PYTHON .. " -c 'import nats; nats.connect; print(\"there\")' 2>/dev/null")
+    has_nats_py = pipe:read("*a") == "there\n"
+    pipe:close()
+  end
+  return not has_nats_py and PYTHON .. " cannot import nats; Debian has no package of it"
+end
+
+-- What each is called in tables, in their order. stock: starts one that reconnects as it does when nobody has said
+-- anything, but that it is to try for ever.
 local ALL = {
-  { name = "moondog", start = start_moondog("count") },
+  { name = "moondog", start = start_moondog("count"), stock = start_moondog("count", "yes") },
   { name = "moondog data", start = start_moondog("data") },
   { name = "moondog json", start = start_moondog("json") },
-  { name = "nats.c", start = start_c("default") },
+  { name = "nats.c", start = start_c("default"), stock = start_c("stock") },
   { name = "nats.c pool", start = start_c("pool") },
-  { name = "nats.go", start = start_go, lacks = lacks_go },
-  { name = "npm", start = start_npm, lacks = lacks_npm },
+  { name = "nats.c asap", start = start_c("asap") },
+  { name = "nats.go", start = start_go(), stock = start_go("stock"), lacks = lacks_go },
+  { name = "npm", start = start_npm(), stock = start_npm("stock"), lacks = lacks_npm },
+  { name = "nats-py", start = start_python(), stock = start_python("stock"), lacks = lacks_python },
 }
 
 -- Subjects have no dots in their words.
@@ -83,22 +104,29 @@ function M.start(server, witness, kind, suffix, under)
   return self
 end
 
--- Those that differ in more than how they receive.
-local EACH_ONCE = { "moondog", "nats.c", "nats.go", "npm" }
+-- Those that differ in more than how they receive and send.
+local EACH_ONCE = { "moondog", "nats.c", "nats.go", "npm", "nats-py" }
 
--- Those that are there, to be started. missing: a list to which is added what is not, and why. wanted: names; by
--- default EACH_ONCE; "all".
+-- Those that are there, to be started. missing: a list to which is added what is not, and why. wanted: names; nil:
+-- EACH_ONCE.
 function M.kinds(missing, wanted)
   local kinds, takes = {}, {}
-  for _, name in ipairs(wanted ~= "all" and wanted or EACH_ONCE) do takes[name] = true end
+  for _, name in ipairs(wanted or EACH_ONCE) do takes[name] = true end
   for _, kind in ipairs(ALL) do
-    local why = kind.lacks and kind.lacks()
+    local why = takes[kind.name] and kind.lacks and kind.lacks()
     if why then
       missing[#missing + 1] = { kind.name, why }
-    elseif wanted == "all" or takes[kind.name] then
+    elseif takes[kind.name] then
       kinds[#kinds + 1] = kind
     end
   end
+  return kinds
+end
+
+-- Those that reconnect in their own way.
+function M.stock_kinds(missing)
+  local kinds = {}
+  for i, kind in ipairs(M.kinds(missing)) do kinds[i] = { name = kind.name, start = kind.stock } end
   return kinds
 end
 
@@ -118,9 +146,6 @@ end
 function M.start_responder(server, witness)
   return M.start(server, witness, { name = "responder", start = start_c("asap") })
 end
-
--- Those that reconnect as they do when nobody has said anything, but that nats.c is to try for ever.
-M.STOCK = { { name = "moondog", start = start_moondog("count", "yes") }, { name = "nats.c", start = start_c("stock") } }
 
 -- order: count, value, subject, subjects, data. Returns { count, seconds, p50, p99, p999 }, or nil and why not.
 function Peer:try(op, order)

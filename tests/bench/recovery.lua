@@ -12,7 +12,7 @@ local turns = require "bench.turns"
 local ROUNDS = results.brief and 1 or 5
 local COUNTS = results.brief and { 1, 100, 1000 } or { 1, 1000, 10000, 100000 }
 -- With nats.c, a thread for each subscription is not to be had for so many.
-local CLIENTS = { "moondog", "nats.c pool", "nats.go", "npm" }
+local CLIENTS = { "moondog", "nats.c pool", "nats.go", "npm", "nats-py" }
 local SAMPLES = 20 -- subscriptions that are asked, from the first to the last
 local RECOVERY_SECONDS = 60
 
@@ -65,7 +65,8 @@ results.run(function()
   local found
   for _, count in ipairs(COUNTS) do
     local list, missing = start(servers, count)
-    found = found or results.new("recovery", "From the server's return to the first and the last of all subscriptions",
+    found = found or results.new("recovery", "From the moment that the server accepts again to "
+      .. "the first message of the first and of the last subscription",
       list, missing)
     local got = turns.play(list, { count }, ROUNDS, measure)
     found:add(case_name(count), got[count], FIGURES, { subscriptions = count })
@@ -73,7 +74,7 @@ results.run(function()
   end
   local many, most = COUNTS[#COUNTS - 1], COUNTS[#COUNTS]
   found:goal(("ms to the last of %d subscriptions"):format(many), found:median(case_name(many), "last", "moondog"), 250)
-  found:goal(("ms of one of %d subscriptions / of one of %d"):format(most, many),
+  found:goal(("linear in their number: ms of each of %d subscriptions / of each of %d"):format(most, many),
     found:median(case_name(most), "last", "moondog") / found:median(case_name(many), "last", "moondog") * many / most,
     1.2)
   local points = {}

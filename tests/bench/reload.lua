@@ -44,20 +44,20 @@ end
 local CASES = { { 100, 0 }, { 1000, 0 }, { 10000, 0 }, { 100, 1000 }, { 100, 10000 }, { 100, 100000 } }
 local GAP_CASE = 2 -- the one with a flow
 
-local FIGURES = { { "swap", "ms", "%.2f" }, { "load", "ms", "%.2f" }, { "total", "ms", "%.2f" } }
-local GAPS = { { "without", "ms", "%.2f" }, { "with", "ms", "%.2f" } }
+local FIGURES = { { "pause", "ms", "%.2f" }, { "load", "ms", "%.2f" }, { "total", "ms", "%.2f" } }
+local GAPS = { { "without reloads", "ms", "%.2f" }, { "with reloads", "ms", "%.2f" } }
 
 local function case_name(case)
   return ("%d subscriptions, %g MB of state"):format(case.subscriptions, case.entries * ENTRY_BYTES / 1e6)
 end
 
--- swap: the loop is busy with it. load: in a thread of its own. total: from the signal to the log's line.
+-- pause: the loop is busy with the swap. load: in a thread of its own. total: from the signal to the log's line.
 local function measure(case)
   local begun = run.now()
   local entry = case.dog:reload()
   assert(entry.msg == "script reloaded", entry.error)
   assert(tonumber(case.witness:wait_answer("entries", "", 10).data) == case.entries, "the state has not come over")
-  return { swap = entry.swap_ms, load = entry.load_ms, total = (entry.at - begun) * 1e3 }
+  return { pause = entry.swap_ms, load = entry.load_ms, total = (entry.at - begun) * 1e3 }
 end
 
 local function worst(witness)
@@ -91,25 +91,40 @@ local function start(numbers)
   return case
 end
 
+-- points: a list of { x, case }.
+local function draw(found, file, points, x)
+  local curves = {}
+  for i, key in ipairs { "pause", "total" } do
+    local curve = {}
+    for j, point in ipairs(points) do curve[j] = { point[1], found:median(point[2], key, "moondog") } end
+    curves[i] = { key, curve }
+  end
+  found:draw(file, curves, { log = true, x = x, y = "ms of a reload" })
+end
+
 results.run(function()
-  local found = results.new("reload", "Reloads: the loop is busy with the swap; loading is done in another thread",
-    { { name = "moondog" } })
-  local points = {}
+  local found = results.new("reload", "Reloads. pause: the loop swaps the scripts, and nothing else; load: another "
+    .. "thread runs the new one; total: from the signal on", { { name = "moondog" } })
+  local subscriptions, megabytes = {}, {}
   for i, numbers in ipairs(CASES) do
     local case = start(numbers)
     local got = turns.play({ case }, { "reload" }, ROUNDS, measure)
     found:add(case_name(case), got.reload, FIGURES, { subscriptions = case.subscriptions, entries = case.entries })
-    if numbers[2] == 0 then points[#points + 1] = { case.subscriptions, case_name(case) } end
+    if numbers[2] == 0 then subscriptions[#subscriptions + 1] = { case.subscriptions, case_name(case) } end
+    if numbers[1] == CASES[1][1] and case.entries > 0 then
+      megabytes[#megabytes + 1] = { case.entries * ENTRY_BYTES / 1e6, case_name(case) }
+    end
     if i == GAP_CASE then
       local gaps = turns.play({ case }, { "gap" }, results.brief and 1 or 5, function()
-        return { without = longest_gap(case, false), with = longest_gap(case, true) }
+        return { ["without reloads"] = longest_gap(case, false), ["with reloads"] = longest_gap(case, true) }
       end, true)
-      found:add(("longest gap in %d messages/s, without and with %g reloads/s, %d subscriptions"):format(RATE,
-        1 / RELOAD_SECONDS, case.subscriptions), gaps.gap, GAPS, { subscriptions = case.subscriptions })
+      found:add(("longest gap in %d messages/s, without reloads and with %g a second, %d subscriptions"):format(
+        RATE, 1 / RELOAD_SECONDS, case.subscriptions), gaps.gap, GAPS, { subscriptions = case.subscriptions })
     end
     case.dog:signal("sigterm")
     case.dog:wait_exit(0)
   end
-  found:plot("subscriptions", points, { key = "swap", log = true, x = "subscriptions", y = "ms that the loop is busy" })
+  draw(found, "subscriptions", subscriptions, "subscriptions")
+  draw(found, "state", megabytes, "MB of state")
   found:finish()
 end, 300)

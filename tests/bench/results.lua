@@ -8,6 +8,9 @@
 -- rounds[i][peer] is a table of numbers by name, as turns.play() returns it. Cells are medians of all rounds. A ratio
 -- is that of the first peer to the others, the median of what it was in each round.
 --
+-- The JSON has the goals as a list of { name, value, relation ("<=" or ">="), limit, met }; value and met are null when
+-- a goal could not be measured.
+--
 -- The command line of every bench: --brief is a few seconds, to see that it works; --json prints the JSON and nothing
 -- else on standard output; --out FOLDER is where files are written, by default bench/ in the build folder.
 local cjson = require "cjson"
@@ -33,6 +36,9 @@ do
   end
 end
 M.brief = options.brief
+
+local BRIEF = "A brief run: it shows that the bench works, and its figures mean nothing."
+local RATIOS = "the ratio to the client of the column; less is better, but where the figure is a rate"
 
 -- What is said while the bench runs, and beside the tables.
 function M.note(text, ...)
@@ -71,6 +77,8 @@ local function header(self, case)
   if not self.begun then
     self.begun = true
     say("%s", self.title)
+    if options.brief then say("%s", BRIEF) end
+    if #self.names > 1 then say("%s / it: %s", self.names[1], RATIOS) end
   end
   local out = {}
   for i, name in ipairs(self.names) do out[i] = ("%12s"):format(name) end
@@ -104,8 +112,15 @@ local function by_name(self, cells)
   return out
 end
 
--- figures: a list of { key, unit, format, ratio = whether ratios are printed, too }. parameters: more that belongs to
--- the case, for the JSON.
+local function all_are(cells, value)
+  for _, cell in ipairs(cells) do
+    if cell ~= value then return false end
+  end
+  return true
+end
+
+-- figures: a list of { key, unit, format, ratio = whether ratios are printed, too, usual = a value that is not worth a
+-- line when all have it }. parameters: more that belongs to the case, for the JSON.
 function M:add(name, rounds, figures, parameters)
   header(self, { name = name, rounds = #rounds })
   local first = self.names[1]
@@ -119,8 +134,24 @@ function M:add(name, rounds, figures, parameters)
     end)
     table.insert(self.rows, { case = name, figure = key, unit = unit, rounds = #rounds, parameters = parameters,
       medians = by_name(self, cells), ratios = by_name(self, ratios) })
-    print_cells(key, unit, cells, form)
-    if figure.ratio then print_cells("", first .. " / it", ratios, "%.2f") end
+    if not all_are(cells, figure.usual) then print_cells(key, unit, cells, form) end
+    if figure.ratio and #self.names > 1 then print_cells("", first .. " / it", ratios, "%.2f") end
+  end
+end
+
+-- One figure of several cases that were added, a line each. cases: a list of { label, case }.
+function M:overview(title, key, form, cases)
+  say("\n%s", title)
+  local out = {}
+  for i, name in ipairs(self.names) do out[i] = ("%12s"):format(name) end
+  say("  %-33s %s", "", table.concat(out, " "))
+  for _, one in ipairs(cases) do
+    local label, case = unpack(one)
+    for i, name in ipairs(self.names) do
+      local value = self:median(case, key, name)
+      out[i] = ("%12s"):format(value and form:format(value) or "-")
+    end
+    say("  %-33s %s", label, table.concat(out, " "))
   end
 end
 
@@ -146,9 +177,24 @@ function M:median(case, key, peer)
 end
 
 -- value: at most the limit, or with at_least at least; nil: it could not be measured here.
-function M:goal(what, value, limit, at_least)
-  table.insert(self.goals, { what = what, value = value or cjson.null, limit = limit,
-    relation = at_least and ">=" or "<=" })
+function M:goal(name, value, limit, at_least)
+  local met = cjson.null
+  if value then met = at_least and value >= limit or not at_least and value <= limit end
+  table.insert(self.goals, { name = name, value = value or cjson.null, limit = limit,
+    relation = at_least and ">=" or "<=", met = met })
+end
+
+local function short(x)
+  return (math.abs(x) >= 100 and "%.0f" or "%.2f"):format(x)
+end
+
+local function print_goals(goals)
+  if #goals > 0 then say("\ngoals") end
+  for _, goal in ipairs(goals) do
+    local word = goal.met == cjson.null and "not measured" or goal.met and "met" or "not met"
+    say("  %-12s %8s %s %-5s %s", word, goal.value == cjson.null and "-" or short(goal.value), goal.relation,
+      short(goal.limit), goal.name)
+  end
 end
 
 -- A picture: bench/NAME-FILE.svg. curves: a list of { title, points }; points: a list of { x, y }. axes: { x = label,
@@ -214,10 +260,7 @@ end
 
 -- Prints the goals, and writes the files. facts: what else is worth knowing, for the JSON.
 function M:finish(facts)
-  for _, goal in ipairs(self.goals) do
-    say("%sgoal %s %.2f: %s   %s", goal == self.goals[1] and "\n" or "", goal.relation, goal.limit,
-      goal.value == cjson.null and "not measured" or ("%.2f"):format(goal.value), goal.what)
-  end
+  print_goals(self.goals)
   local text = cjson.encode { bench = self.bench, title = self.title, brief = options.brief or false,
     peers = self.names, rows = self.rows, goals = self.goals, left_out = self.left_out, facts = facts or {} }
   assert(uv.fs_stat(options.out) or uv.fs_mkdir(options.out, 493))

@@ -1,6 +1,6 @@
 // The benches' client of the JavaScript client. It takes the orders of tests/bench/client.c, whose
 // first comment says what they are, and answers as that one does; it does not offer.
-// usage: bench_core.js URL NAME
+// usage: bench_core.js URL NAME [stock]
 "use strict";
 
 const nats = require("nats");
@@ -8,17 +8,16 @@ const nats = require("nats");
 const WAIT_MS = 30000; // what lasts longer is an error
 const PARKED_MS = 600000; // of what is to be there, and not to happen
 
-const [servers, name] = process.argv.slice(2);
+const [servers, name, mode] = process.argv.slice(2);
 const options = {
   servers,
   name,
   // It makes a stack trace of every request, for better errors; who measures turns that off.
   noAsyncTraces: true,
-  // The same in all clients.
   maxReconnectAttempts: -1,
-  reconnectTimeWait: 10,
-  reconnectJitter: 0,
 };
+// The same in all clients.
+if (mode !== "stock") Object.assign(options, { reconnectTimeWait: 10, reconnectJitter: 0 });
 
 let nc;
 let received = 0;

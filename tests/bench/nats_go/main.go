@@ -1,6 +1,6 @@
 // The benches' client of nats.go. It takes the orders of tests/bench/client.c, whose first comment
 // says what they are, and answers as that one does; it does not offer.
-// usage: bench_nats_go URL NAME
+// usage: bench_nats_go URL NAME [stock]
 package main
 
 import (
@@ -142,8 +142,11 @@ func answer(o order) (result, error) {
 }
 
 func connect() (*nats.Conn, error) {
-	return nats.Connect(os.Args[1], nats.Name(os.Args[2]), nats.MaxReconnects(-1),
-		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(0, 0))
+	options := []nats.Option{nats.Name(os.Args[2]), nats.MaxReconnects(-1)}
+	if len(os.Args) < 4 || os.Args[3] != "stock" {
+		options = append(options, nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(0, 0))
+	}
+	return nats.Connect(os.Args[1], options...)
 }
 
 func connectMore(o order) (result, error) {
@@ -207,8 +210,8 @@ func check(err error, what string) {
 }
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: bench_nats_go URL NAME")
+	if len(os.Args) < 3 {
+		fmt.Fprintln(os.Stderr, "usage: bench_nats_go URL NAME [stock]")
 		os.Exit(2)
 	}
 	var err error
