@@ -32,8 +32,9 @@
 #include "script/embedded.h"
 #include "script/source_image.h"
 
-#define HEAPS 2                  /* of malloc() */
-#define LARGE_BLOCK (200 * 1024) /* is the kernel's again when it is freed */
+#define HEAPS 2                     /* of malloc() */
+#define LARGE_BLOCK (200 * 1024)    /* is the kernel's again when it is freed */
+#define FREE_KEPT (8 * 1024 * 1024) /* by each heap, at its end */
 #define LIBRARY_CLOSE_MS 1000
 #define END_MS 4000u /* over the drain's deadline: for the process to end */
 
@@ -256,14 +257,16 @@ static void close_library(int code, unsigned left)
 
 /* The C library gives threads heaps of their own, up to eight a processor, and what is free in one
  * is of no use in another; and it learns to keep large blocks in them. Links come and go with
- * threads of theirs and buffers of 256 KB: some tens of MB would be held for nothing. Whoever runs
- * it may say otherwise. */
+ * threads of theirs, and large messages: some tens of MB would be held for nothing. What a burst
+ * needs to be published is kept for the next one: otherwise each takes all its pages from the
+ * kernel again, which costs more than the rest. Whoever runs it may say otherwise. */
 static void share_heaps(void)
 {
     if (getenv("MALLOC_ARENA_MAX") != NULL || getenv("GLIBC_TUNABLES") != NULL)
         return;
     mallopt(M_ARENA_MAX, HEAPS);
     mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
+    mallopt(M_TRIM_THRESHOLD, FREE_KEPT);
 }
 
 int main(int argc, char **argv)

@@ -54,6 +54,8 @@ struct subscription {
     uint64_t bursts;                   /* of drops that were reported */
 };
 
+#define GOOD_SUBJECT_MAX 128
+
 enum { READY_TOKEN = 1, DRAIN_TOKEN = 2, FIRST_FLUSH_TOKEN = 3 };
 
 /* The one subscription that all answers to requests come to: conn/request.c. */
@@ -108,6 +110,9 @@ struct connection {
     uint64_t down_since; /* ms; of the outage that the last notice ended */
 
     record_queue queue; /* what the link has not got yet */
+    /* The last one that was published to, if it is short: it need not be checked again. */
+    char good_subject[GOOD_SUBJECT_MAX];
+    size_t good_subject_length;
     struct subscription *subscriptions;
     unsigned subscription_count;    /* active */
     struct subscription *sync_next; /* the next one to look at while all are sent again */

@@ -12,7 +12,6 @@
 #include "link/link_private.h"
 #include "link/nkey.h"
 
-#define IO_BUFFER_BYTES (256 * 1024)
 #define SERVER_TIMEOUT_MIN_MS 500
 #define SERVER_TIMEOUT_MAX_MS 4000
 #define PINGS_OUT_MAX 2
@@ -201,8 +200,6 @@ static natsStatus set_plain(struct link *l, natsOptions *o)
         status = natsOptions_SetPingInterval(o, options->ping_ms);
     if (status == NATS_OK)
         status = natsOptions_SetMaxPingsOut(o, PINGS_OUT_MAX);
-    if (status == NATS_OK)
-        status = natsOptions_SetIOBufSize(o, IO_BUFFER_BYTES);
     if (status == NATS_OK)
         status = natsOptions_SetAllowReconnect(o, options->library_reconnect);
     if (status == NATS_OK)

@@ -7,7 +7,9 @@
 bool inner_is_known(void)
 {
     uint32_t version = nats_GetVersionNumber();
-    return natsConn_publish != NULL && natsMsg_free != NULL && version >= SINCE && version <= UNTIL;
+    return natsConn_publish != NULL && natsConn_bufferWrite != NULL &&
+           natsConn_lockAndRetain != NULL && natsConn_unlockAndRelease != NULL &&
+           natsMsg_free != NULL && version >= SINCE && version <= UNTIL;
 }
 
 void message_free(natsMsg *msg)

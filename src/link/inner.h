@@ -11,6 +11,12 @@
 /* Publishes, and with `at_once` sends it with all that is buffered. */
 natsStatus natsConn_publish(natsConnection *nc, natsMsg *msg, const char *reply, bool at_once)
     __attribute__((weak));
+/* Writes into the connection's buffer, or what does not fit to its socket. Under its lock. */
+natsStatus natsConn_bufferWrite(natsConnection *nc, const char *bytes, int length)
+    __attribute__((weak));
+/* Its lock is recursive. */
+void natsConn_lockAndRetain(natsConnection *nc) __attribute__((weak));
+void natsConn_unlockAndRelease(natsConnection *nc) __attribute__((weak));
 /* What natsMsg_Destroy() does, on this thread and at once. */
 void natsMsg_free(void *msg) __attribute__((weak));
 

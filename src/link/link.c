@@ -156,7 +156,7 @@ static void end_unsent_subs(struct link *l, const record_chunk *c, size_t read)
     for (size_t at = read; at < c->used;) {
         const record *r = (const record *)(const void *)(c->bytes + at);
         at += r->size;
-        if (r->pointer == NULL)
+        if (r->type == RECORD_PUBLISH || r->pointer == NULL)
             continue;
         if (r->type == RECORD_SUBSCRIBE)
             mailbox_put_last_word(&l->mailbox, r->pointer);

@@ -20,6 +20,13 @@ typedef struct {
     struct timespec modified;
 } file_mark;
 
+/* Publishes that follow each other, while the library's lock is held. */
+typedef enum {
+    LINK_NO_BATCH,
+    LINK_BATCH_LOCKED,  /* the library has to look at its state */
+    LINK_BATCH_CHECKED, /* it has taken the one before */
+} link_batch;
+
 struct link {
     atomic_int
         references; /* the loop, the worker, the probe, each link_sub; a callback that runs */
@@ -76,6 +83,8 @@ struct link {
     error publish_error;
     bool stalled; /* the library reconnects: no publish until LINK_ASK_RESUME */
     bool batches; /* the library buffers publishes until the last one of a batch */
+    link_batch batch;
+    int64_t batch_max_payload; /* the server's */
 
     /* Written by the worker when it dials; read by the thread on which the library reconnects. */
     file_mark tls_files[LINK_TLS_FILES];
@@ -88,8 +97,13 @@ void link_retain(struct link *l);
 void link_release(struct link *l);
 void link_worker(void *link); /* worker.c: the thread */
 
-/* publish.c, worker thread. Publishes a record. `more`: it may be buffered, because another publish
- * follows, which sends it. Otherwise it is sent now, with all that is buffered. */
+/* publish.c, worker thread. What is published between the two is a batch. Nothing else may be asked
+ * of the library then: its lock is held. Without effect when it cannot batch, and when there is
+ * one, or none. */
+void link_batch_begin(struct link *l);
+void link_batch_end(struct link *l);
+/* Publishes a record. `more`: it may be buffered, because another publish follows, which sends
+ * it. Otherwise it is sent now, with all that is buffered. */
 natsStatus link_publish(struct link *l, const record *r, bool more);
 /* Sends a message to the link's own inbox, now. */
 natsStatus link_publish_probe(struct link *l);

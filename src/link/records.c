@@ -7,6 +7,7 @@
 #define CHUNK_SMALL 2048u /* a lone request costs little memory */
 #define CHUNK_LARGE 65536u
 
+/* All but its size is still to be written. */
 static record *record_reserve(record_queue *q, size_t size)
 {
     record_chunk *c = q->tail;
@@ -25,18 +26,10 @@ static record *record_reserve(record_queue *q, size_t size)
         q->tail = c;
     }
     record *r = (record *)(void *)(c->bytes + c->used);
-    memset(r, 0, sizeof *r);
     r->size = (uint32_t)size;
     c->used += size;
     q->bytes += size;
     return r;
-}
-
-size_t record_message_size(const record_message *m)
-{
-    size_t size = sizeof(record) + m->subject_length + 1 + m->reply_length + 1 + m->header_length +
-                  1 + m->data_length + 1;
-    return (size + 7) & ~(size_t)7;
 }
 
 static char *put(char *at, const char *bytes, size_t length)
@@ -57,7 +50,7 @@ int record_push_message(record_queue *q, const record_message *m)
     r->reply_length = (uint32_t)m->reply_length;
     r->header_length = (uint32_t)m->header_length;
     r->header_count = m->header_count;
-    r->data_length = m->data_length;
+    r->data_length = (uint32_t)m->data_length;
     char *at = (char *)(r + 1);
     at = put(at, m->subject, m->subject_length);
     at = put(at, m->reply, m->reply_length);
@@ -79,26 +72,6 @@ int record_push_command(record_queue *q, record_type type, void *pointer, uint64
     r->number = number;
     r->value = value;
     return 0;
-}
-
-const char *record_subject(const record *r)
-{
-    return (const char *)(r + 1);
-}
-
-const char *record_reply(const record *r)
-{
-    return record_subject(r) + r->subject_length + 1;
-}
-
-const char *record_headers(const record *r)
-{
-    return record_reply(r) + r->reply_length + 1;
-}
-
-const char *record_data(const record *r)
-{
-    return record_headers(r) + r->header_length + 1;
 }
 
 record *record_chunk_first(record_chunk *c)

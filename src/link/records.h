@@ -21,11 +21,16 @@ typedef enum {
 typedef struct {
     uint32_t size; /* of the whole record, a multiple of 8 */
     uint32_t type;
-    uint32_t subject_length, reply_length, header_length, header_count;
-    uint64_t data_length;
-    void *pointer;
-    uint64_t number;
-    uint64_t value;
+    union {
+        struct { /* RECORD_PUBLISH */
+            uint32_t subject_length, reply_length, header_length, header_count, data_length;
+        };
+        struct { /* all others */
+            void *pointer;
+            uint64_t number;
+            uint64_t value;
+        };
+    };
 } record;
 
 typedef struct record_chunk {
@@ -50,17 +55,38 @@ typedef struct {
 } record_message;
 
 /* The bytes that a publish of this message takes in a queue. */
-size_t record_message_size(const record_message *m);
+static inline size_t record_message_size(const record_message *m)
+{
+    size_t size = sizeof(record) + m->subject_length + 1 + m->reply_length + 1 + m->header_length +
+                  1 + m->data_length + 1;
+    return (size + 7) & ~(size_t)7;
+}
 
 /* Appends. -1 when out of memory, and the queue is as before. */
 int record_push_message(record_queue *q, const record_message *m);
 int record_push_command(record_queue *q, record_type type, void *pointer, uint64_t number,
                         uint64_t value);
 
-const char *record_subject(const record *r);
-const char *record_reply(const record *r); /* "" when there is none */
-const char *record_headers(const record *r);
-const char *record_data(const record *r);
+static inline const char *record_subject(const record *r)
+{
+    return (const char *)(r + 1);
+}
+
+/* "" when there is none. */
+static inline const char *record_reply(const record *r)
+{
+    return record_subject(r) + r->subject_length + 1;
+}
+
+static inline const char *record_headers(const record *r)
+{
+    return record_reply(r) + r->reply_length + 1;
+}
+
+static inline const char *record_data(const record *r)
+{
+    return record_headers(r) + r->header_length + 1;
+}
 
 /* The first record of a chunk that is not done, or NULL. */
 record *record_chunk_first(record_chunk *c);

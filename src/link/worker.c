@@ -372,6 +372,17 @@ static bool has_more(const struct link *l, const record_chunk *c, const record *
     return ((const record *)(const void *)next)->type == RECORD_PUBLISH;
 }
 
+/* What follows each other is published as a batch. */
+static bool process_in_batch(struct link *l, const record_chunk *c, const record *r)
+{
+    bool more = has_more(l, c, r);
+    if (r->type != RECORD_PUBLISH)
+        link_batch_end(l);
+    else if (more)
+        link_batch_begin(l);
+    return process(l, r, more);
+}
+
 /* Works through the active chunk. A record is claimed before it is processed: link_close() takes
  * what is not claimed, at once and for good, so each record is either processed or salvaged. */
 static void process_chunk(struct link *l, record_chunk *c)
@@ -381,8 +392,9 @@ static void process_chunk(struct link *l, record_chunk *c)
         const record *r = (const record *)(const void *)(c->bytes + at);
         size_t expected = at;
         if (!atomic_compare_exchange_strong(&l->active_read, &expected, at + r->size))
-            return;
-        if (!process(l, r, has_more(l, c, r))) {
+            break;
+        if (!process_in_batch(l, c, r)) {
+            link_batch_end(l);
             l->stalled = true;
             put_back(l, c, at, r->size);
             return;
@@ -392,6 +404,7 @@ static void process_chunk(struct link *l, record_chunk *c)
                               memory_order_relaxed);
         at += r->size;
     }
+    link_batch_end(l);
 }
 
 /* ---- questions ---- */
