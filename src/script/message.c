@@ -273,10 +273,10 @@ static void push_reply(lua_State *L, natsMsg *msg)
 static const struct {
     const char *name;
     void (*push)(lua_State *L, natsMsg *msg);
-} fields[] = {{"data", push_data},
-              {"subject", push_subject},
-              {"reply", push_reply},
-              {"headers", push_headers}};
+} fields[] = {{.name = "data", .push = push_data},
+              {.name = "subject", .push = push_subject},
+              {.name = "reply", .push = push_reply},
+              {.name = "headers", .push = push_headers}};
 
 /* Its first upvalue has the methods, and the numbers of the fields. */
 static int message_index(lua_State *L)
