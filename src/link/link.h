@@ -27,8 +27,8 @@ struct link;
  * library's subscription, and each record that names it.
  *
  * There may be very many, so they are packed: what the delivery thread writes with each message is
- * at the beginning, and what the loop writes 64 bytes behind it and before the next one, so that no
- * cache line has both. */
+ * at the beginning, and what the loop writes with each 64 bytes behind it and before the next one,
+ * so that no cache line has both. */
 struct link_sub {
     /* The delivery thread's half. */
     _Atomic uint64_t put_messages, put_bytes;
@@ -39,8 +39,9 @@ struct link_sub {
     /* Set by the loop. */
     _Atomic uint64_t max_bytes; /* pending limits; 0: none */
     _Atomic uint32_t max_messages;
+    /* Seldom written. */
     atomic_int references;
-    _Atomic uint64_t dropped;
+    _Atomic uint64_t dropped;  /* by the delivery thread; the worker adds what the library has */
     struct interest *interest; /* counted */
     /* The loop's half. */
     _Atomic uint64_t taken_messages, taken_bytes;

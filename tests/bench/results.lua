@@ -73,6 +73,13 @@ local function print_cells(label, unit, cells, form)
   say("  %-18s %-14s %s", label, unit, table.concat(out, " "))
 end
 
+-- The line above cells.
+local function print_names(self)
+  local out = {}
+  for i, name in ipairs(self.names) do out[i] = ("%12s"):format(name) end
+  say("  %-33s %s", "", table.concat(out, " "))
+end
+
 local function header(self, case)
   if not self.begun then
     self.begun = true
@@ -80,10 +87,8 @@ local function header(self, case)
     if options.brief then say("%s", BRIEF) end
     if #self.names > 1 then say("%s / it: %s", self.names[1], RATIOS) end
   end
-  local out = {}
-  for i, name in ipairs(self.names) do out[i] = ("%12s"):format(name) end
   say("\n%s, medians of %d", case.name, case.rounds)
-  say("  %-18s %-14s %s", "", "", table.concat(out, " "))
+  print_names(self)
 end
 
 -- nil when there is none.
@@ -142,11 +147,10 @@ end
 -- One figure of several cases that were added, a line each. cases: a list of { label, case }.
 function M:overview(title, key, form, cases)
   say("\n%s", title)
-  local out = {}
-  for i, name in ipairs(self.names) do out[i] = ("%12s"):format(name) end
-  say("  %-33s %s", "", table.concat(out, " "))
+  print_names(self)
   for _, one in ipairs(cases) do
     local label, case = unpack(one)
+    local out = {}
     for i, name in ipairs(self.names) do
       local value = self:median(case, key, name)
       out[i] = ("%12s"):format(value and form:format(value) or "-")
