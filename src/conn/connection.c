@@ -201,7 +201,7 @@ void connection_give_up_queue(struct connection *c)
     }
     record_queue all = {0};
     for (record_chunk *chunk; (chunk = record_queue_take(&c->queue)) != NULL; free(chunk))
-        c->heir->publish_lost += record_queue_salvage(&all, chunk, chunk->read);
+        c->heir->publish_lost += record_queue_salvage(&all, chunk, 0);
     record_queue_append(&all, &c->heir->queue);
     c->heir->queue = all;
     hub_again(c->hub);

@@ -151,11 +151,10 @@ void link_answer_delay(struct link *l, uint32_t delay_ms)
 
 /* A subscription that never reached the library has its last word now; each record that names one
  * holds a reference. */
-static void end_unsent_subs(struct link *l, const record_chunk *c, size_t read)
+static void end_unsent_subs(struct link *l, const record_chunk *c, size_t first)
 {
-    for (size_t at = read; at < c->used;) {
-        const record *r = (const record *)(const void *)(c->bytes + at);
-        at += r->size;
+    for (size_t i = first; i < c->count; i++) {
+        const record *r = record_at(c, i);
         if (r->type == RECORD_PUBLISH || r->pointer == NULL)
             continue;
         if (r->type == RECORD_SUBSCRIBE)
@@ -165,10 +164,10 @@ static void end_unsent_subs(struct link *l, const record_chunk *c, size_t read)
 }
 
 static uint64_t salvage_chunk(struct link *l, record_queue *rest, const record_chunk *c,
-                              size_t read)
+                              size_t first)
 {
-    end_unsent_subs(l, c, read);
-    return record_queue_salvage(rest, c, read);
+    end_unsent_subs(l, c, first);
+    return record_queue_salvage(rest, c, first);
 }
 
 uint64_t link_close(struct link *l, record_queue *queue)
@@ -182,8 +181,8 @@ uint64_t link_close(struct link *l, record_queue *queue)
         if (nothing)
             record_queue_append(&rest, queue);
         if (l->active != NULL) {
-            size_t from = atomic_exchange(&l->active_read, LINK_ALL_CLAIMED);
-            lost += salvage_chunk(l, &rest, l->active, from);
+            size_t first = atomic_exchange(&l->active_read, LINK_ALL_CLAIMED);
+            lost += salvage_chunk(l, &rest, l->active, first);
         }
         /* What the worker has is older than what waits in the connection. */
         record_queue_append(&l->queue, queue);

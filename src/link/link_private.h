@@ -58,9 +58,9 @@ struct link {
     unsigned drains_running;
     record_chunk *active; /* the worker reads it without the lock; only it moves active_read */
 
-    /* Up to where the active chunk is claimed: by the worker record by record, by link_close() the
-     * rest at once (LINK_ALL_CLAIMED). So a record is processed or salvaged: never both, never
-     * neither. */
+    /* The first record of the active chunk that is not claimed: by the worker as it goes on, by
+     * link_close() the rest at once (LINK_ALL_CLAIMED). So a record is processed or salvaged: never
+     * both, never neither. */
     _Atomic size_t active_read;
 
     /* Counters: written by the worker, read by anyone. */
@@ -97,6 +97,21 @@ void link_retain(struct link *l);
 void link_release(struct link *l);
 void link_worker(void *link); /* worker.c: the thread */
 
+/* subscribe.c, worker thread. The first three take the reference of the record; a subscription that
+ * the library refuses has its last word. */
+void link_subscribe(struct link *l, struct link_sub *s, uint64_t max);
+void link_unsubscribe(struct link *l, struct link_sub *s);
+void link_drain_sub(struct link *l, struct link_sub *s);
+/* As many of those that wait for it as may be drained at a time. */
+void link_start_drains(struct link *l);
+/* What the library dropped at its own limit is counted with ours. */
+void link_count_library_drops(struct link *l);
+void link_destroy_dead_subs(struct link *l);
+void link_destroy_subs(struct link *l); /* all, when the connection is closed */
+
+/* worker.c: the error of this thread's last library call. */
+void link_fill_error(error *e, natsStatus status);
+
 /* publish.c, worker thread. What is published between the two is a batch. Nothing else may be asked
  * of the library then: its lock is held. Without effect when it cannot batch, and when there is
  * one, or none. */
@@ -105,6 +120,18 @@ void link_batch_end(struct link *l);
 /* Publishes a record. `more`: it may be buffered, because another publish follows, which sends
  * it. Otherwise it is sent now, with all that is buffered. */
 natsStatus link_publish(struct link *l, const record *r, bool more);
+
+/* Publishes that follow each other. */
+typedef struct {
+    const char *bytes; /* of the first one */
+    size_t length, count, data_length;
+} link_run;
+
+/* What of a chunk can be published at once from this record on, because a batch goes on and
+ * nothing has to be looked at: before the last publish, which sends it. False: none. */
+bool link_next_run(const struct link *l, const record_chunk *c, size_t index, link_run *run);
+/* Buffers it. When that fails, none, some or all of it may have been sent. */
+natsStatus link_publish_run(struct link *l, const link_run *run);
 /* Sends a message to the link's own inbox, now. */
 natsStatus link_publish_probe(struct link *l);
 

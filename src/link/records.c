@@ -4,31 +4,62 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK_SMALL 2048u /* a lone request costs little memory */
 #define CHUNK_LARGE 65536u
+#define CHUNK_SMALL 2048u /* a lone request costs little memory */
 
-/* All but its size is still to be written. */
-static record *record_reserve(record_queue *q, size_t size)
+static unsigned digits(size_t number)
+{
+    unsigned count = 1;
+    while ((number /= 10) > 0)
+        count++;
+    return count;
+}
+
+static size_t message_length(const record_message *m)
+{
+    size_t reply = m->reply_length > 0 ? m->reply_length + 1 : 0;
+    return sizeof "PUB  \r\n\r\n" - 1 + m->subject_length + reply + digits(m->data_length) +
+           m->header_length + m->data_length;
+}
+
+size_t record_message_size(const record_message *m)
+{
+    return sizeof(record) + message_length(m);
+}
+
+static record_chunk *add_chunk(record_queue *q, size_t size)
+{
+    size_t capacity = q->tail == NULL ? CHUNK_SMALL : CHUNK_LARGE;
+    if (capacity < size)
+        capacity = (size + _Alignof(record) - 1) & ~(_Alignof(record) - 1);
+    record_chunk *c = malloc(sizeof *c + capacity);
+    if (c == NULL)
+        return NULL;
+    *c = (record_chunk){.capacity = capacity};
+    if (q->tail != NULL)
+        q->tail->next = c;
+    else
+        q->head = c;
+    q->tail = c;
+    return c;
+}
+
+/* A record with so many bytes, to be written by the caller. */
+static record *add_record(record_queue *q, record_type type, size_t length, char **bytes)
 {
     record_chunk *c = q->tail;
-    if (c == NULL || c->capacity - c->used < size) {
-        size_t capacity = q->tail == NULL ? CHUNK_SMALL : CHUNK_LARGE;
-        if (capacity < size)
-            capacity = size;
-        c = malloc(sizeof *c + capacity);
-        if (c == NULL)
-            return NULL;
-        *c = (record_chunk){.capacity = capacity};
-        if (q->tail != NULL)
-            q->tail->next = c;
-        else
-            q->head = c;
-        q->tail = c;
-    }
-    record *r = (record *)(void *)(c->bytes + c->used);
-    r->size = (uint32_t)size;
-    c->used += size;
+    size_t size = sizeof(record) + length;
+    if ((c == NULL || c->capacity - c->used - c->count * sizeof(record) < size) &&
+        (c = add_chunk(q, size)) == NULL)
+        return NULL;
+    record *r = record_at(c, c->count++);
+    r->length = (uint32_t)length;
+    r->type = type;
+    *bytes = c->bytes + c->used;
+    c->used += length;
     q->bytes += size;
+    c->publishes += type == RECORD_PUBLISH;
+    q->publishes += type == RECORD_PUBLISH;
     return r;
 }
 
@@ -36,47 +67,54 @@ static char *put(char *at, const char *bytes, size_t length)
 {
     if (length > 0)
         memcpy(at, bytes, length);
-    at[length] = '\0';
-    return at + length + 1;
+    return at + length;
+}
+
+static char *put_number(char *at, size_t number)
+{
+    char *end = at + digits(number);
+    for (at = end; at == end || number > 0; number /= 10)
+        *--at = (char)('0' + number % 10);
+    return end;
 }
 
 int record_push_message(record_queue *q, const record_message *m)
 {
-    record *r = record_reserve(q, record_message_size(m));
+    char *at;
+    record *r = add_record(q, RECORD_PUBLISH, message_length(m), &at);
     if (r == NULL)
         return -1;
-    r->type = RECORD_PUBLISH;
+    r->bytes = at;
     r->subject_length = (uint32_t)m->subject_length;
     r->reply_length = (uint32_t)m->reply_length;
     r->header_length = (uint32_t)m->header_length;
-    r->header_count = m->header_count;
     r->data_length = (uint32_t)m->data_length;
-    char *at = (char *)(r + 1);
+    at = put(at, "PUB ", 4);
     at = put(at, m->subject, m->subject_length);
-    at = put(at, m->reply, m->reply_length);
+    *at++ = ' ';
+    if (m->reply_length > 0) {
+        at = put(at, m->reply, m->reply_length);
+        *at++ = ' ';
+    }
+    at = put_number(at, m->data_length);
+    at = put(at, "\r\n", 2);
     at = put(at, m->headers, m->header_length);
-    put(at, m->data, m->data_length);
-    q->tail->publishes++;
-    q->publishes++;
+    at = put(at, m->data, m->data_length);
+    put(at, "\r\n", 2);
     return 0;
 }
 
 int record_push_command(record_queue *q, record_type type, void *pointer, uint64_t number,
                         uint64_t value)
 {
-    record *r = record_reserve(q, (sizeof(record) + 7) & ~(size_t)7);
+    char *none;
+    record *r = add_record(q, type, 0, &none);
     if (r == NULL)
         return -1;
-    r->type = type;
     r->pointer = pointer;
     r->number = number;
     r->value = value;
     return 0;
-}
-
-record *record_chunk_first(record_chunk *c)
-{
-    return c->read < c->used ? (record *)(void *)(c->bytes + c->read) : NULL;
 }
 
 void record_queue_append(record_queue *to, record_queue *from)
@@ -93,18 +131,9 @@ void record_queue_append(record_queue *to, record_queue *from)
     *from = (record_queue){0};
 }
 
-/* Bytes and publishes of a chunk that are not done. */
-static void chunk_count(const record_chunk *c, size_t *bytes, uint64_t *publishes)
+static size_t chunk_size(const record_chunk *c)
 {
-    *bytes = c->used - c->read;
-    *publishes = c->read == 0 ? c->publishes : 0;
-    if (c->read == 0)
-        return; /* without a look at memory that has left the caches */
-    for (size_t at = c->read; at < c->used;) {
-        const record *r = (const record *)(const void *)(c->bytes + at);
-        *publishes += r->type == RECORD_PUBLISH;
-        at += r->size;
-    }
+    return c->used + c->count * sizeof(record);
 }
 
 record_chunk *record_queue_take(record_queue *q)
@@ -116,47 +145,40 @@ record_chunk *record_queue_take(record_queue *q)
     if (q->head == NULL)
         q->tail = NULL;
     c->next = NULL;
-    size_t bytes;
-    uint64_t publishes;
-    chunk_count(c, &bytes, &publishes);
-    q->bytes -= bytes;
-    q->publishes -= publishes;
+    q->bytes -= chunk_size(c);
+    q->publishes -= c->publishes;
     return c;
 }
 
 int record_queue_copy(record_queue *q, const record *r)
 {
-    record *copy = record_reserve(q, r->size);
+    char *bytes;
+    record *copy = add_record(q, (record_type)r->type, r->length, &bytes);
     if (copy == NULL)
         return -1;
-    memcpy(copy, r, r->size);
-    q->tail->publishes += r->type == RECORD_PUBLISH;
-    q->publishes += r->type == RECORD_PUBLISH;
+    *copy = *r;
+    if (r->type == RECORD_PUBLISH)
+        memcpy(copy->bytes = bytes, r->bytes, r->length);
     return 0;
 }
 
 void record_queue_prepend(record_queue *q, record_chunk *c)
 {
-    size_t bytes;
-    uint64_t publishes;
-    chunk_count(c, &bytes, &publishes);
     c->next = q->head;
     q->head = c;
     if (q->tail == NULL)
         q->tail = c;
-    q->bytes += bytes;
-    q->publishes += publishes;
+    q->bytes += chunk_size(c);
+    q->publishes += c->publishes;
 }
 
-uint64_t record_queue_salvage(record_queue *q, const record_chunk *c, size_t read)
+uint64_t record_queue_salvage(record_queue *q, const record_chunk *c, size_t first)
 {
     uint64_t lost = 0;
-    for (size_t at = read; at < c->used;) {
-        const record *r = (const record *)(const void *)(c->bytes + at);
-        at += r->size;
-        if (r->type != RECORD_PUBLISH)
-            continue;
-        lost += record_queue_copy(q, r) != 0;
+    for (size_t i = first; i < c->count; i++) {
+        const record *r = record_at(c, i);
+        if (r->type == RECORD_PUBLISH)
+            lost += record_queue_copy(q, r) != 0;
     }
     return lost;
 }

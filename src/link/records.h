@@ -16,14 +16,17 @@ typedef enum {
     RECORD_FLUSH,       /* number: a token that comes back; value: deadline in ms */
 } record_type;
 
-/* Followed by subject, reply, headers and data, each with a NUL behind it. The headers are
- * `header_count` pairs of NUL-terminated strings. */
+/* A publish's bytes are it as it is on the wire, "PUB subject reply length\r\ndata\r\n"; when it
+ * has headers, they are before the data as pairs of NUL-terminated strings, and the wire wants
+ * others.
+ */
 typedef struct {
-    uint32_t size; /* of the whole record, a multiple of 8 */
+    uint32_t length; /* of the bytes; only a publish has any */
     uint32_t type;
     union {
         struct { /* RECORD_PUBLISH */
-            uint32_t subject_length, reply_length, header_length, header_count, data_length;
+            char *bytes;
+            uint32_t subject_length, reply_length, header_length, data_length;
         };
         struct { /* all others */
             void *pointer;
@@ -33,17 +36,19 @@ typedef struct {
     };
 } record;
 
+/* Bytes from the start, records from the end. So publishes that follow each other are one piece of
+ * memory, which is sent as it is. */
 typedef struct record_chunk {
     struct record_chunk *next;
-    size_t capacity, used;
-    size_t read;        /* up to where the records are done */
-    uint64_t publishes; /* among all of its records */
+    size_t capacity, used; /* of the bytes */
+    size_t count;          /* records */
+    uint64_t publishes;    /* among them */
     char bytes[];
 } record_chunk;
 
 typedef struct {
     record_chunk *head, *tail;
-    size_t bytes;       /* of the records that are not done */
+    size_t bytes;       /* of the records, with their own */
     uint64_t publishes; /* among them */
 } record_queue;
 
@@ -55,49 +60,55 @@ typedef struct {
 } record_message;
 
 /* The bytes that a publish of this message takes in a queue. */
-static inline size_t record_message_size(const record_message *m)
-{
-    size_t size = sizeof(record) + m->subject_length + 1 + m->reply_length + 1 + m->header_length +
-                  1 + m->data_length + 1;
-    return (size + 7) & ~(size_t)7;
-}
+size_t record_message_size(const record_message *m);
 
 /* Appends. -1 when out of memory, and the queue is as before. */
 int record_push_message(record_queue *q, const record_message *m);
 int record_push_command(record_queue *q, record_type type, void *pointer, uint64_t number,
                         uint64_t value);
 
-static inline const char *record_subject(const record *r)
+/* None of them ends with a NUL. A space is behind the subject and behind the reply, if there is
+ * one.
+ */
+static inline char *record_subject(const record *r)
 {
-    return (const char *)(r + 1);
+    return r->bytes + sizeof "PUB " - 1;
 }
 
-/* "" when there is none. */
-static inline const char *record_reply(const record *r)
+static inline char *record_reply(const record *r)
 {
     return record_subject(r) + r->subject_length + 1;
 }
 
-static inline const char *record_headers(const record *r)
-{
-    return record_reply(r) + r->reply_length + 1;
-}
-
 static inline const char *record_data(const record *r)
 {
-    return record_headers(r) + r->header_length + 1;
+    return r->bytes + r->length - (sizeof "\r\n" - 1) - r->data_length;
 }
 
-/* The first record of a chunk that is not done, or NULL. */
-record *record_chunk_first(record_chunk *c);
+static inline const char *record_headers(const record *r)
+{
+    return record_data(r) - r->header_length;
+}
+
+/* What it takes in a queue. */
+static inline size_t record_size(const record *r)
+{
+    return sizeof *r + r->length;
+}
+
+/* 0 is the first one. */
+static inline record *record_at(const record_chunk *c, size_t index)
+{
+    return (record *)(void *)(c->bytes + c->capacity) - 1 - index;
+}
 
 /* Moves all of `from` behind the end of `to`. */
 void record_queue_append(record_queue *to, record_queue *from);
 /* Takes the first chunk out. The caller frees it with free(). NULL when the queue is empty. */
 record_chunk *record_queue_take(record_queue *q);
-/* Appends copies of the publishes of a chunk from offset `read` on; other records are dropped.
+/* Appends copies of the publishes of a chunk from record `first` on; other records are dropped.
  * Returns how many could not be copied because there was no memory. */
-uint64_t record_queue_salvage(record_queue *q, const record_chunk *c, size_t read);
+uint64_t record_queue_salvage(record_queue *q, const record_chunk *c, size_t first);
 /* Appends a copy of one record. -1: no memory. */
 int record_queue_copy(record_queue *q, const record *r);
 /* Puts a chunk in front of everything. */

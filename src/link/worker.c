@@ -15,9 +15,6 @@
 #define PROBE_END_NS 250000000u /* far below the watchdog's grace for a link that ends */
 #define DEAD_SUBS_MAX 128       /* so many unsubscribed ones are destroyed at a time */
 #define DEAD_SUBS_WAIT_NS 1000000000u
-#define FENCE_TIMEOUT_MS 1000
-#define DRAIN_TIMEOUT_MS 5000
-#define LIBRARY_ROOM (16u * 1024 * 1024)
 #define INBOX_ID_SIZE 40
 
 /* ---- events ---- */
@@ -32,8 +29,7 @@ static void post_server(struct link *l, link_event_type type)
     mailbox_post(&l->mailbox, &event);
 }
 
-/* The error of this thread's last library call. */
-static void fill_error(error *e, natsStatus status)
+void link_fill_error(error *e, natsStatus status)
 {
     natsStatus last = NATS_OK;
     const char *text = nats_GetLastError(&last);
@@ -49,50 +45,6 @@ static void post_publish_failures(struct link *l)
                         .error = l->publish_error};
     l->publish_failures = 0;
     mailbox_post(&l->mailbox, &event);
-}
-
-/* ---- the worker's lists of subscriptions ---- */
-
-static void list_put(struct link_sub **list, struct link_sub *s)
-{
-    s->next = *list;
-    s->back = list;
-    if (s->next != NULL)
-        s->next->back = &s->next;
-    *list = s;
-}
-
-static void list_remove(struct link_sub *s)
-{
-    if (s->back == NULL)
-        return;
-    *s->back = s->next;
-    if (s->next != NULL)
-        s->next->back = s->back;
-    s->next = NULL;
-    s->back = NULL;
-}
-
-static void destroy_list(struct link_sub **list)
-{
-    while (*list != NULL) {
-        struct link_sub *s = *list;
-        list_remove(s);
-        natsSubscription_Destroy(s->nats);
-        s->nats = NULL;
-        link_sub_release(s);
-    }
-}
-
-/* nats.c before 3.6.1 looks a subscription up and then uses it without holding a reference, so
- * destroying an unsubscribed one can crash its reader. A round trip started after the unsubscribe
- * is the proof that the reader is past it. */
-static void destroy_dead_subs(struct link *l)
-{
-    if (l->dead_count == 0 || natsConnection_FlushTimeout(l->nats, FENCE_TIMEOUT_MS) != NATS_OK)
-        return;
-    destroy_list(&l->dead_subs);
-    l->dead_count = 0;
 }
 
 /* ---- dialling ---- */
@@ -162,125 +114,31 @@ static bool is_not_now(natsStatus status)
     return status == NATS_INSUFFICIENT_BUFFER || status == NATS_CONNECTION_CLOSED;
 }
 
+static void add(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+static void count_published(struct link *l, natsStatus status, size_t count, size_t data_length)
+{
+    if (status != NATS_OK) {
+        link_fill_error(&l->publish_error, status);
+        l->publish_failures += count;
+        return;
+    }
+    add(&l->sent_messages, count);
+    add(&l->sent_bytes, data_length);
+}
+
 /* False: not now. `more`: what follows sends this one, too. */
 static bool do_publish(struct link *l, const record *r, bool more)
 {
     natsStatus status = link_publish(l, r, more);
     if (is_not_now(status))
         return false;
-    if (status != NATS_OK) {
-        fill_error(&l->publish_error, status);
-        l->publish_failures++;
-        return true;
-    }
-    atomic_store_explicit(&l->sent_messages,
-                          atomic_load_explicit(&l->sent_messages, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
-    atomic_store_explicit(
-        &l->sent_bytes, atomic_load_explicit(&l->sent_bytes, memory_order_relaxed) + r->data_length,
-        memory_order_relaxed);
+    count_published(l, status, 1, r->data_length);
     return true;
-}
-
-/* Our own limit, at the mailbox, is the one that counts and reports. The library's queue before it
- * is emptied as fast as one of its threads can; its limit is there in case that thread does not
- * come. */
-static int library_limit(uint64_t ours)
-{
-    uint64_t limit = ours + LIBRARY_ROOM;
-    return ours == 0 || limit > INT32_MAX ? -1 : (int)limit;
-}
-
-/* What the library dropped at its own limit is counted with ours. */
-static void count_library_drops(struct link *l)
-{
-    for (struct link_sub *s = l->subs; s != NULL; s = s->next) {
-        int64_t dropped = 0;
-        if (natsSubscription_GetDropped(s->nats, &dropped) != NATS_OK)
-            continue;
-        uint32_t fresh = (uint32_t)dropped - s->library_dropped;
-        s->library_dropped += fresh;
-        if (fresh > 0)
-            atomic_fetch_add(&s->dropped, fresh);
-    }
-}
-
-static void do_subscribe(struct link *l, struct link_sub *s, uint64_t max)
-{
-    const char *subject = s->interest->subject, *queue = interest_queue(s->interest);
-    natsStatus status =
-        queue == NULL
-            ? natsConnection_Subscribe(&s->nats, l->nats, subject, link_on_message, s)
-            : natsConnection_QueueSubscribe(&s->nats, l->nats, subject, queue, link_on_message, s);
-    if (status != NATS_OK) {
-        link_event event = {.type = LINK_EVENT_SUB_FAILED};
-        s->failed = true;
-        fill_error(&event.error, status);
-        mailbox_post(&l->mailbox, &event);
-        mailbox_put_last_word(&l->mailbox, s);
-        link_sub_release(s);
-        return;
-    }
-    list_put(&l->subs, s); /* the record's reference is the worker's now */
-    natsSubscription_SetPendingLimits(s->nats, library_limit(s->max_messages),
-                                      library_limit(s->max_bytes));
-    if (natsSubscription_SetOnCompleteCB(s->nats, link_on_sub_complete, s) != NATS_OK)
-        mailbox_put_last_word(&l->mailbox,
-                              s); /* the connection has closed: there is nothing to come */
-    if (max > 0 && max < INT32_MAX)
-        natsSubscription_AutoUnsubscribe(s->nats, (int)max);
-}
-
-static void bury(struct link *l, struct link_sub *s)
-{
-    list_remove(s);
-    list_put(&l->dead_subs, s);
-    l->dead_count++;
-}
-
-static void do_unsubscribe(struct link *l, struct link_sub *s)
-{
-    if (s->nats != NULL && s->back != NULL) {
-        natsSubscription_Unsubscribe(s->nats);
-        bury(l, s);
-    }
-    link_sub_release(s); /* the record's */
-}
-
-static void do_drain(struct link *l, struct link_sub *s)
-{
-    if (s->nats != NULL && s->back != NULL) {
-        list_remove(s);
-        list_put(&l->drains, s);
-    }
-    link_sub_release(s);
-}
-
-static void start_drains(struct link *l)
-{
-    while (l->drains != NULL) {
-        struct link_sub *s = l->drains;
-        uv_mutex_lock(&l->lock);
-        bool room = l->drains_running < LINK_DRAINS_AT_ONCE;
-        if (room) {
-            s->draining = true;
-            l->drains_running++;
-        }
-        uv_mutex_unlock(&l->lock);
-        if (!room)
-            return;
-        list_remove(s);
-        list_put(&l->subs, s); /* until its last word: the loop unsubscribes it then */
-        if (natsSubscription_DrainTimeout(s->nats, DRAIN_TIMEOUT_MS) == NATS_OK)
-            continue;
-        uv_mutex_lock(&l->lock);
-        if (s->draining) {
-            s->draining = false;
-            l->drains_running--;
-        }
-        uv_mutex_unlock(&l->lock);
-        natsSubscription_Unsubscribe(s->nats);
-    }
 }
 
 /* One round trip answers all flushes that were asked for before it. */
@@ -292,7 +150,7 @@ static void answer_flushes(struct link *l)
     post_publish_failures(l);
     natsStatus status = natsConnection_FlushTimeout(l->nats, l->flush_ms > 0 ? l->flush_ms : 1);
     if (status != NATS_OK)
-        fill_error(&event.error, status);
+        link_fill_error(&event.error, status);
     for (size_t i = 0; i < l->flush_count; i++) {
         event.number = l->flush_tokens[i];
         mailbox_post(&l->mailbox, &event);
@@ -308,7 +166,7 @@ static void do_flush(struct link *l, const record *r)
         uint64_t *tokens = realloc(l->flush_tokens, capacity * sizeof *tokens);
         if (tokens == NULL) {
             link_event event = {.type = LINK_EVENT_FLUSHED, .number = r->number};
-            fill_error(&event.error, NATS_NO_MEMORY);
+            link_fill_error(&event.error, NATS_NO_MEMORY);
             mailbox_post(&l->mailbox, &event);
             return;
         }
@@ -327,13 +185,13 @@ static bool process(struct link *l, const record *r, bool more)
     case RECORD_PUBLISH:
         return do_publish(l, r, more);
     case RECORD_SUBSCRIBE:
-        do_subscribe(l, r->pointer, r->number);
+        link_subscribe(l, r->pointer, r->number);
         return true;
     case RECORD_UNSUBSCRIBE:
-        do_unsubscribe(l, r->pointer);
+        link_unsubscribe(l, r->pointer);
         return true;
     case RECORD_DRAIN:
-        do_drain(l, r->pointer);
+        link_drain_sub(l, r->pointer);
         return true;
     case RECORD_FLUSH:
         do_flush(l, r);
@@ -344,14 +202,14 @@ static bool process(struct link *l, const record *r, bool more)
 
 /* A publish that could not be sent now goes back to where it was. When the loop has taken the rest
  * of the chunk meanwhile, it gets this one, too. */
-static void put_back(struct link *l, const record_chunk *c, size_t at, size_t size)
+static void put_back(struct link *l, const record *r, size_t index)
 {
-    size_t next = at + size;
-    if (atomic_compare_exchange_strong(&l->active_read, &next, at))
+    size_t next = index + 1;
+    if (atomic_compare_exchange_strong(&l->active_read, &next, index))
         return;
     link_event event = {.type = LINK_EVENT_RETURNED};
     record_queue queue = {0};
-    if (record_queue_copy(&queue, (const record *)(const void *)(c->bytes + at)) == 0)
+    if (record_queue_copy(&queue, r) == 0)
         event.records = record_queue_take(&queue);
     else
         event.number = 1;
@@ -362,20 +220,20 @@ static void put_back(struct link *l, const record_chunk *c, size_t at, size_t si
  * what the loop has handed over meanwhile; when it begins with something else, the library's
  * flusher sends within a millisecond. A lone publish before a flush is sent by itself: waking the
  * flusher costs more. */
-static bool has_more(const struct link *l, const record_chunk *c, const record *r)
+static bool has_more(const struct link *l, const record_chunk *c, size_t index)
 {
-    const char *next = (const char *)r + r->size;
-    if (next == c->bytes + c->used)
-        return atomic_load_explicit(&l->given_bytes, memory_order_relaxed) -
-                   atomic_load_explicit(&l->done_bytes, memory_order_relaxed) >
-               r->size;
-    return ((const record *)(const void *)next)->type == RECORD_PUBLISH;
+    if (index + 1 < c->count)
+        return record_at(c, index + 1)->type == RECORD_PUBLISH;
+    return atomic_load_explicit(&l->given_bytes, memory_order_relaxed) -
+               atomic_load_explicit(&l->done_bytes, memory_order_relaxed) >
+           record_size(record_at(c, index));
 }
 
 /* What follows each other is published as a batch. */
-static bool process_in_batch(struct link *l, const record_chunk *c, const record *r)
+static bool process_in_batch(struct link *l, const record_chunk *c, size_t index)
 {
-    bool more = has_more(l, c, r);
+    const record *r = record_at(c, index);
+    bool more = has_more(l, c, index);
     if (r->type != RECORD_PUBLISH)
         link_batch_end(l);
     else if (more)
@@ -383,27 +241,45 @@ static bool process_in_batch(struct link *l, const record_chunk *c, const record
     return process(l, r, more);
 }
 
-/* Works through the active chunk. A record is claimed before it is processed: link_close() takes
- * what is not claimed, at once and for good, so each record is either processed or salvaged. */
-static void process_chunk(struct link *l, record_chunk *c)
+/* A record is claimed before it is processed: link_close() takes what is not claimed, at once and
+ * for good, so each record is either processed or salvaged. */
+static bool claim(struct link *l, size_t index, size_t count)
 {
-    size_t at = atomic_load(&l->active_read);
-    while (at < c->used) {
-        const record *r = (const record *)(const void *)(c->bytes + at);
-        size_t expected = at;
-        if (!atomic_compare_exchange_strong(&l->active_read, &expected, at + r->size))
-            break;
-        if (!process_in_batch(l, c, r)) {
-            link_batch_end(l);
-            l->stalled = true;
-            put_back(l, c, at, r->size);
-            return;
-        }
-        atomic_store_explicit(&l->done_bytes,
-                              atomic_load_explicit(&l->done_bytes, memory_order_relaxed) + r->size,
-                              memory_order_relaxed);
-        at += r->size;
+    return atomic_compare_exchange_strong(&l->active_read, &index, index + count);
+}
+
+/* False: the chunk's end for now. */
+static bool process_next(struct link *l, const record_chunk *c, size_t *index)
+{
+    const record *r = record_at(c, *index);
+    link_run run;
+    if (link_next_run(l, c, *index, &run)) {
+        if (!claim(l, *index, run.count))
+            return false;
+        count_published(l, link_publish_run(l, &run), run.count, run.data_length);
+        add(&l->done_bytes, run.length + run.count * sizeof *r);
+        *index += run.count;
+        return true;
     }
+    if (!claim(l, *index, 1))
+        return false;
+    if (!process_in_batch(l, c, *index)) {
+        link_batch_end(l); /* put_back() takes a lock */
+        l->stalled = true;
+        put_back(l, r, *index);
+        return false;
+    }
+    add(&l->done_bytes, record_size(r));
+    ++*index;
+    return true;
+}
+
+/* Works through the active chunk. */
+static void process_chunk(struct link *l, const record_chunk *c)
+{
+    size_t index = atomic_load(&l->active_read);
+    while (index < c->count && process_next(l, c, &index))
+        continue;
     link_batch_end(l);
 }
 
@@ -428,7 +304,7 @@ static void audit(struct link *l)
     link_event event = {.type = LINK_EVENT_AUDITED};
     event.status = link_status_of(natsConnection_Status(l->nats));
     mailbox_post(&l->mailbox, &event);
-    count_library_drops(l);
+    link_count_library_drops(l);
 }
 
 static void answer(struct link *l, unsigned asks)
@@ -449,7 +325,7 @@ static void answer(struct link *l, unsigned asks)
 static unsigned wait_for_work(struct link *l)
 {
     uv_mutex_lock(&l->lock);
-    if (l->active != NULL && atomic_load(&l->active_read) >= l->active->used) {
+    if (l->active != NULL && atomic_load(&l->active_read) >= l->active->count) {
         free(l->active);
         l->active = NULL;
     }
@@ -463,7 +339,7 @@ static unsigned wait_for_work(struct link *l)
             uv_cond_wait(&l->changed, &l->lock);
         } else if (uv_cond_timedwait(&l->changed, &l->lock, DEAD_SUBS_WAIT_NS) != 0) {
             uv_mutex_unlock(&l->lock);
-            destroy_dead_subs(l);
+            link_destroy_dead_subs(l);
             uv_mutex_lock(&l->lock);
         }
     }
@@ -488,9 +364,9 @@ static void work(struct link *l)
             process_chunk(l, l->active);
         answer_flushes(l);
         post_publish_failures(l);
-        start_drains(l);
+        link_start_drains(l);
         if (l->dead_count >= DEAD_SUBS_MAX)
-            destroy_dead_subs(l);
+            link_destroy_dead_subs(l);
     }
 }
 
@@ -511,9 +387,7 @@ static void tear_down(struct link *l)
         natsConnection_Close(l->nats); /* joins the reader: nothing looks at the subs any more */
     natsSubscription_Destroy(l->probe_sub);
     wait_for_probe_sub(l);
-    destroy_list(&l->subs);
-    destroy_list(&l->drains);
-    destroy_list(&l->dead_subs);
+    link_destroy_subs(l);
     natsConnection_Destroy(l->nats);
     natsOptions_Destroy(l->nats_options);
     free(l->flush_tokens);
