@@ -8,6 +8,7 @@
 #include "conn/request.h"
 #include "link/inner.h"
 #include "script/api.h"
+#include "script/marked.h"
 #include "script/message.h"
 #include "script/takeover.h"
 #include "script/task.h"
@@ -17,13 +18,16 @@
 #define DRAIN_TIMEOUT_S 30.0
 #define WAIT_MAX_S 86400.0
 
+static const char handle_mark;
+
 struct connection_handle {
+    const char *mark;
     struct binding *binding;
 };
 
 struct binding *api_check_connection(lua_State *L, int arg)
 {
-    struct connection_handle *h = luaL_checkudata(L, arg, CONNECTION_TYPE);
+    struct connection_handle *h = marked_check(L, arg, &handle_mark, sizeof *h, CONNECTION_TYPE);
     return h->binding;
 }
 
@@ -68,7 +72,7 @@ int api_connect(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
     struct connection_handle *h = lua_newuserdata(L, sizeof *h);
-    h->binding = NULL;
+    *h = (struct connection_handle){.mark = &handle_mark};
     luaL_getmetatable(L, CONNECTION_TYPE);
     lua_setmetatable(L, -2);
     /* A connection that was closed stays here, with what messages and handlers know of it. */
@@ -122,7 +126,7 @@ static void read_message(lua_State *L, record_message *m, const char *const *nam
 {
     *m = (record_message){0};
     m->subject = luaL_checklstring(L, 2, &m->subject_length);
-    int options = lua_isnoneornil(L, 4) ? 0 : 4;
+    int options = lua_gettop(L) < 4 || lua_isnil(L, 4) ? 0 : 4;
     if (options != 0) {
         lua_settop(L, 4);
         luaL_checktype(L, 4, LUA_TTABLE);
@@ -131,23 +135,10 @@ static void read_message(lua_State *L, record_message *m, const char *const *nam
     message_read(L, 3, options, m);
 }
 
-/* api_check_connection() of the first argument, for what is called often: the metatable is the
- * function's upvalue, so that it is not looked up by its name. */
-static struct binding *own_connection(lua_State *L)
-{
-    if (lua_getmetatable(L, 1)) {
-        bool own = lua_rawequal(L, -1, lua_upvalueindex(1)) != 0;
-        lua_pop(L, 1);
-        if (own)
-            return ((struct connection_handle *)lua_touserdata(L, 1))->binding;
-    }
-    return api_check_connection(L, 1); /* raises the error */
-}
-
 static int connection_publish_lua(lua_State *L)
 {
     static const char *const names[] = {"headers", "reply", NULL};
-    struct binding *b = own_connection(L);
+    struct binding *b = api_check_connection(L, 1);
     record_message m;
     read_message(L, &m, names, "publish");
     return binding_publish(L, b, &m);
@@ -382,6 +373,7 @@ static int connection_tostring(lua_State *L)
 void api_register_connection(lua_State *L)
 {
     static const luaL_Reg connection_methods[] = {{"subscribe", api_subscribe},
+                                                  {"publish", connection_publish_lua},
                                                   {"request", connection_request_lua},
                                                   {"flush", connection_flush_lua},
                                                   {"status", connection_status_lua},
@@ -396,8 +388,5 @@ void api_register_connection(lua_State *L)
     lua_getfield(L, -1, "__index");
     api_open_jetstream(L);
     lua_setfield(L, -2, "jetstream");
-    lua_pushvalue(L, -2);
-    lua_pushcclosure(L, connection_publish_lua, 1);
-    lua_setfield(L, -2, "publish");
     lua_pop(L, 2);
 }

@@ -10,10 +10,13 @@
 #include "link/headers.h"
 #include "link/inner.h"
 #include "script/binding.h"
+#include "script/marked.h"
 
 #define ERROR_TYPE "moondog.error"
 #define HOLDER_TYPE "moondog.holder"
 #define MESSAGE_BYTES 256u /* of one without data */
+
+static const char message_mark;
 
 /* ---- errors ---- */
 
@@ -89,7 +92,7 @@ static void throw_away(struct generation *g, const struct message *m)
 static struct message *new_message(lua_State *L)
 {
     struct message *m = lua_newuserdata(L, sizeof *m);
-    *m = (struct message){.generation = generation_of(L), .ref = LUA_NOREF};
+    *m = (struct message){.mark = &message_mark, .generation = generation_of(L), .ref = LUA_NOREF};
     luaL_getmetatable(L, MESSAGE_TYPE);
     lua_setmetatable(L, -2);
     return m;
@@ -187,7 +190,7 @@ static int message_gc(lua_State *L)
 
 struct message *message_check(lua_State *L)
 {
-    struct message *m = luaL_checkudata(L, 1, MESSAGE_TYPE);
+    struct message *m = marked_check(L, 1, &message_mark, sizeof *m, MESSAGE_TYPE);
     if (m->msg == NULL)
         luaL_error(L, "this message is over: it is valid until its handler ends; "
                       "call msg:retain() there to keep it");
@@ -393,10 +396,8 @@ void message_read_headers(lua_State *L, int index, record_message *m)
 
 void message_read(lua_State *L, int index, int options, record_message *m)
 {
-    int type = lua_type(L, index);
-    if (type == LUA_TSTRING || type == LUA_TNUMBER)
-        m->data = lua_tolstring(L, index, &m->data_length);
-    else if (type != LUA_TNIL && type != LUA_TNONE)
+    m->data = lua_tolstring(L, index, &m->data_length);
+    if (m->data == NULL && !lua_isnoneornil(L, index))
         luaL_argerror(
             L, index,
             lua_pushfstring(L, "data is a string, not a %s: encode it", luaL_typename(L, index)));

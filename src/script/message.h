@@ -29,6 +29,7 @@ struct message_slot {
 };
 
 struct message {
+    const char *mark; /* marked.h */
     struct generation *generation;
     struct message_slot *slot; /* that it is in, NULL: none */
     struct binding *binding;   /* where it came from, and responses go to */
