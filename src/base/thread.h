@@ -65,6 +65,24 @@ static inline void thread_restore_policy(int before)
         (void)pthread_setschedparam(pthread_self(), SCHED_OTHER, &parameters);
 }
 
+#define THREAD_WAY_LONG_NS 1000000u
+#define THREAD_WAY_PAUSE_NS 250000000u
+
+/* Lets a patient thread that was just woken run on this processor, in whose caches lies what it
+ * was woken for. Where others want the processor, too, they may have it for milliseconds: after a
+ * call that took so long, the calls of the next quarter of a second do nothing. *next is when, 0 at
+ * first. Any thread. */
+static inline void thread_give_way(uint64_t *next)
+{
+    uint64_t begun = uv_hrtime();
+    if (begun < *next)
+        return;
+    sched_yield();
+    uint64_t ended = uv_hrtime();
+    if (ended - begun > THREAD_WAY_LONG_NS)
+        *next = ended + THREAD_WAY_PAUSE_NS;
+}
+
 /* On a thread that was started so: this one it takes; 0: none. */
 static inline void thread_take_signal(int number)
 {

@@ -46,8 +46,9 @@ struct hub {
     uv_work_t reclaim_work;
     reclaim reclaim;
     bool reclaiming, closing;
-    uint64_t poll_until; /* ns: when a poll of the host's has to be over; 0: none goes on */
-    bool poll_served;    /* it has run something of the script's or the host's */
+    uint64_t poll_until;    /* ns: when a poll of the host's has to be over; 0: none goes on */
+    bool poll_served;       /* it has run something of the script's or the host's */
+    uint64_t give_way_next; /* ns: thread_give_way() */
     double dial_tokens;
     uint64_t dial_tokens_at; /* ns */
     uint64_t random;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "conn/connection_private.h"
 
 #define SYNC_STEP 2000u             /* subscriptions sent per turn: the loop's timers go on */
@@ -181,6 +182,15 @@ static int check_subject(struct connection *c, const record_message *m, error *e
     return 0;
 }
 
+/* Much has gathered, and more may come in this turn: its worker is to go on with it meanwhile. A
+ * host's poll ends when the host says so, and does not give its time to others. */
+static void send_early(struct connection *c)
+{
+    link_send(c->link, &c->queue);
+    if (c->hub->poll_until == 0)
+        thread_give_way(&c->hub->give_way_next);
+}
+
 int connection_publish(struct connection *c, const record_message *m, error *e)
 {
     if (c->closing)
@@ -203,7 +213,7 @@ int connection_publish(struct connection *c, const record_message *m, error *e)
     if (c->hub->tap != NULL)
         show_published(c, m);
     if (c->up && c->queue.bytes >= SEND_AT_BYTES)
-        link_send(c->link, &c->queue);
+        send_early(c);
     return 0;
 }
 
