@@ -65,13 +65,13 @@ static inline void thread_restore_policy(int before)
         (void)pthread_setschedparam(pthread_self(), SCHED_OTHER, &parameters);
 }
 
-#define THREAD_WAY_LONG_NS 1000000u
-#define THREAD_WAY_PAUSE_NS 250000000u
+#define THREAD_WAY_LONG_NS 200000u /* several times what it takes to send a chunk */
+#define THREAD_WAY_REST 8u
 
 /* Lets a patient thread that was just woken run on this processor, in whose caches lies what it
- * was woken for. Where others want the processor, too, they may have it for milliseconds: after a
- * call that took so long, the calls of the next quarter of a second do nothing. *next is when, 0 at
- * first. Any thread. */
+ * was woken for. Others that want the processor may have it for milliseconds: after a call that
+ * took long, those of eight times as long do nothing, so that at most a ninth of the time is lost.
+ * *next is when one does something again, 0 at first. Any thread. */
 static inline void thread_give_way(uint64_t *next)
 {
     uint64_t begun = uv_hrtime();
@@ -80,7 +80,7 @@ static inline void thread_give_way(uint64_t *next)
     sched_yield();
     uint64_t ended = uv_hrtime();
     if (ended - begun > THREAD_WAY_LONG_NS)
-        *next = ended + THREAD_WAY_PAUSE_NS;
+        *next = ended + THREAD_WAY_REST * (ended - begun);
 }
 
 /* On a thread that was started so: this one it takes; 0: none. */

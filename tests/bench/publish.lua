@@ -14,9 +14,9 @@ local LESS = results.brief and 100 or 1 -- so many times less work
 
 -- batch: messages between two flushes; a client may keep 8 MiB until it sends them.
 local CASES = {
-  { name = "16 B, pipelined", size = 16, count = 200000, batch = 10000 },
-  { name = "64 B, pipelined", size = 64, count = 200000, batch = 10000 },
-  { name = "1 KB, pipelined", size = 1024, count = 100000, batch = 4000 },
+  { name = "16 B, pipelined", size = 16, count = 1000000, batch = 10000 },
+  { name = "64 B, pipelined", size = 64, count = 1000000, batch = 10000 },
+  { name = "1 KB, pipelined", size = 1024, count = 400000, batch = 4000 },
   { name = "16 KB, pipelined", size = 16384, count = 10000, batch = 250 },
   { name = "64 B, 64 in flight: a flush after 64", size = 64, count = 320000, batch = 64, timed = true },
   { name = "64 B, one in flight: a flush after each", size = 64, count = 5000, batch = 1, timed = true },
