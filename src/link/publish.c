@@ -17,8 +17,7 @@
 #include "link/inner.h"
 #include "link/link_private.h"
 
-#define RUN_BYTES                                                                                  \
-    32768 /* what the library buffers: a link that hangs costs as much as its buffer */
+#define RUN_BYTES 32768 /* as the library's buffer: so much goes with a link that hangs */
 
 void link_batch_begin(struct link *l)
 {
