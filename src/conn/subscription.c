@@ -245,13 +245,8 @@ void subscription_message(struct connection *c, const mailbox_item *item)
 {
     struct link_sub *wire = item->sub;
     natsMsg *msg = item->msg;
-    atomic_store_explicit(&wire->taken_messages,
-                          atomic_load_explicit(&wire->taken_messages, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
-    atomic_store_explicit(&wire->taken_bytes,
-                          atomic_load_explicit(&wire->taken_bytes, memory_order_relaxed) +
-                              item->weight,
-                          memory_order_relaxed);
+    link_add(&wire->taken_messages, 1);
+    link_add(&wire->taken_bytes, item->weight);
     struct subscription *s = wire->owner;
     if (!s->active || s->observer == NULL) {
         message_free(msg);

@@ -94,12 +94,8 @@ void link_on_message(natsConnection *nc, natsSubscription *sub, natsMsg *msg, vo
         drop(s, msg);
         return;
     }
-    atomic_store_explicit(&s->put_messages,
-                          atomic_load_explicit(&s->put_messages, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
-    atomic_store_explicit(&s->put_bytes,
-                          atomic_load_explicit(&s->put_bytes, memory_order_relaxed) + item.weight,
-                          memory_order_relaxed);
+    link_add(&s->put_messages, 1);
+    link_add(&s->put_bytes, item.weight);
 }
 
 void link_on_sub_complete(void *link_sub)

@@ -71,6 +71,13 @@ struct link *link_start(link_options *options, uint64_t number, unsigned first_s
 uint64_t link_number(const struct link *l);
 mailbox *link_mailbox(struct link *l);
 
+/* Adds to a counter that one thread writes, and any may read. */
+static inline void link_add(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
 /* Hands all records over to the worker; q is empty afterwards. */
 void link_send(struct link *l, record_queue *q);
 /* Bytes handed over and not yet processed. */

@@ -63,8 +63,9 @@ static natsStatus publish_message(struct link *l, const record *r, const char *s
     return status;
 }
 
-static natsStatus publish_names(struct link *l, const record *r, const char *subject,
-                                const char *reply, bool at_once)
+/* By the library's own functions, which look at its state first, and set the write deadline. */
+static natsStatus publish_checked(struct link *l, const record *r, const char *subject,
+                                  const char *reply, bool at_once)
 {
     if (r->header_length > 0 || at_once)
         return publish_message(l, r, subject, reply, at_once);
@@ -81,7 +82,7 @@ natsStatus link_publish(struct link *l, const record *r, bool more)
     if (reply != NULL)
         reply_end = reply + r->reply_length;
     *subject_end = *reply_end = '\0'; /* only now: the record may still have to be put back */
-    natsStatus status = publish_names(l, r, subject, reply, l->batches && !more);
+    natsStatus status = publish_checked(l, r, subject, reply, l->batches && !more);
     *subject_end = *reply_end = ' ';
     if (l->batch != LINK_NO_BATCH)
         l->batch = status == NATS_OK ? LINK_BATCH_CHECKED : LINK_BATCH_LOCKED;

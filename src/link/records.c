@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK_LARGE 65536u
 #define CHUNK_SMALL 2048u /* a lone request costs little memory */
+#define CHUNK_LARGE 65536u
 
 static unsigned digits(size_t number)
 {

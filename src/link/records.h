@@ -16,10 +16,8 @@ typedef enum {
     RECORD_FLUSH,       /* number: a token that comes back; value: deadline in ms */
 } record_type;
 
-/* A publish's bytes are it as it is on the wire, "PUB subject reply length\r\ndata\r\n"; when it
- * has headers, they are before the data as pairs of NUL-terminated strings, and the wire wants
- * others.
- */
+/* A publish's bytes are it as it is on the wire, "PUB subject reply length\r\ndata\r\n". Headers
+ * are before the data, as pairs of NUL-terminated strings: the wire has them in another form. */
 typedef struct {
     uint32_t length; /* of the bytes; only a publish has any */
     uint32_t type;
@@ -67,9 +65,7 @@ int record_push_message(record_queue *q, const record_message *m);
 int record_push_command(record_queue *q, record_type type, void *pointer, uint64_t number,
                         uint64_t value);
 
-/* None of them ends with a NUL. A space is behind the subject and behind the reply, if there is
- * one.
- */
+/* None of them ends with a NUL. Behind the subject is a space, and behind a reply. */
 static inline char *record_subject(const record *r)
 {
     return r->bytes + sizeof "PUB " - 1;

@@ -114,12 +114,6 @@ static bool is_not_now(natsStatus status)
     return status == NATS_INSUFFICIENT_BUFFER || status == NATS_CONNECTION_CLOSED;
 }
 
-static void add(_Atomic uint64_t *counter, uint64_t n)
-{
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
-                          memory_order_relaxed);
-}
-
 static void count_published(struct link *l, natsStatus status, size_t count, size_t data_length)
 {
     if (status != NATS_OK) {
@@ -127,8 +121,8 @@ static void count_published(struct link *l, natsStatus status, size_t count, siz
         l->publish_failures += count;
         return;
     }
-    add(&l->sent_messages, count);
-    add(&l->sent_bytes, data_length);
+    link_add(&l->sent_messages, count);
+    link_add(&l->sent_bytes, data_length);
 }
 
 /* False: not now. `more`: what follows sends this one, too. */
@@ -257,7 +251,7 @@ static bool process_next(struct link *l, const record_chunk *c, size_t *index)
         if (!claim(l, *index, run.count))
             return false;
         count_published(l, link_publish_run(l, &run), run.count, run.data_length);
-        add(&l->done_bytes, run.length + run.count * sizeof *r);
+        link_add(&l->done_bytes, run.length + run.count * sizeof *r);
         *index += run.count;
         return true;
     }
@@ -269,7 +263,7 @@ static bool process_next(struct link *l, const record_chunk *c, size_t *index)
         put_back(l, r, *index);
         return false;
     }
-    add(&l->done_bytes, record_size(r));
+    link_add(&l->done_bytes, record_size(r));
     ++*index;
     return true;
 }
