@@ -166,6 +166,13 @@ function M:cont()
   self.process:signal("sigcont")
 end
 
+-- What it has on the disk is put aside, after kill().
+function M:forget()
+  local folder = self.config.jetstream.store_dir
+  assert(self.process.exit, "still running")
+  assert(os.rename(folder, ("%s.before-%d"):format(folder, uv.hrtime())))
+end
+
 -- A new process on the same port, after kill().
 function M:restart()
   assert(self.process.exit, "still running")

@@ -156,7 +156,9 @@ function M.play(case)
       killed = killed % #servers + 1
       local victims = case.together and servers or { servers[killed] }
       if case.together then
-        run.wait_until(function() return ask_status() == "0" end, M.SECONDS, "all are forwarded")
+        -- What is not on the disk yet is not among those that wait.
+        run.wait_until(function() return feeder.done == feeder.asked and ask_status() == "0" end, M.SECONDS,
+          "all are forwarded")
       end
       run.spawn(function()
         for _, victim in ipairs(victims) do victim:kill() end
