@@ -19,7 +19,8 @@ local QUIET_SECONDS = 2                       -- nothing has come for so long: w
 local POLL_SECONDS = 0.01
 local CPU_SECONDS = 0.3                       -- of one offer: who is slow is sent less
 local BUSY = 0.8                              -- of a core, at a steady rate: who is slow is sent fewer a second
-local CLIENTS = { "moondog", "moondog data", "moondog json", "nats.c", "nats.c pool", "nats.go", "npm", "nats-py" }
+local CLIENTS = { "moondog", "moondog data", "moondog json", "moondog 1 CPU", "nats.c", "nats.c pool", "nats.c 1 CPU",
+  "nats.go", "npm", "nats-py" }
 
 -- rate: messages a second that are offered; full: messages of an offer at full speed.
 local SIZES = {

@@ -72,14 +72,24 @@ local function lacks_python()
   return not has_nats_py and PYTHON .. " cannot import nats; Debian has no package of it"
 end
 
+-- All its threads share the first processor that this process may use.
+local function on_one_cpu(start)
+  return function(url, name)
+    local status = io.open("/proc/self/status"):read("*a")
+    return start(url, name, { "taskset", "-c", status:match("Cpus_allowed_list:%s*(%d+)") })
+  end
+end
+
 -- What each is called in tables, in their order. stock: starts one that reconnects as it does when nobody has said
 -- anything, but that it is to try for ever.
 local ALL = {
   { name = "moondog", start = start_moondog("count"), stock = start_moondog("count", "yes") },
   { name = "moondog data", start = start_moondog("data") },
   { name = "moondog json", start = start_moondog("json") },
+  { name = "moondog 1 CPU", start = on_one_cpu(start_moondog("count")) },
   { name = "nats.c", start = start_c("default"), stock = start_c("stock") },
   { name = "nats.c pool", start = start_c("pool") },
+  { name = "nats.c 1 CPU", start = on_one_cpu(start_c("default")) },
   { name = "nats.c asap", start = start_c("asap") },
   { name = "nats.go", start = start_go(), stock = start_go("stock"), lacks = lacks_go },
   { name = "npm", start = start_npm(), stock = start_npm("stock"), lacks = lacks_npm },
