@@ -9,7 +9,8 @@
 #include "link/link_private.h"
 #include "link/living.h"
 
-#define LOOK_EVERY 64u /* messages: then a limit that the loop has changed counts, too */
+#define LAST_ERROR_SIZE 512u /* twice the library's */
+#define LOOK_EVERY 64u       /* messages: then a limit that the loop has changed counts, too */
 
 static void post(struct link *l, link_event_type type)
 {
@@ -174,9 +175,9 @@ static void on_closed(natsConnection *nc, void *closure)
         return;
     if (!atomic_load(&l->closing)) {
         link_event event = {.type = LINK_EVENT_CLOSED};
-        const char *text = NULL;
+        char text[LAST_ERROR_SIZE];
         /* Closed: nobody holds its lock for long any more. */
-        natsStatus status = natsConnection_GetLastError(nc, &text);
+        natsStatus status = last_error_copy(nc, text, sizeof text);
         error_from_nats(&event.error, status == NATS_OK ? NATS_CONNECTION_CLOSED : (int)status,
                         text);
         mailbox_post(&l->mailbox, &event);

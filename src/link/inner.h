@@ -7,6 +7,7 @@
 
 #include <nats/nats.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 /* Publishes, and with `at_once` sends it with all that is buffered. */
 natsStatus natsConn_publish(natsConnection *nc, natsMsg *msg, const char *reply, bool at_once)
@@ -27,5 +28,9 @@ bool inner_is_known(void);
  * library's, the collector, which costs a change of threads and takes it to the cache of another
  * processor only to free it there. */
 void message_free(natsMsg *msg);
+
+/* What natsConnection_GetLastError() says, as a copy: it gives the connection's own text, into
+ * which the library's reader may write the next error meanwhile. Takes the connection's lock. */
+natsStatus last_error_copy(natsConnection *nc, char *text, size_t size);
 
 #endif
