@@ -9,7 +9,7 @@
 
 #include "script/failure.h"
 
-#define HURRY_AFTER 10u /* looks of the sentinel */
+#define HURRY_AFTER 10u /* looks at an entry that is to stop and does not */
 
 /* What the thread is inside. In the static TLS block: a signal handler reads it. */
 static _Thread_local budget *current __attribute__((tls_model("initial-exec")));
@@ -31,14 +31,16 @@ static void stop_hook(lua_State *L, lua_Debug *ar)
     lua_error(L);
 }
 
-/* Whether the entry that this thread is inside of is to stop: then its hook is armed. */
-static bool arm(budget *b)
+static bool is_to_stop(const budget *b)
 {
-    if (b == NULL || atomic_load(&b->entry) != atomic_load(&b->stop_entry))
-        return false;
+    return b != NULL && atomic_load(&b->entry) == atomic_load(&b->stop_entry);
+}
+
+/* On the thread that is inside. */
+static void arm(budget *b)
+{
     b->armed = 1;
     lua_sethook(b->L, stop_hook, LUA_MASKCOUNT, 1);
-    return true;
 }
 
 /* lua_sethook() is made for this: LuaJIT allows it in a signal handler of the thread that runs the
@@ -46,21 +48,48 @@ static bool arm(budget *b)
 static void on_signal(int number)
 {
     (void)number;
-    arm(current);
+    if (is_to_stop(current))
+        arm(current);
 }
 
 static void look_hook(lua_State *L, lua_Debug *ar)
 {
-    if (arm(current))
-        stop_hook(L, ar);
+    budget *b = current;
+    if (!is_to_stop(b))
+        return;
+    pthread_mutex_lock(&b->hooks);
+    arm(b);
+    pthread_mutex_unlock(&b->hooks);
+    stop_hook(L, ar);
 }
 
-void budget_rest(budget *b)
+/* On the thread that may be inside, under `hooks`. */
+static void set_resting_hook(budget *b)
 {
     if (b->signal != 0)
         lua_sethook(b->L, NULL, 0, 0);
     else
         lua_sethook(b->L, look_hook, LUA_MASKCOUNT, BUDGET_LOOK_EVERY);
+}
+
+void budget_rest(budget *b)
+{
+    pthread_mutex_lock(&b->hooks);
+    set_resting_hook(b);
+    pthread_mutex_unlock(&b->hooks);
+}
+
+void budget_hook(budget *b, lua_Hook hook, int every)
+{
+    pthread_mutex_lock(&b->hooks);
+    lua_sethook(b->L, hook, LUA_MASKCOUNT, every);
+    pthread_mutex_unlock(&b->hooks);
+}
+
+void budget_init(budget *b, lua_State *L, int signal)
+{
+    *b = (budget){.L = L, .signal = signal, .hooks = PTHREAD_MUTEX_INITIALIZER};
+    budget_rest(b);
 }
 
 void budget_enter(budget *b, uint32_t limit_ms, const struct callback *what)
@@ -79,19 +108,31 @@ void budget_enter(budget *b, uint32_t limit_ms, const struct callback *what)
                           memory_order_release);
 }
 
+/* Either this thread sees that it is hurried, or hurry() sees that the entry is over: when this
+ * returns, nobody else touches the hook. */
+static void leave_looking(budget *b, uint64_t outside)
+{
+    atomic_store(&b->entry, outside);
+    if (!atomic_load(&b->hurried))
+        return;
+    pthread_mutex_lock(&b->hooks);
+    atomic_store(&b->hurried, false);
+    set_resting_hook(b);
+    pthread_mutex_unlock(&b->hooks);
+}
+
 bool budget_leave(budget *b)
 {
     if (--b->depth > 0)
         return false;
+    uint64_t outside = atomic_load_explicit(&b->entry, memory_order_relaxed) + 1;
     atomic_store_explicit(&b->what, NULL, memory_order_relaxed);
-    atomic_store_explicit(&b->entry, atomic_load_explicit(&b->entry, memory_order_relaxed) + 1,
-                          memory_order_release);
+    if (b->signal == 0)
+        leave_looking(b, outside);
+    else
+        atomic_store_explicit(&b->entry, outside, memory_order_release);
     atomic_signal_fence(memory_order_seq_cst);
     current = b->outer;
-    if (atomic_load_explicit(&b->hurried, memory_order_relaxed)) {
-        atomic_store_explicit(&b->hurried, false, memory_order_relaxed);
-        budget_rest(b);
-    }
     if (!b->armed)
         return false;
     b->armed = 0;
@@ -129,23 +170,39 @@ static bool is_over(budget *b, uint64_t now)
 
 /* A function that goes on at the very end of its stack, where each call fails, leaves no room for
  * the hook that looks: that fails as well, which only leads back to the loop one call further out.
- * At every instruction it gets out of there. LuaJIT wants this from the state's own thread only; a
- * hook that is active at this moment may then be the last one of the state. But nothing else is
- * left to be done: the loop would be dead. */
-static void hurry(budget *b)
+ * At every instruction it gets out of there.
+ *
+ * LuaJIT wants its hooks to be set by the state's own thread: it keeps in one byte which of them
+ * there are and whether one is running, and when another thread writes it just as a hook ends, that
+ * one counts as running for ever, and no hook is called again. So the hook is taken away first;
+ * what runs has until the next look to end, and only then there is one for every instruction. Once
+ * the thread is armed, which helps at every instruction as well, its hook is left alone. */
+static void hurry(budget *b, uint64_t entry)
 {
-    atomic_store_explicit(&b->hurried, true, memory_order_release);
-    lua_sethook(b->L, look_hook, LUA_MASKCOUNT, 1);
+    atomic_store(&b->hurried, true);
+    pthread_mutex_lock(&b->hooks);
+    if (atomic_load(&b->entry) == entry && !b->armed) {
+        if (b->asked % HURRY_AFTER == 0)
+            lua_sethook(b->L, NULL, 0, 0);
+        else if (b->asked % HURRY_AFTER == 1)
+            lua_sethook(b->L, look_hook, LUA_MASKCOUNT, 1);
+    }
+    pthread_mutex_unlock(&b->hooks);
 }
 
-/* Its hook may have been lost, in a finalizer: this is repeated until the entry is left. */
 static void stop(budget *b, uint64_t entry)
 {
     atomic_store(&b->stop_entry, entry);
     if (b->signal != 0)
         pthread_kill(atomic_load_explicit(&b->thread, memory_order_relaxed), b->signal);
-    else if (++b->asked >= HURRY_AFTER)
-        hurry(b);
+}
+
+/* Its hook may have been lost, in a finalizer: this is repeated until the entry is left. */
+static void keep_stopping(budget *b, uint64_t entry)
+{
+    stop(b, entry);
+    if (b->signal == 0 && ++b->asked >= HURRY_AFTER)
+        hurry(b, entry);
 }
 
 bool budget_look(budget *b)
@@ -162,7 +219,7 @@ bool budget_look(budget *b)
     if (entry % 2 == 0)
         return false;
     if (is_over(b, now) || entry == atomic_load(&b->stop_entry))
-        stop(b, entry);
+        keep_stopping(b, entry);
     return true;
 }
 

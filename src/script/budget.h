@@ -52,8 +52,12 @@ typedef struct budget {
     uint64_t seen_entry, seen_since; /* the sentinel's */
     uint64_t seen_cpu;               /* ns of `clock`, at seen_since */
     unsigned asked;                  /* how often it has asked seen_entry to stop */
-    atomic_bool hurried;             /* the hook looks at each instruction */
+    pthread_mutex_t hooks;           /* to set the hook of the state, but not in a signal handler */
+    atomic_bool hurried; /* the sentinel sets it as well, for as long as the entry lasts */
 } budget;
+
+/* Of a state that is in no entry, by its thread. `signal`: that arms the hook; 0: none. */
+void budget_init(budget *b, lua_State *L, int signal);
 
 /* Around every call into Lua, on the thread that makes it. They nest: the outermost limit counts,
  * and the outermost `what` (NULL: it has no name). */
@@ -61,6 +65,9 @@ void budget_enter(budget *b, uint32_t limit_ms, const struct callback *what);
 /* Whether the entry was stopped. */
 bool budget_leave(budget *b);
 
+/* Inside an entry, by its thread: a count hook of its own. It is in the way of the one that looks.
+ */
+void budget_hook(budget *b, lua_Hook hook, int every);
 /* The hook of the state is as it is while nothing is to be stopped: after another one was used. */
 void budget_rest(budget *b);
 /* Whether this thread is inside one, of any lua_State: then nothing may run that is a script's, or

@@ -288,8 +288,7 @@ void sentinel_interrupt(sentinel *s)
 
 void budget_watch(sentinel *s, budget *b, lua_State *L)
 {
-    *b = (budget){.L = L, .signal = s->signal};
-    budget_rest(b);
+    budget_init(b, L, s->signal);
     uv_mutex_lock(&s->lock);
     b->next = s->budgets;
     s->budgets = b;

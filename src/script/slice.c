@@ -23,7 +23,7 @@ void slice_begin(struct generation *g)
 {
     g->budget.preempt = preempt;
     g->slices.until = uv_hrtime() + SLICE_NS;
-    lua_sethook(g->L, preempt, LUA_MASKCOUNT, LOOK_AT_CLOCK_EVERY);
+    budget_hook(&g->budget, preempt, LOOK_AT_CLOCK_EVERY);
 }
 
 bool slice_end(struct generation *g)

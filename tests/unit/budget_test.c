@@ -11,6 +11,7 @@
 #include <lualib.h>
 #include <sched.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "script/sentinel.h"
 
@@ -384,6 +385,51 @@ static void a_sentinel_stops_with_budgets_and_twice(void **state)
     sentinel_stop(&s);
 }
 
+/* A thread that looks at a budget as a sentinel does, only oftener. */
+struct looker {
+    budget *at;
+    uv_sem_t over;
+};
+
+static void look_often(void *arg)
+{
+    struct looker *l = arg;
+    while (uv_sem_trywait(&l->over) != 0) {
+        budget_look(l->at);
+        usleep(500);
+    }
+}
+
+/* Where each call fails, the hook does, too: it is set by the thread that looks, which must not get
+ * into the way of the one that runs. */
+static void the_end_of_the_stack_does_not_help(void **state)
+{
+    enum { ROUNDS = 20 };
+    static struct looker looker;
+    box b;
+    uv_thread_t thread;
+    bool stopped = false;
+    box_open(&b, *state);
+    budget_forget(*state, &b.budget);
+    budget_init(&b.budget, b.L, 0);
+    looker.at = &b.budget;
+    assert_int_equal(uv_sem_init(&looker.over, 0), 0);
+    assert_int_equal(uv_thread_create(&thread, look_often, &looker), 0);
+    for (int i = 0; i < ROUNDS; i++) {
+        assert_int_equal(
+            run(&b, 1, "local function f() while true do pcall(f) end end f()", &stopped),
+            LUA_ERRRUN);
+        assert_true(stopped);
+        expect_untouched(&b, "return 1");
+        assert_ptr_equal(lua_gethook(b.L), b.resting);
+        assert_int_equal(lua_gethookcount(b.L), BUDGET_LOOK_EVERY);
+    }
+    uv_sem_post(&looker.over);
+    assert_int_equal(uv_thread_join(&thread), 0);
+    uv_sem_destroy(&looker.over);
+    box_close(&b);
+}
+
 /* ---- interrupts ---- */
 
 struct interrupter {
@@ -465,7 +511,10 @@ static void a_signal_of_somebody_else_is_left_alone(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest by_looking[] = {OF_BOTH};
+    const struct CMUnitTest by_looking[] = {
+        OF_BOTH,
+        cmocka_unit_test(the_end_of_the_stack_does_not_help),
+    };
     const struct CMUnitTest by_signal[] = {
         OF_BOTH,
         cmocka_unit_test(
