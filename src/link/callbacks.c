@@ -38,7 +38,7 @@ static void look_at_limits(struct link_sub *s)
     if (s->slow && (max_messages == 0 || messages <= max_messages / 2) &&
         (max_bytes == 0 || bytes <= max_bytes / 2))
         s->slow = false;
-    s->room_messages = (uint16_t)room(messages, max_messages, LOOK_EVERY);
+    s->room_messages = (uint8_t)room(messages, max_messages, LOOK_EVERY);
     s->room_bytes = (uint32_t)room(bytes, max_bytes, UINT32_MAX);
 }
 

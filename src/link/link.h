@@ -32,10 +32,11 @@ struct link;
 struct link_sub {
     /* The delivery thread's half. */
     _Atomic uint64_t put_messages, put_bytes;
-    uint32_t room_bytes;    /* so many, and messages, fit in without another look at what the */
-    uint16_t room_messages; /* loop has taken: its half is in another processor's cache */
-    uint16_t slow_at;       /* s, the low bits: a burst of drops was reported last; 0: never */
-    struct link *link;      /* counted */
+    uint32_t room_bytes;   /* so many, and messages, fit in without another look at what the */
+    uint8_t room_messages; /* loop has taken: its half is in another processor's cache */
+    bool slow;             /* a burst of drops is going on */
+    uint16_t slow_at;      /* s, the low bits: a burst of drops was reported last; 0: never */
+    struct link *link;     /* counted */
     /* Set by the loop. */
     _Atomic uint64_t max_bytes; /* pending limits; 0: none */
     _Atomic uint32_t max_messages;
@@ -51,7 +52,6 @@ struct link_sub {
     struct link_sub *next, **back; /* in one of the worker's lists; back NULL: in none */
     uint32_t library_dropped;      /* of what the library has counted, the low bits */
     bool draining;                 /* under the link's lock */
-    bool slow;                     /* the delivery thread's: a burst of drops is going on */
     atomic_bool failed;            /* it could not be subscribed; set before its last word */
 };
 
