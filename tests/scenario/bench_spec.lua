@@ -65,7 +65,7 @@ describe("scripts/bench", function()
         assert.truthy(seen["steady: " .. case] and seen["full: " .. case], case)
       end
     end
-    assert.equal(4, #found.goals)
+    assert.equal(8, #found.goals) -- four, at a rate and at full speed
   end, { deadline = 250 }))
 
   it("compares publishing, with nats-py where it is installed", run.case(function()
