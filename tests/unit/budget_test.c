@@ -11,7 +11,6 @@
 #include <lualib.h>
 #include <sched.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "script/sentinel.h"
 
@@ -388,16 +387,41 @@ static void a_sentinel_stops_with_budgets_and_twice(void **state)
 /* A thread that looks at a budget as a sentinel does, only oftener. */
 struct looker {
     budget *at;
-    uv_sem_t over;
+    uv_mutex_t lock;
+    uv_cond_t changed;
+    bool over;
+    uv_thread_t thread;
 };
 
 static void look_often(void *arg)
 {
+    enum { TICK_NS = 500000 };
     struct looker *l = arg;
-    while (uv_sem_trywait(&l->over) != 0) {
+    uv_mutex_lock(&l->lock);
+    while (!l->over) {
         budget_look(l->at);
-        usleep(500);
+        uv_cond_timedwait(&l->changed, &l->lock, TICK_NS);
     }
+    uv_mutex_unlock(&l->lock);
+}
+
+static void looker_start(struct looker *l, budget *at)
+{
+    *l = (struct looker){.at = at};
+    assert_int_equal(uv_mutex_init(&l->lock), 0);
+    assert_int_equal(uv_cond_init(&l->changed), 0);
+    assert_int_equal(uv_thread_create(&l->thread, look_often, l), 0);
+}
+
+static void looker_stop(struct looker *l)
+{
+    uv_mutex_lock(&l->lock);
+    l->over = true;
+    uv_cond_signal(&l->changed);
+    uv_mutex_unlock(&l->lock);
+    assert_int_equal(uv_thread_join(&l->thread), 0);
+    uv_cond_destroy(&l->changed);
+    uv_mutex_destroy(&l->lock);
 }
 
 /* Where each call fails, the hook does, too: it is set by the thread that looks, which must not get
@@ -407,14 +431,11 @@ static void the_end_of_the_stack_does_not_help(void **state)
     enum { ROUNDS = 20 };
     static struct looker looker;
     box b;
-    uv_thread_t thread;
     bool stopped = false;
     box_open(&b, *state);
     budget_forget(*state, &b.budget);
     budget_init(&b.budget, b.L, 0);
-    looker.at = &b.budget;
-    assert_int_equal(uv_sem_init(&looker.over, 0), 0);
-    assert_int_equal(uv_thread_create(&thread, look_often, &looker), 0);
+    looker_start(&looker, &b.budget);
     for (int i = 0; i < ROUNDS; i++) {
         assert_int_equal(
             run(&b, 1, "local function f() while true do pcall(f) end end f()", &stopped),
@@ -424,9 +445,7 @@ static void the_end_of_the_stack_does_not_help(void **state)
         assert_ptr_equal(lua_gethook(b.L), b.resting);
         assert_int_equal(lua_gethookcount(b.L), BUDGET_LOOK_EVERY);
     }
-    uv_sem_post(&looker.over);
-    assert_int_equal(uv_thread_join(&thread), 0);
-    uv_sem_destroy(&looker.over);
+    looker_stop(&looker);
     box_close(&b);
 }
 
