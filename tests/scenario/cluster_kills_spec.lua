@@ -67,7 +67,7 @@ moondog.on_start(function()
     last = n
   end)
   moondog.spawn(publish, js)
-  while not stopped or seen < published or last < published do moondog.sleep(0.05) end
+  while not finished or seen < published or last < published do moondog.sleep(0.05) end
   moondog.log.info("done", { published = published, retried = retried, seen = seen, confirmed = count, twice = twice,
     again = again, unsure = unsure, skipped = durable:status().skipped, last = last, wrong = wrong,
     recreated = ordered:status().recreated, silences = ordered:status().silences })
