@@ -77,10 +77,10 @@ static natsStatus publish_checked(struct link *l, const record *r, const char *s
 
 natsStatus link_publish(struct link *l, const record *r, bool more)
 {
-    char *subject = record_subject(r), *reply = r->reply_length > 0 ? record_reply(r) : NULL;
-    char *subject_end = subject + r->subject_length, *reply_end = subject_end;
-    if (reply != NULL)
-        reply_end = reply + r->reply_length;
+    bool has_reply = r->reply_length > 0;
+    char *subject = record_subject(r), *reply = has_reply ? record_reply(r) : NULL;
+    char *subject_end = subject + r->subject_length;
+    char *reply_end = has_reply ? reply + r->reply_length : subject_end;
     *subject_end = *reply_end = '\0'; /* only now: the record may still have to be put back */
     natsStatus status = publish_checked(l, r, subject, reply, l->batches && !more);
     *subject_end = *reply_end = ' ';
