@@ -109,9 +109,8 @@ end
 
 -- In both modes: neither is what everybody has.
 local function state_goals(found, mode)
-  local one, many = find_case(64, 1), find_case(64, MANY)
-  local how = mode == "full" and "at full speed" or ("%d/s"):format(one.size.rate)
-  one, many = case_name(one, mode), case_name(many, mode)
+  local one, many = case_name(find_case(64, 1), mode), case_name(find_case(64, MANY), mode)
+  local how = mode == "full" and "at full speed" or ("%d/s"):format(find_case(64, 1).size.rate)
   for _, goal in ipairs { { "nats.c", 1 }, { "nats.go", 1 }, { "npm", 1 / 1.5 } } do
     found:goal(("CPU of a message of 64 B, one subscription, %s: moondog / %s"):format(how, goal[1]),
       found:ratio(one, "cpu", goal[1]), goal[2])

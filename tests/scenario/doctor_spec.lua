@@ -258,18 +258,21 @@ describe("moondog doctor, of credentials,", function()
 
   -- nats.c before 3.8 takes it for an empty text, and sends none.
   it("asks again when a signature may have been left out, which begins with a zero byte", run.case(function()
-    local key, refused, number = nkeys.new("user"), 0, 0
-    local unlucky
-    repeat
-      number = number + 1
-      unlucky = ("nonce-%d"):format(number)
-    until nkeys.from_base64url(key:sign(unlucky)):byte() == 0
-    local server = scripted_server.start { info = { auth_required = true, nonce = unlucky } }
+    local key, refused = nkeys.new("user"), 0
+    local function nonce(unlucky)
+      local number, text = 0
+      repeat
+        number = number + 1
+        text = ("nonce-%d"):format(number)
+      until (nkeys.from_base64url(key:sign(text)):byte() == 0) == unlucky
+      return text
+    end
+    local server = scripted_server.start { info = { auth_required = true, nonce = nonce(true) } }
     function server.options.on_op(client, op)
       if op.verb ~= "CONNECT" then return false end
       local connect = cjson.decode(op.line:sub(9))
       if connect.sig == key:sign(server.info.nonce) then return false end
-      refused, server.info.nonce = refused + 1, "nonce-0"
+      refused, server.info.nonce = refused + 1, nonce(false)
       client:error("Authorization Violation")
       return true
     end
